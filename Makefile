@@ -1,0 +1,40 @@
+# Every target sets up first. `make demo` is the whole suite on real images; `make test` runs the tests.
+PYTHON ?= python3.11
+BIN := .venv/bin
+EXTRAS := --extra cpu --extra demo --extra bench --extra dev
+
+.PHONY: setup lock lint format test test-cluster demo clean
+
+setup: .venv/.complete
+
+# The stamp is made last, so that an interrupted set-up is done again.
+.venv/.complete: requirements.lock setup.py
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet "$$(grep -o '^uv==[0-9.]*' requirements.lock)"
+	$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements.lock
+	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python -e .
+	touch $@
+
+# Exact versions and hashes of everything, resolved by uv from setup.py and constraints.txt.
+lock:
+	test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet uv; }
+	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-header --python-version 3.11 \
+	    --constraints constraints.txt $(EXTRAS) setup.py --output-file requirements.lock
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: setup
+	eval "$$(scripts/java_env)" && $(BIN)/python -m pytest -m "not cluster" $(PYTEST_ARGS)
+
+test-cluster: setup
+	eval "$$(scripts/java_env)" && $(BIN)/python -m pytest -m cluster $(PYTEST_ARGS)
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,1 @@
+"""A dataset to winning lottery tickets: dense run, trellis, masks, tickets, report."""

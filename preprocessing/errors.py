@@ -1,0 +1,25 @@
+"""The one exception that a user is meant to read, and the exit statuses of the jobs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+EXIT_BAD_INPUT = 2
+
+
+class InputError(Exception):
+    """Something the user gave cannot be used. The message is one line: the input, its value, the remedy."""
+
+    exit_status = EXIT_BAD_INPUT
+
+
+def run_or_explain(main: Callable[[], int]) -> NoReturn:
+    """Runs a job's `main` and exits with its status; an `InputError` becomes one line on stderr, without a traceback."""
+    try:
+        status = main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        status = error.exit_status
+    sys.exit(status)

