@@ -1,4 +1,4 @@
-"""Package metadata. Exact versions are in requirements.lock (`make lock`); README.md says what each dependency is for."""
+"""Package metadata. Exact versions are in requirements.lock (`make lock`); README.md gives each dependency's reason."""
 
 from setuptools import setup
 

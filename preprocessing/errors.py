@@ -16,7 +16,7 @@ class InputError(Exception):
 
 
 def run_or_explain(main: Callable[[], int]) -> NoReturn:
-    """Runs a job's `main` and exits with its status; an `InputError` becomes one line on stderr, without a traceback."""
+    """Runs a job's `main` and exits with its status; an `InputError` becomes one line on stderr, no traceback."""
     try:
         status = main()
     except InputError as error:
