@@ -31,10 +31,10 @@ format: setup
 	$(BIN)/ruff format .
 
 test: setup
-	eval "$$(scripts/java_env)" && $(BIN)/python -m pytest -m "not cluster" $(PYTEST_ARGS)
+	. scripts/activate && python -m pytest -m "not cluster" $(PYTEST_ARGS)
 
 test-cluster: setup
-	eval "$$(scripts/java_env)" && $(BIN)/python -m pytest -m cluster $(PYTEST_ARGS)
+	. scripts/activate && python -m pytest -m cluster $(PYTEST_ARGS)
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load as load_safetensors
-from safetensors.numpy import save as save_safetensors
 
+from lottery import blobs
 from lottery.order import random_stream
 
 Mask = dict[str, NDArray[np.bool_]]
@@ -76,31 +74,22 @@ def empty_kernels(mask: Mask) -> list[str]:
 def pack(mask: Mask) -> bytes:
     """The mask as safetensors, eight weights a byte (first weight in the highest bit), shapes in the metadata."""
     shapes = json.dumps({name: kernel.shape for name, kernel in mask.items()})
-    return bytes(save_safetensors({name: np.packbits(kernel) for name, kernel in mask.items()}, {"shapes": shapes}))
+    return blobs.pack({name: np.packbits(kernel) for name, kernel in mask.items()}, {"shapes": shapes})
 
 
 def unpack(blob: bytes) -> Mask:
     """The mask in a blob of `pack`. Raises ValueError where the blob is not one."""
+    packed, metadata = blobs.unpack(blob)
     try:
-        packed = load_safetensors(blob)
-        shapes = json.loads(_metadata(blob)["shapes"])
         return {
             name: np.unpackbits(packed[name], count=int(np.prod(shape))).astype(bool).reshape(shape)
-            for name, shape in shapes.items()
+            for name, shape in json.loads(metadata["shapes"]).items()
         }
-    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"not a packed mask: {error}") from None
+    except KeyError as error:
+        raise ValueError(f"a safetensors blob without {error} is not a packed mask") from None
 
 
 def _split(flat: NDArray[np.bool_], kernels: Kernels) -> Mask:
     ends = np.cumsum([kernel.size for kernel in kernels.values()])
     parts = np.split(flat, ends[:-1])
     return {name: part.reshape(kernel.shape) for (name, kernel), part in zip(kernels.items(), parts, strict=True)}
-
-
-def _metadata(blob: bytes) -> dict[str, str]:
-    size = int.from_bytes(blob[:8], "little")
-    header = json.loads(blob[8 : 8 + size])
-    metadata = header["__metadata__"]
-    assert isinstance(metadata, dict)
-    return metadata

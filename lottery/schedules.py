@@ -16,8 +16,8 @@ def check(rate: LearningRate, steps_per_epoch: int, total: int) -> None:
     start = warmup if rate.decay_start is None else to_steps(rate.decay_start, steps_per_epoch)
     if warmup > start or start > total:
         raise InputError(
-            f"training.learning_rate: warm-up ends at step {warmup}, decay starts at {start}, training ends at {total}; "
-            "these must not decrease"
+            f"training.learning_rate: warm-up ends at step {warmup}, decay starts at {start}, "
+            f"training ends at {total}; these must not decrease"
         )
     if (rate.decay == "step") != bool(rate.milestones):
         raise InputError("training.learning_rate.milestones: belong to decay: step, and to no other; give both or none")
