@@ -1,0 +1,90 @@
+"""Raw images to a dataset: `spark-submit --properties-file conf/spark/local.conf jobs/preprocess.py --help`."""
+
+from __future__ import annotations
+
+import argparse
+
+from preprocessing.errors import InputError, run_or_explain
+from preprocessing.job import DEFAULT_MAX_REJECTED, Request, run
+from preprocessing.layouts import NAMES
+from preprocessing.schema import CODECS, ROW_GROUP_ROWS
+from preprocessing.settings import Settings
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise InputError(f"{message}; --help lists the options")
+
+
+def parse(arguments: list[str] | None = None) -> Request:
+    """The command line as a request; `InputError` for what is no option or no value of one."""
+    parser = _Parser(
+        prog="preprocess.py",
+        description="Turns raw images into a dataset: Parquet tensors and a manifest. "
+        "A killed job run again goes on where it was.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--source", required=True, help="folder or URI (s3://, gs://, hdfs://) with the raw images")
+    parser.add_argument("--output", required=True, help="folder or URI for the dataset; it must be new or empty")
+    parser.add_argument("--layout", choices=NAMES, help="layout of the source; by default it is recognised")
+    parser.add_argument("--size", type=int, default=256, help="side of the images in pixels")
+    parser.add_argument("--codec", choices=CODECS, default="tensor", help="how images are stored")
+    parser.add_argument("--quality", type=int, default=95, help="JPEG quality, for --codec jpeg")
+    parser.add_argument("--classes", help="a number of classes to draw, or names with commas between; default all")
+    parser.add_argument("--images-per-class", type=int, help="images to draw from every class of every split")
+    parser.add_argument(
+        "--holdout",
+        type=float,
+        default=0.0,
+        help="part of train that becomes minival: a fraction or a number of images",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the row order and of every draw")
+    parser.add_argument("--rows-per-shard", type=int, help="images per file; by default from the number of images")
+    parser.add_argument("--rows-per-row-group", type=int, default=ROW_GROUP_ROWS, help="images per row group")
+    parser.add_argument(
+        "--max-rejected", type=float, default=DEFAULT_MAX_REJECTED, help="stop when more than this fraction is rejected"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a dataset that is there already")
+    options = parser.parse_args(arguments)
+    return Request(
+        source=options.source,
+        output=options.output,
+        layout=options.layout,
+        max_rejected=options.max_rejected,
+        overwrite=options.overwrite,
+        settings=Settings(
+            size=options.size,
+            codec=options.codec,
+            quality=options.quality,
+            seed=options.seed,
+            classes=parse_classes(options.classes),
+            images_per_class=options.images_per_class,
+            holdout=options.holdout,
+            rows_per_shard=options.rows_per_shard,
+            row_group_rows=options.rows_per_row_group,
+        ),
+    )
+
+
+def parse_classes(text: str | None) -> int | tuple[str, ...] | None:
+    """`--classes`: a number, or names with commas between them."""
+    if text is None:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        names = tuple(sorted({name.strip() for name in text.split(",")} - {""}))
+        if not names:
+            raise InputError(f"--classes {text!r}: give a number, or names with commas between") from None
+        return names
+
+
+def main() -> int:
+    """Runs the job."""
+    run(parse())
+    return 0
+
+
+if __name__ == "__main__":
+    run_or_explain(main)

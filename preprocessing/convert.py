@@ -1,0 +1,70 @@
+"""One task of the job: the images of a shard become a file and a record. No Spark here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import cv2
+import msgspec
+import pyarrow as pa
+
+from preprocessing.images import Rejected, decode
+from preprocessing.manifest import FileInfo
+from preprocessing.settings import Settings
+from preprocessing.shard_writer import ShardWriter
+from preprocessing.shards import RejectedImage, Shard, ShardRecord
+from preprocessing.storage import Store
+
+
+def convert_shard(shard: Shard, source: Store, output: Store, settings: Settings, fingerprint: str) -> ShardRecord:
+    """Reads, decodes and writes a shard, then its record. Run again, it writes the same bytes again."""
+    cv2.setNumThreads(1)  # Spark runs a task on every core
+    table = shard.table()
+    rejected = []
+    with output.replacing(shard.file_name) as path:
+        with ShardWriter(path, settings.size, settings.codec, settings.quality, settings.row_group_rows) as writer:
+            ids, labels = table.column("id").to_pylist(), table.column("label").to_pylist()
+            for name, label, data in zip(ids, labels, read_images(source, table), strict=True):
+                try:
+                    writer.add(decode(data, settings.size), label, name)
+                except Rejected as error:
+                    rejected.append(RejectedImage(shard.split, name, error.reason, error.detail))
+        size = path.stat().st_size
+    file = None
+    if writer.rows:
+        file = FileInfo(shard.file_name, size, writer.rows, writer.row_groups, writer.hash)
+    else:
+        output.delete(shard.file_name)
+    record = ShardRecord(
+        split=shard.split,
+        index=shard.index,
+        images=shard.images,
+        file=file,
+        class_counts=writer.class_counts,
+        pixel_sum=_channels(writer.pixel_sum),
+        pixel_square_sum=_channels(writer.pixel_square_sum),
+        rejected=rejected,
+    )
+    output.write(shard.record_name(fingerprint), msgspec.json.encode(record))
+    return record
+
+
+def read_images(source: Store, table: pa.Table) -> Iterator[bytes]:
+    """The bytes of every image of `table` (columns path, offset, length), in its order."""
+    with ExitStack() as stack:
+        opened: dict[str, Any] = {}
+        columns = (table.column(name).to_pylist() for name in ("path", "offset", "length"))
+        for path, offset, length in zip(*columns, strict=True):
+            if offset == 0:
+                yield source.read(path)
+                continue
+            if path not in opened:
+                opened[path] = stack.enter_context(source.open_input(path))
+            yield opened[path].read_at(length, offset)
+
+
+def _channels(sums: Any) -> tuple[int, int, int]:
+    red, green, blue = sums.tolist()
+    return red, green, blue

@@ -1,0 +1,134 @@
+"""One raw image to uint8 RGB [size, size, 3], or the reason why not. docs/data-format.md has the geometry in words."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image
+
+from preprocessing.jpeg_header import JpegHeader, parse_header
+
+# Raised whenever the same file would give other pixels: it is part of every dataset's fingerprint.
+DECODER_VERSION = 1
+# Larger images are refused as decompression bombs. ImageNet's largest has 61 million pixels.
+MAX_PIXELS = 1 << 26
+MAX_BYTES = 64 << 20
+# A progressive JPEG can ask for any number of passes over its pixels; real ones have about ten.
+MAX_SCANS = 100
+_OTHER_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
+# libjpeg's word for bytes that it skips between two markers. The pixels are whole, and every viewer shows them.
+_HARMLESS = "extraneous bytes before marker"
+
+EMPTY, TRUNCATED, CORRUPT, NOT_AN_IMAGE, TOO_LARGE = "empty", "truncated", "corrupt", "not an image", "too large"
+
+
+class Rejected(Exception):  # noqa: N818 - a verdict on the image, not a failure of the program
+    """An image that cannot be used. `reason` is one of a few words to count by; `detail` is for a reader."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = " ".join(detail.split())[:200]
+
+
+def decode(data: bytes, size: int) -> NDArray[np.uint8]:
+    """The centre square of a raw image, antialiased to uint8 RGB [size, size, 3] and turned upright.
+
+    Takes JPEG of any colour space, PNG, GIF (its first frame), BMP and WebP, whatever the file is called. Raises
+    `Rejected`, and nothing else.
+    """
+    if not data:
+        raise Rejected(EMPTY, "the file has no bytes")
+    if len(data) > MAX_BYTES:
+        raise Rejected(TOO_LARGE, f"{len(data):,} bytes, more than {MAX_BYTES:,}")
+    if data[:2] != b"\xff\xd8":
+        return _decode_other(data, size)
+    header = parse_header(data)
+    if header is None:
+        raise Rejected(TRUNCATED, f"the JPEG's {len(data):,} bytes hold no frame")
+    _check_pixels(header.width, header.height)
+    if header.progressive and data.count(b"\xff\xda") > MAX_SCANS:
+        raise Rejected(TOO_LARGE, f"a progressive JPEG of more than {MAX_SCANS} scans")
+    if header.components not in (1, 3) or header.precision != 8:
+        return _decode_other(data, size)
+    divisor = scale_divisor(min(header.width, header.height), size)
+    pixels = _decode_jpeg(data, header, divisor)
+    return turn_upright(resample_centre(pixels, header.width, header.height, size), header.orientation)
+
+
+def scale_divisor(short: int, size: int) -> int:
+    """By how much a JPEG is scaled while it is decoded: the largest of 1, 2, 4, 8 that leaves `size` pixels or more."""
+    return next(divisor for divisor in (8, 4, 2, 1) if divisor == 1 or short >= size * divisor)
+
+
+def resample_centre(pixels: NDArray[np.uint8], width: int, height: int, size: int) -> NDArray[np.uint8]:
+    """Resizes the centre square of an image of `width` x `height`, of which `pixels` is a whole or scaled copy."""
+    rows, columns = pixels.shape[:2]
+    side = min(rows, columns)
+    top, left = (rows - side) // 2, (columns - side) // 2
+    square = pixels[top : top + side, left : left + side]
+    if side == size:
+        return np.ascontiguousarray(square)
+    kind = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(square, (size, size), interpolation=kind), np.uint8)
+
+
+def turn_upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Undoes what EXIF `orientation` (1..8) says was done to an image [size, size, 3]."""
+    if orientation in (5, 6, 7, 8):
+        image = image.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
+
+
+def _check_pixels(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise Rejected(TOO_LARGE, f"{width} x {height} pixels, more than {MAX_PIXELS:,} in all")
+
+
+def _decode_jpeg(data: bytes, header: JpegHeader, divisor: int) -> NDArray[np.uint8]:
+    rows, columns = (-(-header.height // divisor), -(-header.width // divisor)) if divisor > 1 else (0, 0)
+    options = {"colorspace": "RGB", "min_height": rows, "min_width": columns, "min_factor": float(divisor)}
+    try:
+        return np.asarray(simplejpeg.decode_jpeg(data, **options), np.uint8)
+    except ValueError as error:
+        what = str(error)
+    if _HARMLESS in what:
+        try:
+            return np.asarray(simplejpeg.decode_jpeg(data, strict=False, **options), np.uint8)
+        except ValueError as error:
+            what = str(error)
+    raise Rejected(TRUNCATED if "remature end of JPEG file" in what else CORRUPT, what)
+
+
+def _decode_other(data: bytes, size: int) -> NDArray[np.uint8]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about metadata, and of bombs that MAX_PIXELS lets through
+        try:
+            image = Image.open(io.BytesIO(data), formats=_OTHER_FORMATS)
+        except Exception as error:
+            raise Rejected(NOT_AN_IMAGE, f"begins with {data[:16]!r}") from error
+        _check_pixels(*image.size)
+        try:
+            orientation = int(image.getexif().get(0x0112, 1))
+            pixels = _to_rgb(image)
+        except Exception as error:  # Pillow's decoders raise whatever they meet
+            truncated = "truncated" in str(error).lower() or isinstance(error, EOFError)
+            raise Rejected(TRUNCATED if truncated else CORRUPT, f"{image.format}: {error}") from error
+    height, width = pixels.shape[:2]
+    return turn_upright(resample_centre(pixels, width, height, size), orientation)
+
+
+def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
+    if image.mode.startswith("I"):  # 16 bits: `convert` would clip them at 255
+        grey = np.clip(np.asarray(image), 0, 65535) >> 8
+        return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
+    return np.asarray(image.convert("RGB"), np.uint8)

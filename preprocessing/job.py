@@ -1,0 +1,144 @@
+"""Raw images to a dataset, from end to end."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from preprocessing.commit import build_manifest, commit, commonest
+from preprocessing.convert import convert_shard
+from preprocessing.errors import InputError
+from preprocessing.layouts import open_source
+from preprocessing.manifest import Manifest, read_manifest
+from preprocessing.output import State, check_room, clear, inspect
+from preprocessing.schema import image_bytes, stride
+from preprocessing.selection import select
+from preprocessing.settings import Settings, fingerprint
+from preprocessing.shards import RejectedImage, plan_shards, read_record
+from preprocessing.sources import Source
+from preprocessing.spark_run import convert_all, spark_context, spark_mapper
+from preprocessing.storage import Store
+
+DEFAULT_MAX_REJECTED = 0.001
+# Bytes per pixel and channel of a JPEG of quality 95, measured on ImageNet at 256 px; for estimates alone.
+JPEG_BYTES = 0.17
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asked for."""
+
+    source: str
+    output: str
+    settings: Settings
+    layout: str | None = None
+    max_rejected: float = DEFAULT_MAX_REJECTED
+    overwrite: bool = False
+
+
+def run(request: Request, start_spark: Callable[[str], AbstractContextManager[Any]] = spark_context) -> Manifest:
+    """Makes the dataset, or finds that it is made. Every `InputError` that can come before Spark starts does."""
+    request.settings.check()
+    if not 0 <= request.max_rejected <= 1:
+        raise InputError(f"--max-rejected {request.max_rejected:g}: give a fraction from 0 to 1")
+    output = Store(request.output)
+    source = open_source(Store(request.source), request.layout)
+    _check_apart(source.store, output)
+    mark = fingerprint(source.signature(), request.settings)
+    state = inspect(output, mark, request.overwrite)
+    if state is State.DONE:
+        manifest = read_manifest(output)
+        assert manifest is not None  # inspect has just read it
+        say(f"{output.uri} holds this dataset already: {summary(manifest)}; nothing to do")
+        return manifest
+    classes: list[str] = []
+    names: dict[str, str] = {}
+    splits: dict[str, pa.Table] = {}
+    if source.listed_quickly:
+        classes, splits, names = _choose(source, request.settings)
+        check_room(output, estimate_bytes(splits, request.settings))
+    with start_spark("preprocess") as context:
+        if not source.listed_quickly:
+            classes, splits, names = _choose(source, request.settings, spark_mapper(context))
+            check_room(output, estimate_bytes(splits, request.settings))
+        if state is State.FRESH:
+            clear(output)
+        shards = plan_shards(splits, request.settings)
+        finished = [record for shard in shards if (record := read_record(output, shard.record_name(mark)))]
+        done = {(record.split, record.index) for record in finished}
+        if finished:
+            say(f"{len(finished)} of {len(shards)} shards are whole from an earlier run")
+        images = sum(shard.images for shard in shards)
+        convert = functools.partial(
+            convert_shard, source=source.store, output=output, settings=request.settings, fingerprint=mark
+        )
+        records = finished + convert_all(
+            context,
+            [shard for shard in shards if (shard.split, shard.index) not in done],
+            convert,
+            finished=finished,
+            give_up=functools.partial(too_many, images=images, limit=request.max_rejected),
+        )
+    rejected = [image for record in records for image in record.rejected]
+    planned = {split: len(table) for split, table in splits.items()}
+    described = {"uri": source.store.uri, "layout": source.layout}
+    manifest = build_manifest(records, planned, classes, request.settings, mark, described)
+    commit(output, manifest, rejected, names)
+    say(f"{output.uri}: {summary(manifest)}" + (f" ({commonest(rejected)})" if rejected else ""))
+    return manifest
+
+
+def too_many(rejected: Iterable[RejectedImage], images: int, limit: float) -> str | None:
+    """Why a job stops that has rejected more than `limit` (a fraction) of its images; None while it has not."""
+    found = list(rejected)
+    if len(found) <= limit * images:
+        return None
+    first = found[0]
+    return (
+        f"{len(found):,} of {images:,} images rejected so far, more than --max-rejected {limit:g} allows: "
+        f"{commonest(found)}; the first is {first.split}/{first.id} ({first.detail}); "
+        "mend the source, or give a larger --max-rejected"
+    )
+
+
+def estimate_bytes(splits: dict[str, pa.Table], settings: Settings) -> int:
+    """About how large the dataset will be, in bytes."""
+    images = sum(len(table) for table in splits.values())
+    each = stride(settings.size) if settings.codec == "tensor" else image_bytes(settings.size) * JPEG_BYTES
+    return int(images * (each + 64))
+
+
+def summary(manifest: Manifest) -> str:
+    """A dataset in a few words."""
+    parts = [f"{name} {info.count:,}" for name, info in sorted(manifest.splits.items())]
+    return (
+        f"{manifest.images_in:,} images in = {manifest.images_in - manifest.rejected:,} rows ({', '.join(parts)}) "
+        f"+ {manifest.rejected:,} rejected, {len(manifest.classes):,} classes, hash {manifest.hash[:12]}"
+    )
+
+
+def say(text: str) -> None:
+    """Tells the user, on standard output."""
+    print(text, file=sys.stdout, flush=True)
+
+
+def _choose(
+    source: Source, settings: Settings, mapper: Any = map
+) -> tuple[list[str], dict[str, pa.Table], dict[str, str]]:
+    catalogue = source.catalogue(mapper)
+    if catalogue.ignored:
+        say(f"{catalogue.ignored:,} files of the source are no images by name and are left out")
+    classes, splits = select(catalogue, settings)
+    return classes, splits, catalogue.names
+
+
+def _check_apart(source: Store, output: Store) -> None:
+    inner, outer = f"{output.uri}/", f"{source.uri}/"
+    if inner.startswith(outer) or outer.startswith(inner):
+        raise InputError(f"--output {output.uri} and --source {source.uri} lie in each other: give another --output")

@@ -1,0 +1,29 @@
+"""Which layout a source is in."""
+
+from __future__ import annotations
+
+from preprocessing.errors import InputError
+from preprocessing.source_folders import FolderSource
+from preprocessing.sources import Source
+from preprocessing.storage import Store
+
+# In the order in which they are tried.
+LAYOUTS: tuple[type[Source], ...] = (FolderSource,)
+NAMES = tuple(kind.layout for kind in LAYOUTS)
+
+
+def open_source(store: Store, layout: str | None = None) -> Source:
+    """The source at `store` in the layout named, or in the one it is seen to be in; `InputError` where in none."""
+    if not store.is_folder():
+        raise InputError(f"--source {store.uri} does not exist: give the folder or URI with the raw images")
+    if layout is not None:
+        if layout not in NAMES:
+            raise InputError(f"--layout {layout}: known are {', '.join(NAMES)}")
+        return next(kind for kind in LAYOUTS if kind.layout == layout)(store)
+    for kind in LAYOUTS:
+        if kind.recognises(store):
+            return kind(store)
+    seen = sorted([f"{name}/" for name in store.folders()] + [entry.name for entry in store.entries(recursive=False)])
+    holds = f"it holds {', '.join(seen[:5])}{' ...' if len(seen) > 5 else ''}" if seen else "it is empty"
+    expected = "; or ".join(kind.looks_like for kind in LAYOUTS)
+    raise InputError(f"--source {store.uri} is in no known layout, {holds}; expected {expected}")

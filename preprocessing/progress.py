@@ -1,0 +1,125 @@
+"""How far a long stage is: a bar on a terminal, plain lines at intervals in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import IO, Any
+
+from tqdm import tqdm
+
+
+def format_line(
+    stage: str, done: int, total: int, unit: str, seconds: float, extra: Mapping[str, object], resumed: int = 0
+) -> str:
+    """One line of progress.
+
+    `done` of `total` counts `unit`, `resumed` of which were done before the `seconds` began: rate and time left are
+    from the rest. `extra` are further fields, shown as they are.
+
+    >>> format_line("convert", 500, 2000, "images", 2.0, {"rejected": 1})
+    'convert: 500 of 2,000 images (25%), 250.0 images/s, 6 s left, rejected 1'
+    """
+    parts = [f"{done:,} of {total:,} {unit}" + (f" ({100 * done // total}%)" if total else "")]
+    worked = done - resumed
+    if worked > 0 and seconds > 0:
+        rate = worked / seconds
+        parts.append(f"{format_rate(rate)} {unit}/s")
+        if done < total:
+            parts.append(f"{format_duration((total - done) / rate)} left")
+    parts += [f"{name} {value}" for name, value in extra.items()]
+    return f"{stage}: " + ", ".join(parts)
+
+
+def format_rate(rate: float) -> str:
+    """A rate per second with about three significant digits.
+
+    >>> format_rate(1234.5), format_rate(12.345), format_rate(0.012345)
+    ('1,234', '12.3', '0.0123')
+    """
+    if rate >= 1000:
+        return f"{rate:,.0f}"
+    return f"{rate:.1f}" if rate >= 1 else f"{rate:.3g}"
+
+
+def format_duration(seconds: float) -> str:
+    """A duration in at most two units.
+
+    >>> format_duration(6.4), format_duration(75), format_duration(7300)
+    ('6 s', '1 min 15 s', '2 h 01 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+class Progress:
+    """Reports a stage of `total` `unit`s, to `stream` (default: standard error).
+
+    A terminal shows a tqdm bar; anything else gets a plain line at most every `every` seconds, and one at the end.
+    `resumed` units count as done before the stage began. Use it as a context manager; `update` may be called as often
+    as is convenient, from one thread at a time.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        total: int,
+        unit: str,
+        *,
+        resumed: int = 0,
+        every: float = 10.0,
+        stream: IO[str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stage = stage
+        self._total = total
+        self._unit = unit
+        self._resumed = resumed
+        self._every = every
+        self._stream = sys.stderr if stream is None else stream
+        self._clock = clock
+        self._started = self._said = clock()
+        self._done = resumed
+        self._extra: dict[str, object] = {}
+        self._bar: Any = None
+        if self._stream.isatty():
+            self._bar = tqdm(
+                desc=stage, total=total, unit=f" {unit}", initial=resumed, file=self._stream, dynamic_ncols=True
+            )
+
+    def update(self, done: int, **extra: object) -> None:
+        """Says that `done` units in all are done, `resumed` ones among them; `extra` fields replace earlier ones."""
+        self._done = done
+        self._extra.update(extra)
+        if self._bar is not None:
+            self._bar.set_postfix(self._extra, refresh=False)
+            self._bar.update(done - self._bar.n)
+        elif self._clock() - self._said >= self._every:
+            self._say()
+
+    def close(self) -> None:
+        """Ends the stage with its last figures."""
+        if self._bar is not None:
+            self._bar.close()
+        else:
+            self._say()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _say(self) -> None:
+        self._said = self._clock()
+        elapsed = self._said - self._started
+        line = format_line(self._stage, self._done, self._total, self._unit, elapsed, self._extra, self._resumed)
+        print(line, file=self._stream, flush=True)

@@ -1,0 +1,67 @@
+"""What a row is and how it lies in a Parquet file. docs/data-format.md says the same in words."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+Codec = Literal["tensor", "jpeg"]
+CODECS: tuple[Codec, ...] = ("tensor", "jpeg")
+NPY_HEADER_BYTES = 128
+LENGTH_BYTES = 4  # Parquet's PLAIN encoding puts a little-endian length before each binary value
+ROW_GROUP_ROWS = 64
+
+SCHEMA = pa.schema(
+    [
+        pa.field("image", pa.binary(), nullable=False),
+        pa.field("label", pa.int32(), nullable=False),
+        pa.field("id", pa.string(), nullable=False),
+    ]
+)
+
+
+def npy_header(size: int) -> bytes:
+    """The first 128 bytes of the `.npy` file of a uint8 [size, size, 3] array in C order; its pixels follow."""
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({size}, {size}, 3), }}"
+    head = b"\x93NUMPY\x01\x00" + (NPY_HEADER_BYTES - 10).to_bytes(2, "little") + text.encode()
+    return head.ljust(NPY_HEADER_BYTES - 1) + b"\n"
+
+
+def image_bytes(size: int) -> int:
+    """Bytes of pixels in an image of uint8 [size, size, 3]."""
+    return size * size * 3
+
+
+def blob_bytes(size: int) -> int:
+    """Bytes of a tensor's `.npy` blob."""
+    return NPY_HEADER_BYTES + image_bytes(size)
+
+
+def stride(size: int) -> int:
+    """Bytes from one image of a row group to the next, in the file."""
+    return LENGTH_BYTES + blob_bytes(size)
+
+
+def row_group_sizes(rows: int, row_group_rows: int) -> list[int]:
+    """Rows in each row group of a file of `rows`: all are full but, perhaps, the last."""
+    full, rest = divmod(rows, row_group_rows)
+    return [row_group_rows] * full + ([rest] if rest else [])
+
+
+def hash_row_group(
+    digest: hashlib._Hash, lengths: NDArray[np.uint32], blobs: Any, labels: NDArray[np.int32], ids: Sequence[str]
+) -> None:
+    """Feeds a row group to a file's content hash.
+
+    In order: the images' lengths (uint32, little-endian), the images, the labels (int32, little-endian), the ids as
+    UTF-8 with a zero byte after each. `blobs` is any contiguous buffer of all the images.
+    """
+    digest.update(lengths.astype("<u4").tobytes())
+    digest.update(blobs)
+    digest.update(labels.astype("<i4").tobytes())
+    digest.update(b"".join(name.encode() + b"\0" for name in ids))

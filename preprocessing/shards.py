@@ -1,0 +1,105 @@
+"""The plan of a job: which rows go into which file. And the record that says a file is whole."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import msgspec
+import pyarrow as pa
+
+from preprocessing.manifest import FileInfo
+from preprocessing.settings import Settings
+from preprocessing.storage import Store
+
+# A split in this many files or more keeps that many cores busy to the end. A file above `MAX_ROWS` is dear to lose.
+MIN_SHARDS = 16
+MAX_ROWS = 2048
+WORK = "_work"
+
+
+class RejectedImage(msgspec.Struct, frozen=True, array_like=True):
+    """An image that became no row, and why."""
+
+    split: str
+    id: str
+    reason: str
+    detail: str
+
+
+class ShardRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What a finished shard holds. Written after its file, so that a file with a record is whole.
+
+    `file` is None where no image of the shard could be used. Sums are per channel over the decoded pixels.
+    """
+
+    split: str
+    index: int
+    images: int
+    file: FileInfo | None
+    class_counts: dict[int, int]
+    pixel_sum: tuple[int, int, int]
+    pixel_square_sum: tuple[int, int, int]
+    rejected: list[RejectedImage]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One task: the images `rows` (an Arrow stream of the selection's table) become one file."""
+
+    split: str
+    index: int
+    images: int
+    rows: bytes
+
+    @property
+    def file_name(self) -> str:
+        """Name of the Parquet file below the dataset."""
+        return f"{self.split}/part-{self.index:05}.parquet"
+
+    def record_name(self, fingerprint: str) -> str:
+        """Name of the shard's record below the dataset."""
+        return f"{work_folder(fingerprint)}/{self.split}-{self.index:05}.json"
+
+    def table(self) -> pa.Table:
+        """The images, in the order of the rows."""
+        return pa.ipc.open_stream(self.rows).read_all()
+
+
+def work_folder(fingerprint: str) -> str:
+    """The folder below the dataset with what is known of an unfinished job."""
+    return f"{WORK}/{fingerprint[:16]}"
+
+
+def plan_shards(splits: dict[str, pa.Table], settings: Settings) -> list[Shard]:
+    """Cuts every split into files. Depends on nothing but its arguments: not on the cluster."""
+    shards = []
+    for split, table in sorted(splits.items()):
+        step = settings.rows_per_shard or default_rows(len(table), settings.row_group_rows)
+        for index, start in enumerate(range(0, len(table), step)):
+            part = table.slice(start, step).combine_chunks()
+            shards.append(Shard(split, index, len(part), _serialise(part)))
+    return shards
+
+
+def default_rows(images: int, row_group_rows: int) -> int:
+    """Images per file for a split: whole row groups, at least `MIN_SHARDS` files, no file above `MAX_ROWS`."""
+    groups = -(-images // (MIN_SHARDS * row_group_rows))
+    return max(1, min(groups, MAX_ROWS // row_group_rows)) * row_group_rows
+
+
+def read_record(store: Store, name: str) -> ShardRecord | None:
+    """A record of an earlier run whose file is as it says, else None."""
+    try:
+        record = msgspec.json.decode(store.read(name), type=ShardRecord)
+    except (FileNotFoundError, msgspec.DecodeError, msgspec.ValidationError):
+        return None
+    whole = record.file is None or store.size(record.file.name) == record.file.bytes
+    return record if whole else None
+
+
+def _serialise(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()

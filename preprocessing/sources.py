@@ -1,0 +1,90 @@
+"""Where raw images are: a source in one of the layouts people have, and the catalogue of what is in it."""
+
+from __future__ import annotations
+
+import abc
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from preprocessing.errors import InputError
+from preprocessing.storage import Store
+
+TRAIN, VAL, MINIVAL = "train", "val", "minival"
+EXTENSIONS = (".jpeg", ".jpg", ".png", ".gif", ".bmp", ".webp")
+
+# A raw image: `id` is `<class>/<file name>` in every layout; its bytes are [offset, offset + length) of `path`.
+CATALOGUE_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string()),
+        pa.field("class", pa.string()),
+        pa.field("path", pa.string()),
+        pa.field("offset", pa.int64()),
+        pa.field("length", pa.int64()),
+    ]
+)
+
+Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All images of a source, by split, each table sorted by id.
+
+    `classes` are sorted; `names` maps some or all of them to words; `ignored` counts files that are no image by name.
+    """
+
+    classes: list[str]
+    splits: dict[str, pa.Table]
+    names: dict[str, str] = field(default_factory=dict)
+    ignored: int = 0
+
+
+class Source(abc.ABC):
+    """Raw images in one layout. Making one checks that the layout's parts are there, and reads little."""
+
+    layout: str
+    looks_like: str  # the layout in words, for the error that says what was expected
+    listed_quickly: bool  # whether the catalogue is made from listings alone, or takes reading that tasks should share
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    @classmethod
+    @abc.abstractmethod
+    def recognises(cls, store: Store) -> bool:
+        """Whether a folder is in this layout."""
+
+    @abc.abstractmethod
+    def signature(self) -> str:
+        """A hash (hex) that changes with the source's content, as far as names, sizes and order show it."""
+
+    @abc.abstractmethod
+    def catalogue(self, mapper: Mapper = map) -> Catalogue:
+        """Every image; `mapper` is `map`, or what runs a function over a list elsewhere."""
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file counts as an image by its name. What it holds is seen when it is decoded."""
+    last = name.rsplit("/", 1)[-1]
+    return not last.startswith(".") and last.lower().endswith(EXTENSIONS)
+
+
+def make_table(rows: Iterable[tuple[str, str, str, int, int]]) -> pa.Table:
+    """A catalogue's table of (id, class, path, offset, length), sorted by id; `InputError` where an id comes twice."""
+    ordered = sorted(rows)
+    columns = list(zip(*ordered, strict=True)) or [()] * len(CATALOGUE_SCHEMA)
+    for before, after in itertools.pairwise(ordered):
+        if before[0] == after[0]:
+            raise InputError(f"{after[0]} is in the source twice ({before[2]} and {after[2]}): remove one")
+    arrays = [pa.array(column, kind.type) for column, kind in zip(columns, CATALOGUE_SCHEMA, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=CATALOGUE_SCHEMA)
+
+
+def total_bytes(table: pa.Table) -> int:
+    """Bytes of all images of a catalogue's table."""
+    return int(np.sum(table.column("length").to_numpy(), dtype=np.int64))

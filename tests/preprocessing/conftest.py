@@ -1,0 +1,24 @@
+"""A source and its dataset, made once for all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from raw_images import preprocess, write_folders
+
+
+@pytest.fixture(scope="session")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes, 14 train and 4 val images of each, in class folders."""
+    root = tmp_path_factory.mktemp("raw")
+    write_folders(root, {"train": 14, "val": 4})
+    return root
+
+
+@pytest.fixture(scope="session")
+def made(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The dataset of `raw`: tensors of 32 pixels, row groups of 8."""
+    output = tmp_path_factory.mktemp("made") / "dataset"
+    preprocess(raw, output, rows_per_shard=20)
+    return output

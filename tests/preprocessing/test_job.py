@@ -1,0 +1,185 @@
+"""The job as its users meet it: exact accounting, going on after a stop, and errors before any work."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from raw_images import CLASSES, jpeg, no_spark, preprocess, write_folders
+
+from preprocessing.dataset import Dataset
+from preprocessing.errors import InputError
+
+
+def test_a_second_run_has_nothing_to_do(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = preprocess(raw, tmp_path / "out")
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert preprocess(raw, tmp_path / "out", start=no_spark) == first
+    assert "holds this dataset already" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_the_same_twice_is_the_same_bytes(raw: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        preprocess(raw, tmp_path / name, holdout=0.2)
+    for path in sorted((tmp_path / "a").rglob("*")):
+        if path.is_file():
+            assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes(), path
+
+
+def test_another_dataset_is_replaced_only_on_request(raw: Path, tmp_path: Path) -> None:
+    preprocess(raw, tmp_path / "out")
+    with pytest.raises(InputError, match=r"other settings: give --overwrite, or another --output"):
+        preprocess(raw, tmp_path / "out", start=no_spark, size=16)
+    assert Dataset.open(str(tmp_path / "out")).size == 32
+    preprocess(raw, tmp_path / "out", size=16, overwrite=True)
+    assert Dataset.open(str(tmp_path / "out")).size == 16
+    assert not (tmp_path / "out" / "_work").exists()
+
+
+def test_bad_images_are_counted_listed_and_left_out(tmp_path: Path) -> None:
+    whole = jpeg(60, 80)
+    bad = {
+        f"train/{CLASSES[0]}/zero.JPEG": b"",
+        f"train/{CLASSES[0]}/page.JPEG": b"<!DOCTYPE html><html>not found</html>",
+        f"train/{CLASSES[1]}/cut.JPEG": whole[: len(whole) // 2],
+        f"val/{CLASSES[2]}/cut.JPEG": whole[: len(whole) // 3],
+        f"train/{CLASSES[1]}/notes.txt": b"no image by name",
+    }
+    write_folders(tmp_path / "raw", {"train": 5, "val": 2}, bad)
+    manifest = preprocess(tmp_path / "raw", tmp_path / "out", max_rejected=0.5, rows_per_shard=3)
+    assert (manifest.images_in, manifest.rejected) == (25, 4)
+    assert {name: info.count for name, info in manifest.splits.items()} == {"train": 15, "val": 6}
+    rejected = pq.read_table(tmp_path / "out" / "rejected.parquet").to_pylist()
+    assert [(row["split"], row["id"], row["reason"]) for row in rejected] == [
+        ("train", f"{CLASSES[0]}/page.JPEG", "not an image"),
+        ("train", f"{CLASSES[0]}/zero.JPEG", "empty"),
+        ("train", f"{CLASSES[1]}/cut.JPEG", "truncated"),
+        ("val", f"{CLASSES[2]}/cut.JPEG", "truncated"),
+    ]
+    assert Dataset.open(str(tmp_path / "out")).split("train").labels.shape == (15,)
+
+
+def test_too_many_bad_images_stop_the_job_and_a_larger_limit_goes_on(tmp_path: Path) -> None:
+    write_folders(tmp_path / "raw", {"train": 5}, {f"train/{CLASSES[0]}/zero.JPEG": b""})
+    with pytest.raises(InputError) as caught:
+        preprocess(tmp_path / "raw", tmp_path / "out")
+    assert "1 of 16 images rejected so far, more than --max-rejected 0.001 allows: empty 1; " in str(caught.value)
+    assert f"train/{CLASSES[0]}/zero.JPEG" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    with pytest.raises(InputError, match="is no dataset"):
+        Dataset.open(str(tmp_path / "out"))
+    assert preprocess(tmp_path / "raw", tmp_path / "out", max_rejected=0.1).rejected == 1
+
+
+def test_whole_shards_of_a_stopped_job_are_kept(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import preprocessing.job as job
+
+    whole = preprocess(raw, tmp_path / "whole", rows_per_shard=10)
+    real, converted = job.convert_shard, []
+
+    def stop_after_three(shard: Any, **options: Any) -> Any:
+        if len(converted) == 3:
+            raise KeyboardInterrupt
+        converted.append(shard.file_name)
+        return real(shard, **options)
+
+    monkeypatch.setattr(job, "convert_shard", stop_after_three)
+    with pytest.raises(KeyboardInterrupt):
+        preprocess(raw, tmp_path / "out", rows_per_shard=10)
+    kept = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in converted}
+    (tmp_path / "out" / converted[1]).write_bytes(b"cut short")
+
+    monkeypatch.setattr(job, "convert_shard", real)
+    assert preprocess(raw, tmp_path / "out", rows_per_shard=10) == whole
+    assert "2 of 7 shards are whole from an earlier run" in capsys.readouterr().out
+    again = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in converted}
+    assert [name for name in converted if again[name] != kept[name]] == [converted[1]]
+
+
+def test_an_unfinished_dataset_of_other_settings_is_in_the_way(raw: Path, tmp_path: Path) -> None:
+    preprocess(raw, tmp_path / "out")
+    (tmp_path / "out" / "manifest.json").unlink()
+    (tmp_path / "out" / "_work" / "other").mkdir(parents=True)
+    with pytest.raises(InputError, match="holds an unfinished dataset of another source or other settings"):
+        preprocess(raw, tmp_path / "out", start=no_spark)
+    preprocess(raw, tmp_path / "out", overwrite=True)
+    assert Dataset.open(str(tmp_path / "out")).splits["train"].count == 42
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_of_somebody_elses_is_left_alone(raw: Path, tmp_path: Path, overwrite: bool) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    (tmp_path / "train").mkdir()
+    with pytest.raises(InputError, match="is not empty and holds no dataset"):
+        preprocess(raw, tmp_path, start=no_spark, overwrite=overwrite)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_done_dataset_with_a_damaged_file_is_not_done(raw: Path, tmp_path: Path) -> None:
+    preprocess(raw, tmp_path / "out")
+    (tmp_path / "out" / "train" / "part-00000.parquet").write_bytes(b"")
+    with pytest.raises(InputError, match=r"part-00000\.parquet is missing or damaged: give --overwrite"):
+        preprocess(raw, tmp_path / "out", start=no_spark)
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        ([], "does not exist: give the folder"),
+        ([""], "is in no known layout, it is empty; expected train/<class>/"),
+        (["other/x"], "is in no known layout, it holds other/; expected"),
+        (["train"], "train has no class folders"),
+        (["train/n01440764"], "holds no images"),
+        (["train/a", "val/b"], "val/b is no class of train"),
+    ],
+)
+def test_sources_that_are_none(tmp_path: Path, build: list[str], says: str) -> None:
+    for name in build:
+        (tmp_path / "raw" / name).mkdir(parents=True)
+    with pytest.raises(InputError, match=says) as caught:
+        preprocess(tmp_path / "raw", tmp_path / "out", start=no_spark)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"size": 0}, "--size 0: give 1 to 4096 pixels"),
+        ({"quality": 101}, "--quality 101: give 1 to 100"),
+        ({"classes": 0}, "--classes 0: give 1 or more"),
+        ({"classes": 4}, "--classes 4: the source has 3"),
+        ({"classes": ("n01440764", "n9")}, "--classes: the source has no class 'n9'; it has n01440764"),
+        ({"images_per_class": 0}, "--images-per-class 0: give 1 or more"),
+        ({"holdout": -1}, "--holdout -1: give a fraction"),
+        ({"holdout": 42}, "--holdout 42 takes 42 of 42 images"),
+        ({"holdout": 0.001}, "--holdout 0.001 takes 0 of 42"),
+        ({"rows_per_shard": 0}, "--rows-per-shard 0: give 1 or more"),
+        ({"row_group_rows": 0}, "--rows-per-row-group 0: give 1 or more"),
+        ({"row_group_rows": 2000, "size": 256}, "MiB a row group, more than 256: ask for 1364 or fewer"),
+        ({"max_rejected": 1.5}, "--max-rejected 1.5: give a fraction"),
+        ({"layout": "zip"}, "--layout zip: known are folders"),
+    ],
+)
+def test_values_out_of_range(raw: Path, tmp_path: Path, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        preprocess(raw, tmp_path / "out", start=no_spark, **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_inside_the_source(raw: Path) -> None:
+    with pytest.raises(InputError, match="lie in each other"):
+        preprocess(raw, raw / "out", start=no_spark)
+
+
+def test_the_small_files(made: Path) -> None:
+    labels = json.loads((made / "labels.json").read_text())
+    assert labels == [{"label": label, "class": name, "name": None} for label, name in enumerate(CLASSES)]
+    assert pq.read_table(made / "rejected.parquet").num_rows == 0
+    assert not (made / "_work").exists()

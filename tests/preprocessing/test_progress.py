@@ -1,0 +1,70 @@
+"""Progress as lines in a log and as a bar on a terminal."""
+
+from __future__ import annotations
+
+import io
+
+from preprocessing.progress import Progress, format_duration, format_line, format_rate
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_line() -> None:
+    line = format_line("sweep", 30, 100, "tickets", 60.0, {"images/s": "1,200", "failed": 2})
+    assert line == "sweep: 30 of 100 tickets (30%), 0.5 tickets/s, 2 min 20 s left, images/s 1,200, failed 2"
+
+
+def test_what_was_done_before_does_not_count_as_speed() -> None:
+    line = format_line("convert", 90, 100, "images", 10.0, {}, resumed=80)
+    assert line == "convert: 90 of 100 images (90%), 1.0 images/s, 10 s left"
+
+
+def test_nothing_done_and_nothing_to_do() -> None:
+    assert format_line("convert", 0, 10, "images", 5.0, {}) == "convert: 0 of 10 images (0%)"
+    assert format_line("convert", 0, 0, "images", 0.0, {}) == "convert: 0 of 0 images"
+    assert format_line("convert", 10, 10, "images", 5.0, {}) == "convert: 10 of 10 images (100%), 2.0 images/s"
+
+
+def test_figures() -> None:
+    assert [format_rate(rate) for rate in (1234.5, 999.0, 1.0, 0.0123)] == ["1,234", "999.0", "1.0", "0.0123"]
+    assert [format_duration(s) for s in (0, 59.4, 60, 3599, 3600, 90_000)] == [
+        "0 s",
+        "59 s",
+        "1 min 00 s",
+        "59 min 59 s",
+        "1 h 00 min",
+        "25 h 00 min",
+    ]
+
+
+def test_a_log_gets_few_lines_and_the_last() -> None:
+    clock, log = Clock(), io.StringIO()
+    with Progress("convert", 100, "images", every=10.0, stream=log, clock=clock) as progress:
+        for second in range(1, 26):
+            clock.now = float(second)
+            progress.update(second * 4, rejected=second // 5)
+    assert log.getvalue().splitlines() == [
+        "convert: 40 of 100 images (40%), 4.0 images/s, 15 s left, rejected 2",
+        "convert: 80 of 100 images (80%), 4.0 images/s, 5 s left, rejected 4",
+        "convert: 100 of 100 images (100%), 4.0 images/s, rejected 5",
+    ]
+
+
+def test_a_terminal_gets_a_bar() -> None:
+    terminal = Terminal()
+    with Progress("convert", 100, "images", resumed=10, stream=terminal) as progress:
+        progress.update(60, rejected=1)
+    shown = terminal.getvalue()
+    assert "\r" in shown
+    assert "60/100" in shown
+    assert "rejected=1" in shown

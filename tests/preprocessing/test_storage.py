@@ -1,0 +1,177 @@
+"""Blobs are whole or absent, names are checked, failures are one line."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+from pyarrow import fs as pafs
+
+from preprocessing.errors import InputError
+from preprocessing.storage import Entry, Store
+
+
+def test_a_blob_is_read_back(tmp_path: Path) -> None:
+    store = Store(tmp_path / "new" / "place")
+    store.write("a/b/c.bin", b"\x00\xffdata")
+    assert store.read("a/b/c.bin") == b"\x00\xffdata"
+    assert store.open_input("a/b/c.bin").read_at(2, 2) == b"da"
+    store.write("a/b/c.bin", b"second")
+    assert store.read("a/b/c.bin") == b"second"
+
+
+def test_reading_what_is_absent(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        Store(tmp_path).read("nothing")
+    with pytest.raises(FileNotFoundError):
+        Store(tmp_path).open_input("nothing")
+    assert not Store(tmp_path).exists("nothing")
+    assert Store(tmp_path / "absent").list() == []
+    assert Store(tmp_path / "absent").folders() == []
+    Store(tmp_path).delete("nothing")
+    Store(tmp_path).delete_tree("nothing")
+
+
+def test_listing_is_sorted_relative_and_without_temporaries(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for name in ("b.txt", "a/z.txt", "a/c/y.txt", ".hidden"):
+        store.write(name, name.encode())
+    (tmp_path / f".b.txt.{'0' * 32}.tmp").write_bytes(b"half")
+    assert store.list() == [".hidden", "a/c/y.txt", "a/z.txt", "b.txt"]
+    assert store.list("a") == ["a/c/y.txt", "a/z.txt"]
+    assert store.entries("a", recursive=False) == [Entry("a/z.txt", 7)]
+    assert store.folders() == ["a"]
+    store.delete_tree("a")
+    assert store.list() == [".hidden", "b.txt"]
+
+
+def test_a_failed_write_leaves_the_old_blob_and_no_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    store.write("x", b"old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match=r"cannot write .*/x: No space left on device; free some space"):
+        store.write("x", b"new")
+    assert store.read("x") == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_replacing_appears_only_at_the_end(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with store.replacing("deep/file") as local:
+        local.write_bytes(b"content")
+        assert not store.exists("deep/file")
+        assert store.list() == []
+    assert store.read("deep/file") == b"content"
+    with pytest.raises(FileNotFoundError), store.replacing("deep/file") as local:
+        shutil.copy(local.parent / "absent", local)
+    assert store.read("deep/file") == b"content"
+    assert len(list((tmp_path / "deep").iterdir())) == 1
+
+
+def test_create_has_one_winner(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    barrier = threading.Barrier(8)
+    won: list[int] = []
+
+    def contend(number: int) -> None:
+        barrier.wait()
+        if store.create("lock", str(number).encode()):
+            won.append(number)
+
+    threads = [threading.Thread(target=contend, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert store.read("lock") == str(won[0]).encode()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_relative_paths_and_file_uris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Store("some folder").write("x", b"1")
+    assert Store(f"file://{tmp_path}/some%20folder").read("x") == b"1"
+    assert Store("some folder").uri == str(tmp_path / "some folder")
+    assert Store("some folder").local_path == tmp_path / "some folder"
+    assert Store(tmp_path).child("some folder").list() == ["x"]
+
+
+def test_it_survives_pickling(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write("x", b"1")
+    assert pickle.loads(pickle.dumps(store)).read("x") == b"1"  # noqa: S301
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("", "empty"),
+        ("ftp://host/x", "unknown scheme ftp://"),
+        ("s3://", "names no bucket"),
+        ("s3:///key", "no bucket"),
+    ],
+)
+def test_bad_uris(uri: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        Store(uri)
+
+
+def test_a_bucket_uri_keeps_its_query() -> None:
+    store = Store("s3://bucket/folder?region=eu-west-1").child("inner")
+    assert store.uri == "s3://bucket/folder/inner?region=eu-west-1"
+    assert store.local_path is None
+    assert pickle.loads(pickle.dumps(store)) == store  # noqa: S301
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../x", "a/../../x", "a//b"])
+def test_names_stay_inside(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="relative name"):
+        Store(tmp_path).write(name, b"")
+
+
+def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(InputError, match=r"cannot write .*file/x: .*choose another place"):
+        Store(tmp_path / "file").write("x", b"")
+
+
+@pytest.fixture
+def remote(monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A bucket held in memory: all that `Store` does for what is not a local filesystem."""
+    store = Store("s3://bucket/folder")
+    filesystem = pafs._MockFileSystem()
+    filesystem.create_dir("bucket/folder", recursive=True)
+    store._opened = filesystem, "bucket/folder"
+    monkeypatch.setattr("preprocessing.storage.SETTLE_SECONDS", 0.0)
+    return store
+
+
+def test_an_object_store(remote: Store) -> None:
+    remote.write("x", b"1")
+    assert remote.read("x") == b"1"
+    assert remote.create("y", b"me")
+    assert not remote.create("y", b"you")
+    with remote.replacing("z") as local:
+        local.write_bytes(b"large")
+    assert remote.read("z") == b"large"
+    assert remote.list() == ["x", "y", "z"]
+    remote.delete("x")
+    assert not remote.exists("x")
+    with pytest.raises(FileNotFoundError):
+        remote.read("x")
+
+
+def test_an_upload_that_fails_is_not_committed(remote: Store) -> None:
+    with pytest.raises(ZeroDivisionError), remote.replacing("z") as local:
+        local.write_bytes(bytes(1 // 0))
+    assert not remote.exists("z")
