@@ -32,13 +32,15 @@ def main() -> int:
     check_settings(conf)
     sweep = prepare(arguments.experiment, arguments.data, arguments.runs, arguments.overrides)
 
-    def context() -> SparkContext:
-        return SparkContext.getOrCreate(conf.setIfMissing("spark.app.name", f"lottery-sweep {sweep.experiment.name}"))
-
-    if arguments.plan:
-        print(describe(sweep, context()))
-        return 0
-    return run_sweep(sweep, context)
+    conf.setIfMissing("spark.app.name", f"lottery-sweep {sweep.experiment.name}")
+    try:
+        if arguments.plan:
+            print(describe(sweep, SparkContext.getOrCreate(conf)))
+            return 0
+        return run_sweep(sweep, lambda: SparkContext.getOrCreate(conf))
+    finally:
+        if SparkContext._active_spark_context is not None:
+            SparkContext._active_spark_context.stop()  # else the JVM outlives the driver
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def train(
         rate: the learning-rate section of the experiment.
         stops: steps at which `reached` is called for every member that stands there; the last step is always one.
         reached: told of a member that stands at a stop, its state loaded in the trainer.
-        progressed: told after each run of batches how many images were trained on, over all members.
+        progressed: told after each member's run of batches how many images it was trained on.
     """
     training = [member for member in members if member.step < timeline.total]
     if not training:
@@ -63,8 +63,9 @@ def train(
     runs = segments(first, timeline.total, frozenset(stops | joins), source.longest_run)
     for (begin, end), (images, labels) in zip(runs, source.stream(runs), strict=True):
         rates = learning_rates(rate, timeline.steps_per_epoch, timeline.total, begin, end)
-        active = [member for member in training if member.step == begin and member.status == "training"]
-        for member in active:
+        for member in training:
+            if member.step != begin or member.status != "training":
+                continue
             started = time.perf_counter()
             try:
                 trainer.load(member.state, member.mask)
@@ -83,7 +84,7 @@ def train(
                 member.status, member.reason = "diverged", f"the loss is {losses[at - begin]} at step {at}"
             elif end in stops or end == timeline.total:
                 reached(member)
-        progressed(len(active) * labels.shape[0] * labels.shape[1])
+            progressed(int(labels.shape[0] * labels.shape[1]))
         if all(member.status != "training" for member in training):
             return
 

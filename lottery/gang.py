@@ -91,21 +91,26 @@ def run_gang(context: SparkContext, tasks: int, work: Callable[[Place], int]) ->
 
 
 def _place(context: BarrierTaskContext) -> Place:
-    context.barrier()  # nobody trains before all are there
     executors = [info.address for info in context.getTaskInfos()]
     rank = context.partitionId()
+    host = _host(executors[rank])
     gpus = context.resources().get("gpu")
-    addresses = [] if gpus is None else list(gpus.addresses)
-    everyone = context.allGather("\n".join(f"{_host(executors[rank])} GPU {address}" for address in addresses))
-    claimed = [line for lines in everyone for line in lines.splitlines()]
+    addresses = () if gpus is None else tuple(gpus.addresses)
+    if addresses:
+        # Not without GPUs, as in local mode: the first allGather starts a timer in the JVM that is no daemon thread
+        # (Spark 3.5), and where executor and driver are one JVM, spark-submit then never ends.
+        _check_distinct(context.allGather("\n".join(f"{host} GPU {address}" for address in addresses)))
+    return Place(rank, executors[rank], addresses, context.cpus(), [_host(each) for each in executors].count(host))
+
+
+def _check_distinct(gpus_of_tasks: Sequence[str]) -> None:
+    claimed = [gpu for gpus in gpus_of_tasks for gpu in gpus.splitlines()]
     for gpu in claimed:
         if claimed.count(gpu) > 1:
             raise InputError(
                 f"{gpu} was handed to two tasks; set spark.task.resource.gpu.amount to a whole number and check the "
                 "discovery script"
             )
-    hosts = [_host(executor) for executor in executors]
-    return Place(rank, executors[rank], tuple(addresses), context.cpus(), hosts.count(hosts[rank]))
 
 
 def _host(address: str) -> str:

@@ -101,13 +101,12 @@ class _Beats:
 
     def __init__(self, run: RunDirectory, place: Place, total: int) -> None:
         self._run, self._place, self._total = run, place, total
-        self._images = self._done = self._step = self._running = 0
+        self._images = self._done = self._running = 0
         self._written = 0.0
 
     def event(self, event: dict[str, Any]) -> None:
         """Takes note of what a child tells."""
         self._images += int(event.get("images", 0))
-        self._step = int(event.get("step", self._step))
         self._running = int(event.get("done", self._running))
         if time.monotonic() - self._written >= _BEAT_EVERY:
             self.write()
@@ -125,10 +124,9 @@ class _Beats:
             {
                 "task": self._place.task,
                 "executor": self._place.executor,
-                "tickets": self._total,
+                "trainings": self._total,
                 "done": self._done + self._running,
                 "images": self._images,
-                "step": self._step,
                 "time": time.time(),
             },
         )

@@ -67,7 +67,11 @@ class TrainingInput:
             tf.TensorSpec([None, batch, side, side, 3], tf.uint8),
             tf.TensorSpec([None, batch], tf.int32),
         )
-        return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(2)
+        options = tf.data.Options()
+        # There is nothing to tune, and the tuner's thread holds up the end of an iterator: 35 s were seen.
+        options.autotune.enabled = False
+        options.threading.private_threadpool_size = 1
+        return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(2).with_options(options)
 
 
 def evaluation_batches(dataset: Dataset, data: Data) -> Iterator[tuple[Images, Labels]]:

@@ -138,12 +138,12 @@ def _train(sweep: Sweep, context: SparkContext) -> DenseResult:
         try:
             if dense is None:
                 _say(f"dense run: {sweep.timeline.total:,} steps, states kept at {_numbers(sweep.timeline.trellis)}")
-                with _progress(sweep, "dense run", sweep.timeline.total, "steps"):
+                with _progress(sweep, "dense run", sweep.timeline.total):
                     run_gang(context, 1, _dense_task(sweep.assignment(())))
             else:
                 work = plan(left, gang_size(sweep.experiment.gang.tasks, slots, _masks(left)), sweep.cost)
                 _say(f"gang: {work.tickets} trainings on {len(work.tasks)} tasks")
-                with _progress(sweep, "tickets", work.tickets, "trainings"):
+                with _progress(sweep, "tickets", sum(map(sweep.cost, left))):
                     run_gang(context, len(work.tasks), _ticket_task(sweep, work, dense.parameters))
             fruitless = 0
         except GangError as error:
@@ -169,21 +169,27 @@ def _ticket_task(sweep: Sweep, work: Plan, parameters: int) -> Callable[[Place],
 
 
 @contextmanager
-def _progress(sweep: Sweep, stage: str, total: int, unit: str) -> Iterator[None]:
-    """A progress line fed from the tasks' heartbeats while the block runs."""
+def _progress(sweep: Sweep, stage: str, steps: int) -> Iterator[None]:
+    """A progress line while the block runs, from the tasks' heartbeats: of `steps` over all trainings of the stage."""
     sweep.run.clear_beats()
     ended = threading.Event()
 
     def watch() -> None:
         started = time.monotonic()
-        with Progress(stage, total, unit) as progress:
+        with Progress(stage, steps, "steps") as progress:
             last = False
             while not last:
                 last = ended.wait(_POLL)  # and once more after the end, for the final figures
                 beats = sweep.run.beats()
-                done = sum(beat["step"] if unit == "steps" else beat["done"] for beat in beats)
-                images = sum(beat["images"] for beat in beats) / (time.monotonic() - started)
-                progress.update(min(done, total), **{"images/s": f"{images:,.0f}"})
+                images = sum(beat["images"] for beat in beats)
+                done, trainings = (sum(beat[key] for beat in beats) for key in ("done", "trainings"))
+                progress.update(
+                    min(images // sweep.experiment.data.batch, steps),
+                    **{
+                        "trainings done": f"{done} of {trainings}",
+                        "images/s": f"{images / (time.monotonic() - started):,.0f}",
+                    },
+                )
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
