@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
-
 from pyspark import SparkConf, SparkContext
 
 from lottery.gang import check_settings
 from lottery.sweep import describe, prepare, run_sweep
+from preprocessing.command_line import CommandLine
 from preprocessing.errors import run_or_explain
 
 
 def main() -> int:
     """Parses the command line and runs, or describes, the sweep."""
-    parser = argparse.ArgumentParser(prog="lottery_sweep.py", description=__doc__)
+    parser = CommandLine("lottery_sweep.py", __doc__)
     parser.add_argument("--experiment", required=True, metavar="YAML", help="the experiment, such as conf/digits.yaml")
     parser.add_argument("--data", required=True, metavar="URI", help="a dataset made by jobs/preprocess.py")
     parser.add_argument("--runs", required=True, metavar="URI", help="folder of the run directories")

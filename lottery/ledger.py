@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from lottery import checkpoint, experiment, masks
 from lottery.checkpoint import Checkpoint
 from lottery.experiment import Experiment
-from lottery.steps import Timeline
+from lottery.steps import Timeline, timeline
 from lottery.tickets import Ticket, from_name
 from preprocessing.errors import InputError
 from preprocessing.storage import Store
@@ -61,6 +61,15 @@ class TicketResult(msgspec.Struct, frozen=True):
     def ticket(self) -> Ticket:
         """Whose result it is."""
         return Ticket(self.level, self.step, self.control, self.seed)
+
+
+class _Record(msgspec.Struct, frozen=True):
+    """experiment.yaml of a run directory."""
+
+    identity: str
+    dataset_hash: str
+    train_images: int
+    experiment: dict[str, Any]
 
 
 def ticket_result(
@@ -113,17 +122,17 @@ class RunDirectory:
         """Where it is."""
         return self.store.uri
 
-    def claim_identity(self, config: Experiment, dataset_hash: str) -> None:
+    def claim_identity(self, config: Experiment, dataset_hash: str, train_images: int) -> None:
         """Writes experiment.yaml, or checks that the one there is of the same experiment and dataset.
 
         Raises InputError where it is of another, so that results never mix.
         """
         wanted = experiment.identity(config, dataset_hash)
-        record = {"identity": wanted, "dataset": dataset_hash, "experiment": experiment.to_tree(config)}
+        record = _Record(wanted, dataset_hash, train_images, experiment.to_tree(config))
         try:
             found = self.identity()
         except FileNotFoundError:
-            self.store.write("experiment.yaml", _yaml(record))
+            self.store.write("experiment.yaml", _yaml(msgspec.to_builtins(record)))
             return
         if found != wanted:
             raise InputError(
@@ -136,17 +145,22 @@ class RunDirectory:
 
         Raises FileNotFoundError where there is no experiment.yaml, InputError where it does not fit together.
         """
-        config, dataset_hash, recorded = self._record()
-        if experiment.identity(config, dataset_hash) != recorded:
+        config, record = self._record()
+        if experiment.identity(config, record.dataset_hash) != record.identity:
             raise InputError(
-                f"{self.uri}/experiment.yaml was changed by hand: its experiment is not the {recorded} that it names; "
-                "restore the file, or move the directory away"
+                f"{self.uri}/experiment.yaml was changed by hand: its experiment is not the {record.identity} that it "
+                "names; restore the file, or move the directory away"
             )
-        return recorded
+        return record.identity
 
     def experiment(self) -> Experiment:
         """The experiment whose results lie here. Raises as `identity` does."""
         return self._record()[0]
+
+    def timeline(self) -> Timeline:
+        """The steps of the experiment whose results lie here. Raises as `identity` does."""
+        config, record = self._record()
+        return timeline(config, record.train_images)
 
     def trellis_state(self, step: int) -> Checkpoint:
         """The dense run's state after `step` steps."""
@@ -242,14 +256,14 @@ class RunDirectory:
         """Forgets the signs of life of an earlier gang."""
         self.store.delete_tree("heartbeats")
 
-    def _record(self) -> tuple[Experiment, str, str]:
-        text = self.store.read("experiment.yaml").decode()
+    def _record(self) -> tuple[Experiment, _Record]:
         origin = f"{self.uri}/experiment.yaml"
-        record = YAML(typ="safe", pure=True).load(text)
+        tree = YAML(typ="safe", pure=True).load(self.store.read("experiment.yaml").decode())
         try:
-            return experiment.from_tree(record["experiment"], origin), record["dataset"], record["identity"]
-        except (KeyError, TypeError):
+            record = msgspec.convert(tree, _Record)
+        except msgspec.ValidationError:
             raise InputError(f"{origin} is not of this suite; choose another --runs, or move it away") from None
+        return experiment.from_tree(record.experiment, origin), record
 
 
 def run_directory(runs: str, config: Experiment, dataset_hash: str) -> RunDirectory:

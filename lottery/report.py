@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lottery.ledger import DenseResult, TicketResult
+from lottery.ledger import DenseResult, RunDirectory, TicketResult
 from lottery.tickets import NO_CONTROL
 
 Key = TypeVar("Key", float, str)
@@ -107,6 +107,17 @@ def table(dense: DenseResult, results: Sequence[TicketResult]) -> str:
         f"{standard_error(dense):.4f}"
     )
     return "\n".join(lines)
+
+
+def publish(run: RunDirectory, dense: DenseResult) -> list[TicketResult]:
+    """Writes results.parquet and report/accuracy.png, prints the table and their places; returns the results."""
+    results = run.results()
+    run.store.write("results.parquet", parquet(results))
+    run.store.write("report/accuracy.png", accuracy_plot(run.experiment().name, dense, results))
+    print(table(dense, results))
+    print(f"results: {run.uri}/results.parquet")
+    print(f"picture: {run.uri}/report/accuracy.png", flush=True)
+    return results
 
 
 def parquet(results: Sequence[TicketResult]) -> bytes:

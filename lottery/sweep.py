@@ -46,6 +46,15 @@ class Sweep:
     run: RunDirectory
     tickets: tuple[Ticket, ...]
 
+    @property
+    def train_images(self) -> int:
+        """How many images an epoch is drawn from."""
+        return self.dataset.splits[self.experiment.data.train].count
+
+    def claim_run_directory(self) -> None:
+        """Makes the run directory this experiment's. Raises InputError where it is another's."""
+        self.run.claim_identity(self.experiment, self.dataset.hash, self.train_images)
+
     def cost(self, ticket: Ticket) -> int:
         """How many steps a ticket trains."""
         return self.timeline.total - first_step(ticket, self.experiment)
@@ -61,7 +70,7 @@ class Sweep:
             run=self.run.uri,
             data=self.dataset.uri,
             dataset_hash=self.dataset.hash,
-            train_images=self.dataset.split(self.experiment.data.train).count,
+            train_images=self.train_images,
             experiment=self.experiment,
             tickets=tuple(tickets),
             task=0,
@@ -113,7 +122,7 @@ def run_sweep(sweep: Sweep, context: Callable[[], SparkContext]) -> int:
         SweepError: the gang died again and again, or the dense run diverged.
     """
     _say(f"run directory: {sweep.run.uri}")
-    sweep.run.claim_identity(sweep.experiment, sweep.dataset.hash)
+    sweep.claim_run_directory()
     left = sweep.left()
     _say(_standing(sweep, left))
     dense = sweep.run.dense_result()
@@ -201,14 +210,7 @@ def _progress(sweep: Sweep, stage: str, steps: int) -> Iterator[None]:
 
 
 def _report(sweep: Sweep, dense: DenseResult) -> int:
-    results = sweep.run.results()
-    store = sweep.run.store
-    store.write("results.parquet", report.parquet(results))
-    store.write("report/accuracy.png", report.accuracy_plot(sweep.experiment.name, dense, results))
-    print(report.table(dense, results))
-    print(f"results: {store.uri}/results.parquet")
-    print(f"picture: {store.uri}/report/accuracy.png", flush=True)
-    failed = [result for result in results if result.status == "failed"]
+    failed = [result for result in report.publish(sweep.run, dense) if result.status == "failed"]
     for result in failed:
         _say(f"ticket {result.ticket.name} failed: {result.note}")
     return EXIT_FAILED_TICKETS if failed else 0
