@@ -10,7 +10,7 @@ nvidia-smi -L | awk '
     END {
         if (whole != "") list[++count] = whole
         printf "{\"name\": \"gpu\", \"addresses\": ["
-        for (place = 1; place <= count; place++) printf "%s\"%s\"", place > 1 ? ", " : "", list[place]
+        for (place = 1; place <= count; place++) printf("%s\"%s\"", (place > 1 ? ", " : ""), list[place])
         print "]}"
     }
     function uuid(line) { sub(/.*UUID: /, "", line); sub(/\).*/, "", line); return line }'
