@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyspark import SparkConf, SparkContext
 
-from lottery.gang import check_settings
+from lottery import preflight
 from lottery.sweep import describe, prepare, run_sweep
 from preprocessing.command_line import CommandLine
 from preprocessing.errors import run_or_explain
@@ -28,7 +28,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     conf = SparkConf()  # of the spark-submit command line and properties file
-    check_settings(conf)
+    preflight.refuse(preflight.setting_problems(dict(conf.getAll())))
     sweep = prepare(arguments.experiment, arguments.data, arguments.runs, arguments.overrides)
 
     conf.setIfMissing("spark.app.name", f"lottery-sweep {sweep.experiment.name}")

@@ -118,6 +118,7 @@ class Gang(_Section, frozen=True):
     bundle: Positive | Auto = "auto"  # tickets that one process trains together; `auto`: by the memory there is
     checkpoint: PositiveFloat | Auto = "auto"  # seconds between checkpoints; `auto`: Young's rule
     mean_time_between_failures: PositiveFloat = 86_400.0  # seconds, of one executor
+    check_gpus: bool = True  # start TensorFlow on every executor beforehand, to see that it sees its GPUs
     hang_after: PositiveFloat = 900.0  # seconds without a sign of progress, after which a child is killed
 
 

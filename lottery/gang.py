@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
-from pyspark import BarrierTaskContext, SparkConf, SparkContext
+from py4j.protocol import Py4JError
+from pyspark import BarrierTaskContext, SparkContext
 from pyspark.errors import PySparkException
 
 from lottery.gang_task import ChildError, Place
 from preprocessing.errors import InputError
+
+T = TypeVar("T")
 
 _SLOTS_TIMEOUT = 120.0  # seconds for executors to register
 _SLOTS_STABLE = 3  # polls in a row with the same number of slots
@@ -21,46 +24,20 @@ class GangError(Exception):
     """The stage failed: a task or an executor died. What was written stays; what is left can be planned anew."""
 
 
-class Row(NamedTuple):
-    """What a task returns to the driver; its artefacts are in the run directory."""
-
-    task: int
-    executor: str
-    trained: int
-
-
-def check_settings(conf: SparkConf) -> None:
-    """Raises InputError for Spark settings with which a gang cannot run, each with the setting that mends it."""
-    if conf.get("spark.dynamicAllocation.enabled", "false") == "true":
-        raise InputError(
-            "spark.dynamicAllocation.enabled=true: Spark refuses barrier stages with it; "
-            "set it to false and spark.executor.instances to the number of executors"
-        )
-    if conf.get("spark.speculation", "false") == "true":
-        raise InputError("spark.speculation=true: would train a ticket twice at once; set it to false")
-    amount = conf.get("spark.task.resource.gpu.amount")
-    if amount is not None and not re.fullmatch(r"[1-9][0-9]*", amount):
-        raise InputError(
-            f"spark.task.resource.gpu.amount={amount}: hands one GPU to several tasks; set it to a whole number"
-        )
-
-
 def wait_for_slots(context: SparkContext) -> int:
     """How many tasks can run at once, when executors have stopped registering.
 
     Right after the start the number is 0 and grows; a barrier stage that needs more slots than there are would wait
-    ten minutes to say so.
+    ten minutes to say so. Raises InputError where no executor registers, GangError where Spark has ended.
     """
-    jvm: Any = context._jsc
-    spark = jvm.sc()
-    profile = spark.resourceProfileManager().defaultResourceProfile()
     deadline = time.monotonic() + _SLOTS_TIMEOUT
     history: list[int] = []
     while time.monotonic() < deadline:
-        history.append(int(spark.maxNumConcurrentTasks(profile)))
-        settled = history[-1] > 0 and len(set(history[-_SLOTS_STABLE:])) == 1 and len(history) >= _SLOTS_STABLE
-        if settled or (history[-1] > 0 and spark.isLocal()):
-            return history[-1]
+        slots, is_local = _slots(context)
+        history.append(slots)
+        settled = len(history) >= _SLOTS_STABLE and len(set(history[-_SLOTS_STABLE:])) == 1
+        if slots and (settled or is_local):
+            return slots
         time.sleep(1.0)
     raise InputError(
         f"no executor had registered after {_SLOTS_TIMEOUT:.0f} s; "
@@ -68,53 +45,49 @@ def wait_for_slots(context: SparkContext) -> int:
     )
 
 
-def run_gang(context: SparkContext, tasks: int, work: Callable[[Place], int]) -> Sequence[Row]:
-    """Runs `work` in each task of one barrier stage and returns the tasks' rows.
+def _slots(context: SparkContext) -> tuple[int, bool]:
+    """How many tasks can run at once just now, and whether they run in the driver's own JVM."""
+    try:
+        jvm: Any = context._jsc
+        spark = jvm.sc()
+        profile = spark.resourceProfileManager().defaultResourceProfile()
+        return int(spark.maxNumConcurrentTasks(profile)), bool(spark.isLocal())
+    except (AttributeError, Py4JError) as error:
+        raise GangError(f"Spark has ended: {str(error).splitlines()[0]}") from error
+
+
+def run_gang(context: SparkContext, tasks: int, work: Callable[[Place], T]) -> list[T]:
+    """Runs `work` in each task of one barrier stage and returns what the tasks return, which should be little.
 
     Raises InputError where a task met bad input, GangError where a task or its executor died: Spark never retries a
     barrier stage that is collected.
     """
 
-    def task(_: Iterator[int]) -> Iterator[Row]:
-        place = _place(BarrierTaskContext.get())
-        yield Row(place.task, place.executor, work(place))
+    def task(_: Iterator[int]) -> Iterator[T]:
+        yield work(_place(BarrierTaskContext.get()))
 
     try:
-        rows: list[Row] = context.parallelize(range(tasks), tasks).barrier().mapPartitions(task).collect()
+        rows: list[T] = context.parallelize(range(tasks), tasks).barrier().mapPartitions(task).collect()
         return rows
-    except PySparkException as error:
+    except (PySparkException, Py4JError) as error:
         raise _explain(str(error)) from error
-    except Exception as error:
-        if type(error).__module__.startswith("py4j"):
-            raise _explain(str(error)) from error
-        raise
 
 
 def _place(context: BarrierTaskContext) -> Place:
+    # Neither barrier() nor allGather(): the first of them starts a timer thread in the JVM that is no daemon (Spark
+    # 3.5), and in local mode, where executor and driver are one JVM, spark-submit then never ends.
     executors = [info.address for info in context.getTaskInfos()]
+    hosts = [executor.rsplit(":", 1)[0] for executor in executors]
     rank = context.partitionId()
-    host = _host(executors[rank])
     gpus = context.resources().get("gpu")
-    addresses = () if gpus is None else tuple(gpus.addresses)
-    if addresses:
-        # Not without GPUs, as in local mode: the first allGather starts a timer in the JVM that is no daemon thread
-        # (Spark 3.5), and where executor and driver are one JVM, spark-submit then never ends.
-        _check_distinct(context.allGather("\n".join(f"{host} GPU {address}" for address in addresses)))
-    return Place(rank, executors[rank], addresses, context.cpus(), [_host(each) for each in executors].count(host))
-
-
-def _check_distinct(gpus_of_tasks: Sequence[str]) -> None:
-    claimed = [gpu for gpus in gpus_of_tasks for gpu in gpus.splitlines()]
-    for gpu in claimed:
-        if claimed.count(gpu) > 1:
-            raise InputError(
-                f"{gpu} was handed to two tasks; set spark.task.resource.gpu.amount to a whole number and check the "
-                "discovery script"
-            )
-
-
-def _host(address: str) -> str:
-    return address.rsplit(":", 1)[0]
+    return Place(
+        task=rank,
+        executor=executors[rank],
+        host=hosts[rank],
+        gpus=() if gpus is None else tuple(gpus.addresses),
+        cores=context.cpus(),
+        tasks_on_host=hosts.count(hosts[rank]),
+    )
 
 
 def _explain(message: str) -> Exception:

@@ -37,6 +37,7 @@ class Place:
 
     task: int
     executor: str
+    host: str
     gpus: tuple[str, ...]
     cores: int
     tasks_on_host: int

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pyspark import SparkContext
 
-from lottery import experiment, gang_task, registry, report, schedules
+from lottery import experiment, gang_task, preflight, registry, report, schedules
 from lottery.assignment import Assignment
 from lottery.claim import claimed
 from lottery.experiment import Experiment
@@ -136,7 +136,8 @@ def run_sweep(sweep: Sweep, context: Callable[[], SparkContext]) -> int:
 
 def _train(sweep: Sweep, context: SparkContext) -> DenseResult:
     slots = wait_for_slots(context)
-    gang_size(sweep.experiment.gang.tasks, slots, len(sweep.tickets))  # refuses too many before any work
+    gang = gang_size(sweep.experiment.gang.tasks, slots, _masks(sweep.tickets))  # refuses too many before any work
+    preflight.refuse(_probe(sweep, context, gang))
     fruitless = 0
     while True:
         dense, left = sweep.run.dense_result(), sweep.left()
@@ -150,7 +151,7 @@ def _train(sweep: Sweep, context: SparkContext) -> DenseResult:
                 with _progress(sweep, "dense run", 1, sweep.timeline.total):
                     run_gang(context, 1, _dense_task(sweep.assignment(())))
             else:
-                work = plan(left, gang_size(sweep.experiment.gang.tasks, slots, _masks(left)), sweep.cost)
+                work = plan(left, min(gang, slots), sweep.cost)
                 _say(f"gang: {work.tickets} trainings on {len(work.tasks)} tasks")
                 with _progress(sweep, "tickets", work.tickets, sum(map(sweep.cost, left))):
                     run_gang(context, len(work.tasks), _ticket_task(sweep, work, dense.parameters))
@@ -160,8 +161,23 @@ def _train(sweep: Sweep, context: SparkContext) -> DenseResult:
             if fruitless == _FRUITLESS_STAGES:
                 raise SweepError(f"gave up after {fruitless} stages without a result: {error}") from error
             _say(f"the gang failed: {error}")
-            slots = wait_for_slots(context)
+            slots = _slots_left(context)
             _say(f"planning what is left anew, on {slots} slots")
+
+
+def _slots_left(context: SparkContext) -> int:
+    try:
+        return wait_for_slots(context)
+    except GangError as error:
+        raise SweepError(f"{error}; run the same command again, it does what is left") from error
+
+
+def _probe(sweep: Sweep, context: SparkContext, tasks: int) -> list[str]:
+    """The problems that the tasks of a gang find where they run."""
+    what = (sweep.run.uri, sweep.dataset.uri, sweep.dataset.hash, sweep.experiment.gang.check_gpus)
+    probes = run_gang(context, tasks, lambda place: preflight.probe(place, *what))
+    found = {problem: None for probe in probes for problem in probe.problems}  # distinct, in order
+    return [*preflight.duplicate_gpus([probe.place for probe in probes]), *found]
 
 
 def _dense_task(assignment: Assignment) -> Callable[[Place], int]:

@@ -10,7 +10,7 @@ from lottery.supervisor import Ended
 from lottery.tickets import Ticket
 from preprocessing.errors import InputError
 
-PLACE = Place(3, "host:1", ("1",), 2, 1)
+PLACE = Place(3, "host:1", "host", ("1",), 2, 1)
 TICKETS = [Ticket(0, step) for step in (0, 5, 10)]
 
 
