@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from py4j.protocol import Py4JError
 from pyspark import BarrierTaskContext, SparkContext
 from pyspark.errors import PySparkException
 
 from lottery.gang_task import ChildError, Place
-from preprocessing.errors import InputError
+from preprocessing.errors import InputError, StorageError
 
 T = TypeVar("T")
 
 _SLOTS_TIMEOUT = 120.0  # seconds for executors to register
-_SLOTS_STABLE = 3  # polls in a row with the same number of slots
+_SLOTS_STABLE = 5  # polls in a row with the same number of slots
 
 
 class GangError(Exception):
@@ -28,30 +28,40 @@ def wait_for_slots(context: SparkContext) -> int:
     """How many tasks can run at once, when executors have stopped registering.
 
     Right after the start the number is 0 and grows; a barrier stage that needs more slots than there are would wait
-    ten minutes to say so. Raises InputError where no executor registers, GangError where Spark has ended.
+    ten minutes to say so. Where `spark.executor.instances` says how many executors to expect, it waits for them.
+    Raises InputError where no executor registers, GangError where Spark has ended.
     """
+    expected = int(context.getConf().get("spark.executor.instances", "0"))
     deadline = time.monotonic() + _SLOTS_TIMEOUT
     history: list[int] = []
     while time.monotonic() < deadline:
-        slots, is_local = _slots(context)
-        history.append(slots)
+        state = _cluster(context)
+        history.append(state.slots)
         settled = len(history) >= _SLOTS_STABLE and len(set(history[-_SLOTS_STABLE:])) == 1
-        if slots and (settled or is_local):
-            return slots
+        if state.slots and (state.is_local or (settled and state.executors >= expected)):
+            return state.slots
         time.sleep(1.0)
+    if history[-1]:
+        return history[-1]  # fewer executors than expected, and no more to come
     raise InputError(
         f"no executor had registered after {_SLOTS_TIMEOUT:.0f} s; "
         "check the cluster manager, and that it can give what spark.executor.* ask for"
     )
 
 
-def _slots(context: SparkContext) -> tuple[int, bool]:
-    """How many tasks can run at once just now, and whether they run in the driver's own JVM."""
+class _Cluster(NamedTuple):
+    slots: int  # tasks that can run at once just now
+    executors: int  # registered
+    is_local: bool  # whether tasks run in the driver's own JVM
+
+
+def _cluster(context: SparkContext) -> _Cluster:
     try:
         jvm: Any = context._jsc
         spark = jvm.sc()
         profile = spark.resourceProfileManager().defaultResourceProfile()
-        return int(spark.maxNumConcurrentTasks(profile)), bool(spark.isLocal())
+        executors = int(spark.getExecutorMemoryStatus().size()) - 1  # the driver is in it
+        return _Cluster(int(spark.maxNumConcurrentTasks(profile)), executors, bool(spark.isLocal()))
     except (AttributeError, Py4JError) as error:
         raise GangError(f"Spark has ended: {str(error).splitlines()[0]}") from error
 
@@ -73,6 +83,14 @@ def run_gang(context: SparkContext, tasks: int, work: Callable[[Place], T]) -> l
         raise _explain(str(error)) from error
 
 
+def cancel(context: SparkContext) -> None:
+    """Ends what may still run of a failed stage, before another starts. Raises GangError where Spark has ended."""
+    try:
+        context.cancelAllJobs()
+    except (AttributeError, Py4JError) as error:
+        raise GangError(f"Spark has ended: {str(error).splitlines()[0]}") from error
+
+
 def _place(context: BarrierTaskContext) -> Place:
     # Neither barrier() nor allGather(): the first of them starts a timer thread in the JVM that is no daemon (Spark
     # 3.5), and in local mode, where executor and driver are one JVM, spark-submit then never ends.
@@ -86,16 +104,23 @@ def _place(context: BarrierTaskContext) -> Place:
         host=hosts[rank],
         gpus=() if gpus is None else tuple(gpus.addresses),
         cores=context.cpus(),
+        tasks=len(executors),
         tasks_on_host=hosts.count(hosts[rank]),
     )
 
 
 def _explain(message: str) -> Exception:
     """The error to raise for what Spark says of a failed stage: the Python exception's own line, if there is one."""
-    found = re.search(rf"(?:\w+\.)*({InputError.__name__}|{ChildError.__name__}): (.*)", message)
-    if found and found[1] == InputError.__name__:
-        return InputError(found[2])
-    if found:
-        return GangError(found[2])
-    reason = re.search(r"Job aborted due to stage failure: (.*)", message) or re.search(r"\S.*", message)
-    return GangError(reason[0] if reason else "Spark gave no reason")
+    bad_input = re.search(rf"^\s*(?:\w+\.)*{InputError.__name__}: (.*)", message, re.MULTILINE)
+    if bad_input:
+        return InputError(bad_input[1])
+    for pattern in (
+        rf"^\s*(?:\w+\.)*(?:{ChildError.__name__}|{StorageError.__name__}): (.*)",
+        r"Job aborted due to stage failure: (.*)",
+        r"^: (.*)",  # of py4j: the Java exception, behind a line that names the call
+        r"(\S.*)",
+    ):
+        found = re.search(pattern, message, re.MULTILINE)
+        if found:
+            return GangError(found[1])
+    return GangError("Spark gave no reason")

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lottery.gang_task import Place, child_environment
-from lottery.ledger import RunDirectory
 from preprocessing.dataset import Dataset
 from preprocessing.errors import InputError
 from preprocessing.storage import Store
@@ -62,14 +61,28 @@ class Probe:
 
     place: Place
     problems: tuple[str, ...]
+    blob: str  # what it left in the run directory, for the driver to see and delete
 
 
 def probe(place: Place, run: str, data: str, dataset_hash: str, check_gpus: bool) -> Probe:
-    """Looks, from an executor, at everything that training there will need. Writes one small blob and deletes it."""
-    checks = [_dataset_problem(data, dataset_hash), _run_directory_problem(run)]
+    """Looks, from an executor, at everything that training there will need, and leaves a small blob behind."""
+    blob = f"probes/{uuid.uuid4().hex}"
+    checks = [_dataset_problem(data, dataset_hash), _run_directory_problem(run, blob)]
     if check_gpus and place.gpus:
         checks.append(_gpu_problem(place))
-    return Probe(place, tuple(f"executor {place.executor}: {problem}" for problem in checks if problem))
+    return Probe(place, tuple(f"executor {place.executor}: {problem}" for problem in checks if problem), blob)
+
+
+def unseen_probes(store: Store, probes: Sequence[Probe]) -> list[str]:
+    """One line for each executor whose blob the driver does not see: it writes to a folder of its own."""
+    seen = set(store.list("probes"))
+    store.delete_tree("probes")
+    return [
+        f"executor {probe.place.executor}: what it writes to {store.uri} the driver does not see; "
+        "--runs must be on a file system that driver and executors share"
+        for probe in probes
+        if probe.blob not in seen and not probe.problems
+    ]
 
 
 def duplicate_gpus(places: Sequence[Place]) -> list[str]:
@@ -92,18 +105,14 @@ def _dataset_problem(data: str, dataset_hash: str) -> str | None:
     return None
 
 
-def _run_directory_problem(run: str) -> str | None:
+def _run_directory_problem(run: str, blob: str) -> str | None:
     store = Store(run)
-    name = f"heartbeats/probe-{uuid.uuid4().hex}"
     try:
-        store.write(name, b"probe")
-        if store.read(name) != b"probe":
+        store.write(blob, b"probe")
+        if store.read(blob) != b"probe":
             return f"{run} does not give back what was written; choose another --runs"
-        store.delete(name)
     except (InputError, FileNotFoundError) as error:
         return f"{error}; --runs must be writable from executors"
-    if not RunDirectory(store).store.exists("experiment.yaml"):
-        return f"{run} is not the driver's folder; --runs must be on a file system that driver and executors share"
     folder = store.local_path
     free = shutil.disk_usage(folder).free if folder else MINIMUM_FREE_BYTES
     if free < MINIMUM_FREE_BYTES:

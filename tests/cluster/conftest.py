@@ -19,17 +19,17 @@ ROOT = Path(__file__).parents[2]
 TIMEOUT = 240  # seconds
 
 
-LOCAL = ("--properties-file", "conf/spark/local.conf")
+LOCAL = ("--properties-file", "conf/spark/local.conf", "--master", "local[2]")
 
 
 def command(job: str, *arguments: str, options: Sequence[str] = LOCAL) -> list[str]:
     return ["spark-submit", *options, f"jobs/{job}", *map(str, arguments)]
 
 
-def submit(job: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def submit(job: str, *arguments: str, options: Sequence[str] = LOCAL) -> subprocess.CompletedProcess[str]:
     """Runs a job to its end. spark-submit hands on the driver's standard error with its standard output, as one."""
     return subprocess.run(
-        command(job, *arguments),
+        command(job, *arguments, options=options),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

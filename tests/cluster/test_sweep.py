@@ -47,7 +47,7 @@ def test_a_second_run_trains_nothing(data: Path, undisturbed: Path) -> None:
 def test_a_killed_child_is_replaced(data: Path, undisturbed: Path, tmp_path: Path, start) -> None:
     runs = tmp_path / "runs"
     sweep = start("lottery_sweep.py", *arguments(data, runs))
-    wait_until(lambda: list(runs.glob("*/dense/result.json")))
+    wait_until(lambda: results(runs))
     wait_until(lambda: descendants(sweep.pid, "lottery.worker"))
     victim = descendants(sweep.pid, "lottery.worker")[0]
     victim.send_signal(signal.SIGKILL)
@@ -86,6 +86,22 @@ def test_a_killed_driver_leaves_no_child_and_the_next_run_does_what_is_left(
     assert "dense run:" not in done.stdout
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert measured(runs) == measured(undisturbed)
+
+
+def test_an_interrupted_sweep_stops_and_leaves_nothing_behind(data: Path, tmp_path: Path, start) -> None:
+    runs = tmp_path / "runs"
+    sweep = start("lottery_sweep.py", *arguments(data, runs))
+    wait_until(lambda: descendants(sweep.pid, "lottery.worker"))
+    children = descendants(sweep.pid, "lottery.worker")
+    (driver,) = [each for each in descendants(sweep.pid, "jobs/lottery_sweep.py") if "python" in each.name()]
+    driver.send_signal(signal.SIGINT)
+    assert sweep.wait(60) == 130
+    log = (tmp_path / "0.log").read_text()
+    assert "interrupted; run the same command again, it does what is left" in log
+    assert "Traceback" not in log
+    assert "anew" not in log
+    wait_until(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children), 30)
+    assert not list(runs.glob("*/claim.json"))
 
 
 def test_plan_says_what_would_run_and_runs_nothing(data: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ GOOD = {
 
 
 def place(task=0, gpus=(), host="h"):
-    return Place(task, f"{host}:{task}", host, gpus, 1, 1)
+    return Place(task, f"{host}:{task}", host, gpus, 1, 2, 1)
 
 
 def test_good_settings_have_no_problem():
@@ -61,7 +61,7 @@ def probe(sweep, **fields):
 def test_a_place_where_all_is_well(small):
     sweep = small()
     assert probe(sweep) == ()
-    assert sweep.run.store.list("heartbeats") == []
+    assert len(sweep.run.store.list("probes")) == 1
 
 
 def test_what_an_executor_cannot_see_is_named(small, tmp_path):
@@ -71,10 +71,19 @@ def test_what_an_executor_cannot_see_is_named(small, tmp_path):
     assert str(tmp_path / "nowhere") in line
     assert "executors see" in line
     assert "is not the driver's" in probe(sweep, dataset_hash="0" * 64)[0]
-    assert "is not the driver's folder" in probe(sweep, run=str(tmp_path / "another"))[0]
     blocked = tmp_path / "file"
     blocked.write_text("")
     assert "must be writable" in probe(sweep, run=str(blocked / "run"))[0]
+
+
+def test_an_executor_with_a_folder_of_its_own_is_named(small, tmp_path):
+    sweep = small()
+    what = (sweep.dataset.uri, sweep.dataset.hash, False)
+    shared = preflight.probe(place(0), sweep.run.uri, *what)
+    own = preflight.probe(place(1), str(tmp_path / "own"), *what)
+    (line,) = preflight.unseen_probes(sweep.run.store, [shared, own])
+    assert line.startswith("executor h:1: what it writes to")
+    assert sweep.run.store.list("probes") == []
 
 
 def test_too_little_room_is_named(small, monkeypatch):
