@@ -41,7 +41,7 @@ def main() -> int:
         conf.setAppName(f"lottery-sweep {sweep.experiment.name}")
 
     def context() -> SparkContext:
-        logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it logs, with traceback, what it also raises
+        logging.disable(logging.ERROR)  # py4j logs, with traceback, what it also raises
         started = SparkContext.getOrCreate(conf)
         # pyspark's own handler runs Spark calls in the middle of others, and the interrupt is lost.
         signal.signal(signal.SIGINT, signal.default_int_handler)
