@@ -13,6 +13,9 @@ from PIL import Image
 
 from preprocessing.jpeg_header import JpegHeader, parse_header
 
+# Intel's primitives give other pixels on other processors, and here they are not even faster.
+cv2.ipp.setUseIPP(False)
+
 # Raised whenever the same file would give other pixels: it is part of every dataset's fingerprint.
 DECODER_VERSION = 1
 # Larger images are refused as decompression bombs. ImageNet's largest has 61 million pixels.
@@ -58,7 +61,7 @@ def decode(data: bytes, size: int) -> NDArray[np.uint8]:
         return _decode_other(data, size)
     divisor = scale_divisor(min(header.width, header.height), size)
     pixels = _decode_jpeg(data, header, divisor)
-    return turn_upright(resample_centre(pixels, header.width, header.height, size), header.orientation)
+    return _fit(pixels, header.width, header.height, divisor, size, header.orientation)
 
 
 def scale_divisor(short: int, size: int) -> int:
@@ -66,16 +69,27 @@ def scale_divisor(short: int, size: int) -> int:
     return next(divisor for divisor in (8, 4, 2, 1) if divisor == 1 or short >= size * divisor)
 
 
-def resample_centre(pixels: NDArray[np.uint8], width: int, height: int, size: int) -> NDArray[np.uint8]:
-    """Resizes the centre square of an image of `width` x `height`, of which `pixels` is a whole or scaled copy."""
-    rows, columns = pixels.shape[:2]
-    side = min(rows, columns)
-    top, left = (rows - side) // 2, (columns - side) // 2
-    square = pixels[top : top + side, left : left + side]
-    if side == size:
-        return np.ascontiguousarray(square)
-    kind = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(square, (size, size), interpolation=kind), np.uint8)
+def centre_square(width: int, height: int, divisor: int) -> tuple[int, int, int]:
+    """Left, top and side of the square that is kept, in pixels of an image scaled by 1 / `divisor` from this size.
+
+    All three are whole pixels of the scaled image, so that nothing has to be interpolated to cut it out.
+    """
+    side = min(width, height) // divisor
+    return (width - side * divisor) // 2 // divisor, (height - side * divisor) // 2 // divisor, side
+
+
+def shrink(square: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Resizes uint8 [side, side, 3] to [size, size, 3] much as Pillow's antialiased bilinear filter does."""
+    factor = square.shape[0] / size
+    if factor > 2:
+        return np.asarray(cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
+    if factor > 1:
+        # The triangle filter of width `factor` is nearly a blur by this weight and then a linear interpolation, at a
+        # third of the time of INTER_AREA. The weight is fitted to real photographs; at factor 2 it is the theory's 1/4.
+        weight = (0.187 - 0.052 * factor) * (factor * factor - 1)
+        kernel = np.array([weight, 1 - 2 * weight, weight], np.float32)
+        square = np.asarray(cv2.sepFilter2D(square, -1, kernel, kernel, borderType=cv2.BORDER_REPLICATE), np.uint8)
+    return np.asarray(cv2.resize(square, (size, size), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def turn_upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
@@ -124,7 +138,15 @@ def _decode_other(data: bytes, size: int) -> NDArray[np.uint8]:
             truncated = "truncated" in str(error).lower() or isinstance(error, EOFError)
             raise Rejected(TRUNCATED if truncated else CORRUPT, f"{image.format}: {error}") from error
     height, width = pixels.shape[:2]
-    return turn_upright(resample_centre(pixels, width, height, size), orientation)
+    return _fit(pixels, width, height, 1, size, orientation)
+
+
+def _fit(
+    pixels: NDArray[np.uint8], width: int, height: int, divisor: int, size: int, orientation: int
+) -> NDArray[np.uint8]:
+    left, top, side = centre_square(width, height, divisor)
+    square = pixels[top : top + side, left : left + side]
+    return turn_upright(square if side == size else shrink(square, size), orientation)
 
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
