@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import cv2
 import msgspec
-import pyarrow as pa
 
 from preprocessing.images import Rejected, decode
 from preprocessing.manifest import FileInfo
+from preprocessing.raw_bytes import read_images
 from preprocessing.settings import Settings
 from preprocessing.shard_writer import ShardWriter
 from preprocessing.shards import RejectedImage, Shard, ShardRecord
@@ -28,9 +26,11 @@ def convert_shard(shard: Shard, source: Store, output: Store, settings: Settings
             ids, labels = table.column("id").to_pylist(), table.column("label").to_pylist()
             for name, label, data in zip(ids, labels, read_images(source, table), strict=True):
                 try:
-                    writer.add(decode(data, settings.size), label, name)
+                    decode(data, settings.size, out=writer.next_image())
                 except Rejected as error:
                     rejected.append(RejectedImage(shard.split, name, error.reason, error.detail))
+                else:
+                    writer.add(label, name)
         size = path.stat().st_size
     file = None
     if writer.rows:
@@ -49,20 +49,6 @@ def convert_shard(shard: Shard, source: Store, output: Store, settings: Settings
     )
     output.write(shard.record_name(fingerprint), msgspec.json.encode(record))
     return record
-
-
-def read_images(source: Store, table: pa.Table) -> Iterator[bytes]:
-    """The bytes of every image of `table` (columns path, offset, length), in its order."""
-    with ExitStack() as stack:
-        opened: dict[str, Any] = {}
-        columns = (table.column(name).to_pylist() for name in ("path", "offset", "length"))
-        for path, offset, length in zip(*columns, strict=True):
-            if offset == 0:
-                yield source.read(path)
-                continue
-            if path not in opened:
-                opened[path] = stack.enter_context(source.open_input(path))
-            yield opened[path].read_at(length, offset)
 
 
 def _channels(sums: Any) -> tuple[int, int, int]:

@@ -6,7 +6,7 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 
 from preprocessing.errors import InputError
-from preprocessing.sources import TRAIN, VAL, Catalogue, Mapper, Source, is_image_name, make_table
+from preprocessing.sources import TRAIN, VAL, WHOLE_FILE, Catalogue, Mapper, Source, is_image_name, make_table
 from preprocessing.storage import Entry, Store
 
 LISTING_THREADS = 16  # listing a class of a bucket takes a few round trips
@@ -59,7 +59,7 @@ class FolderSource(Source):
                 images = [entry for entry in entries if is_image_name(entry.name)]
                 ignored += len(entries) - len(images)
                 prefix = len(split) + 1
-                rows += [(entry.name[prefix:], name, entry.name, 0, entry.size) for entry in images]
+                rows += [(entry.name[prefix:], name, entry.name, WHOLE_FILE, entry.size) for entry in images]
             if rows:
                 splits[split] = make_table(rows)
         if TRAIN not in splits:

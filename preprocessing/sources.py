@@ -17,6 +17,9 @@ from preprocessing.storage import Store
 TRAIN, VAL, MINIVAL = "train", "val", "minival"
 EXTENSIONS = (".jpeg", ".jpg", ".png", ".gif", ".bmp", ".webp")
 
+# The offset of an image that is a file of its own.
+WHOLE_FILE = -1
+
 # A raw image: `id` is `<class>/<file name>` in every layout; its bytes are [offset, offset + length) of `path`.
 CATALOGUE_SCHEMA = pa.schema(
     [
