@@ -18,7 +18,7 @@ from preprocessing.layouts import open_source
 from preprocessing.manifest import Manifest, read_manifest
 from preprocessing.output import State, check_room, clear, inspect
 from preprocessing.schema import image_bytes, stride
-from preprocessing.selection import select
+from preprocessing.selection import choose_classes, select
 from preprocessing.settings import Settings, fingerprint
 from preprocessing.shards import RejectedImage, plan_shards, read_record
 from preprocessing.sources import Source
@@ -50,22 +50,21 @@ def run(request: Request, start_spark: Callable[[str], AbstractContextManager[An
     output = Store(request.output)
     source = open_source(Store(request.source), request.layout)
     _check_apart(source.store, output)
-    mark = fingerprint(source.signature(), request.settings)
+    classes = choose_classes(source.classes(), request.settings.classes, request.settings.seed)
+    mark = fingerprint(source.signature(classes), request.settings)
     state = inspect(output, mark, request.overwrite)
     if state is State.DONE:
         manifest = read_manifest(output)
         assert manifest is not None  # inspect has just read it
         say(f"{output.uri} holds this dataset already: {summary(manifest)}; nothing to do")
         return manifest
-    classes: list[str] = []
-    names: dict[str, str] = {}
     splits: dict[str, pa.Table] = {}
     if source.listed_quickly:
-        classes, splits, names = _choose(source, request.settings)
+        splits = _choose(source, classes, request.settings)
         check_room(output, estimate_bytes(splits, request.settings))
     with start_spark("preprocess") as context:
         if not source.listed_quickly:
-            classes, splits, names = _choose(source, request.settings, spark_mapper(context))
+            splits = _choose(source, classes, request.settings, spark_mapper(context))
             check_room(output, estimate_bytes(splits, request.settings))
         if state is State.FRESH:
             clear(output)
@@ -89,7 +88,7 @@ def run(request: Request, start_spark: Callable[[str], AbstractContextManager[An
     planned = {split: len(table) for split, table in splits.items()}
     described = {"uri": source.store.uri, "layout": source.layout}
     manifest = build_manifest(records, planned, classes, request.settings, mark, described)
-    commit(output, manifest, rejected, names)
+    commit(output, manifest, rejected, source.names())
     say(f"{output.uri}: {summary(manifest)}" + (f" ({commonest(rejected)})" if rejected else ""))
     return manifest
 
@@ -128,14 +127,11 @@ def say(text: str) -> None:
     print(text, file=sys.stdout, flush=True)
 
 
-def _choose(
-    source: Source, settings: Settings, mapper: Any = map
-) -> tuple[list[str], dict[str, pa.Table], dict[str, str]]:
-    catalogue = source.catalogue(mapper)
+def _choose(source: Source, classes: list[str], settings: Settings, mapper: Any = map) -> dict[str, pa.Table]:
+    catalogue = source.catalogue(classes, mapper)
     if catalogue.ignored:
         say(f"{catalogue.ignored:,} files of the source are no images by name and are left out")
-    classes, splits = select(catalogue, settings)
-    return classes, splits, catalogue.names
+    return select(catalogue, classes, settings)
 
 
 def _check_apart(source: Store, output: Store) -> None:

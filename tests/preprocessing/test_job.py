@@ -133,7 +133,7 @@ def test_a_done_dataset_with_a_damaged_file_is_not_done(raw: Path, tmp_path: Pat
     ("build", "says"),
     [
         ([], "does not exist: give the folder"),
-        ([""], "is in no known layout, it is empty; expected train/<class>/"),
+        ([""], "is in no known layout, it is empty; expected ILSVRC2012_img_train"),
         (["other/x"], "is in no known layout, it holds other/; expected"),
         (["train"], "train has no class folders"),
         (["train/n01440764"], "holds no images"),
@@ -164,7 +164,7 @@ def test_sources_that_are_none(tmp_path: Path, build: list[str], says: str) -> N
         ({"row_group_rows": 0}, "--rows-per-row-group 0: give 1 or more"),
         ({"row_group_rows": 2000, "size": 256}, "MiB a row group, more than 256: ask for 1364 or fewer"),
         ({"max_rejected": 1.5}, "--max-rejected 1.5: give a fraction"),
-        ({"layout": "zip"}, "--layout zip: known are folders"),
+        ({"layout": "zip"}, "--layout zip: known are tar, kaggle, folders"),
     ],
 )
 def test_values_out_of_range(raw: Path, tmp_path: Path, options: dict[str, Any], says: str) -> None:
