@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from preprocessing.dry_run import plan
 from preprocessing.errors import InputError, run_or_explain
 from preprocessing.job import DEFAULT_MAX_REJECTED, Request, run
 from preprocessing.layouts import NAMES
@@ -16,8 +17,8 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(f"{message}; --help lists the options")
 
 
-def parse(arguments: list[str] | None = None) -> Request:
-    """The command line as a request; `InputError` for what is no option or no value of one."""
+def parse(arguments: list[str] | None = None) -> tuple[Request, bool]:
+    """The command line as a request, and whether only a plan is wanted; `InputError` for what is no option or value."""
     parser = _Parser(
         prog="preprocess.py",
         description="Turns raw images into a dataset: Parquet tensors and a manifest. "
@@ -45,9 +46,12 @@ def parse(arguments: list[str] | None = None) -> Request:
     parser.add_argument(
         "--max-rejected", type=float, default=DEFAULT_MAX_REJECTED, help="stop when more than this fraction is rejected"
     )
+    parser.add_argument(
+        "--plan", action="store_true", help="only say what would be read and written, and about how long it takes"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a dataset that is there already")
     options = parser.parse_args(arguments)
-    return Request(
+    request = Request(
         source=options.source,
         output=options.output,
         layout=options.layout,
@@ -65,6 +69,7 @@ def parse(arguments: list[str] | None = None) -> Request:
             row_group_rows=options.rows_per_row_group,
         ),
     )
+    return request, options.plan
 
 
 def parse_classes(text: str | None) -> int | tuple[str, ...] | None:
@@ -81,8 +86,12 @@ def parse_classes(text: str | None) -> int | tuple[str, ...] | None:
 
 
 def main() -> int:
-    """Runs the job."""
-    run(parse())
+    """Runs the job, or plans it."""
+    request, only_plan = parse()
+    if only_plan:
+        plan(request)
+    else:
+        run(request)
     return 0
 
 

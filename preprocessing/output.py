@@ -73,6 +73,11 @@ def clear(output: Store) -> None:
         output.delete_tree(name)
 
 
+def bytes_there(output: Store) -> int:
+    """Bytes of images, finished or not, that are at `output`."""
+    return sum(entry.size for name in (TRAIN, VAL, MINIVAL) for entry in output.entries(name))
+
+
 def check_room(output: Store, needed: int) -> int | None:
     """Free bytes where `output` is, or None where that cannot be asked; `InputError` if fewer than `needed`."""
     folder: Path | None = output.local_path

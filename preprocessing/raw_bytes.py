@@ -13,8 +13,9 @@ from preprocessing.errors import InputError
 from preprocessing.sources import WHOLE_FILE
 from preprocessing.storage import Store
 
-# Images fetched together; while they are decoded, the next ones are fetched.
+# Images fetched together; while they are decoded, the next ones are fetched. The first are few, for a quick start.
 WINDOW_IMAGES = 64
+FIRST_WINDOW_IMAGES = 4
 WINDOW_BYTES = 24 << 20
 # A bucket answers in tens of milliseconds, whatever is asked: many requests at once. A disk needs a few to be busy.
 REMOTE_THREADS = 16
@@ -53,11 +54,11 @@ def read_images(source: Store, table: pa.Table) -> Iterator[bytes]:
 
 def _windows(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
     window: list[Piece] = []
-    size = 0
+    size, most = 0, FIRST_WINDOW_IMAGES
     for piece in pieces:
-        if window and (len(window) == WINDOW_IMAGES or size + piece.length > WINDOW_BYTES):
+        if window and (len(window) == most or size + piece.length > WINDOW_BYTES):
             yield window
-            window, size = [], 0
+            window, size, most = [], 0, WINDOW_IMAGES
         window.append(piece)
         size += piece.length
     if window:

@@ -78,7 +78,7 @@ def plan_shards(splits: dict[str, pa.Table], settings: Settings) -> list[Shard]:
         step = settings.rows_per_shard or default_rows(len(table), settings.row_group_rows)
         for index, start in enumerate(range(0, len(table), step)):
             part = table.slice(start, step).combine_chunks()
-            shards.append(Shard(split, index, len(part), _serialise(part)))
+            shards.append(Shard(split, index, len(part), serialise(part)))
     return shards
 
 
@@ -98,7 +98,8 @@ def read_record(store: Store, name: str) -> ShardRecord | None:
     return record if whole else None
 
 
-def _serialise(table: pa.Table) -> bytes:
+def serialise(table: pa.Table) -> bytes:
+    """The table as an Arrow stream, as `Shard.rows` holds it."""
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)

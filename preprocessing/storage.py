@@ -176,6 +176,23 @@ class Store:
                     else:
                         self._upload(self._name(path), source)
 
+    def check_writable(self) -> None:
+        """Raises `InputError` where nothing can be written here, as far as that shows; leaves nothing behind."""
+        folder = self.local_path
+        if folder is None:
+            name = f".{uuid.uuid4().hex}.tmp"
+            self.write(name, b"")
+            self.delete(name)
+            return
+        while not folder.exists():
+            folder = folder.parent
+        if not folder.is_dir():
+            raise InputError(f"cannot write to {self.uri}: {folder} is a file; choose another place")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise InputError(
+                f"cannot write to {self.uri}: {folder} is not writable; check the permissions of this user"
+            )
+
     def exists(self, path: str) -> bool:
         """Whether there is a file (not a folder) of that name."""
         return self.size(path) is not None
