@@ -91,6 +91,8 @@ def commit(output: Store, manifest: Manifest, rejected: Iterable[RejectedImage],
     for split, info in manifest.splits.items():
         data = common_metadata(info, manifest.size, manifest.codec, manifest.quality or 95)
         output.write(f"{split}/{COMMON_METADATA}", data)
+    for split in manifest.splits:
+        output.delete_temporaries(split)
     output.write(MANIFEST, manifest.to_json())
     output.delete_tree(WORK)
 

@@ -19,8 +19,10 @@ cv2.ipp.setUseIPP(False)
 
 # Raised whenever the same file would give other pixels: it is part of every dataset's fingerprint.
 DECODER_VERSION = 1
-# Larger images are refused as decompression bombs. ImageNet's largest has 61 million pixels.
+# Larger images are refused as decompression bombs. ImageNet's largest, a plain JPEG, has 61 million pixels. What has to
+# be held whole to be decoded may have half as many, so that no image takes a task beyond 600 MB.
 MAX_PIXELS = 1 << 26
+MAX_PIXELS_HELD = 1 << 25
 MAX_BYTES = 64 << 20
 # A progressive JPEG can ask for any number of passes over its pixels; real ones have about ten.
 MAX_SCANS = 100
@@ -112,22 +114,23 @@ def _open(data: bytes, size: int) -> _Opened:
     if len(data) > MAX_BYTES:
         raise Rejected(TOO_LARGE, f"{len(data):,} bytes, more than {MAX_BYTES:,}")
     if data[:2] != b"\xff\xd8":
-        return _open_other(data)
+        return _open_other(data, 1)
     header = parse_header(data)
     if header is None:
         raise Rejected(TRUNCATED, f"the JPEG's {len(data):,} bytes hold no frame")
-    _check_pixels(header.width, header.height)
+    divisor = scale_divisor(min(header.width, header.height), size)
+    held = header.progressive or divisor == 1
+    _check_pixels(header.width, header.height, MAX_PIXELS_HELD if held else MAX_PIXELS)
     if header.progressive and data.count(b"\xff\xda") > MAX_SCANS:
         raise Rejected(TOO_LARGE, f"a progressive JPEG of more than {MAX_SCANS} scans")
     if header.components not in (1, 3) or header.precision != 8:
-        return _open_other(data)
-    divisor = scale_divisor(min(header.width, header.height), size)
+        return _open_other(data, divisor)
     return _Opened(_decode_jpeg(data, header, divisor), header.width, header.height, divisor, header.orientation)
 
 
-def _check_pixels(width: int, height: int) -> None:
-    if width * height > MAX_PIXELS:
-        raise Rejected(TOO_LARGE, f"{width} x {height} pixels, more than {MAX_PIXELS:,} in all")
+def _check_pixels(width: int, height: int, most: int) -> None:
+    if width * height > most:
+        raise Rejected(TOO_LARGE, f"{width} x {height} pixels, more than {most:,} in all")
 
 
 def _decode_jpeg(data: bytes, header: JpegHeader, divisor: int) -> NDArray[np.uint8]:
@@ -137,7 +140,8 @@ def _decode_jpeg(data: bytes, header: JpegHeader, divisor: int) -> NDArray[np.ui
         return np.asarray(simplejpeg.decode_jpeg(data, **options), np.uint8)
     except ValueError as error:
         what = str(error)
-    if _HARMLESS in what:
+    # Only the first complaint is told: that the end is there has to be seen in another way.
+    if _HARMLESS in what and data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda"):
         try:
             return np.asarray(simplejpeg.decode_jpeg(data, strict=False, **options), np.uint8)
         except ValueError as error:
@@ -145,21 +149,29 @@ def _decode_jpeg(data: bytes, header: JpegHeader, divisor: int) -> NDArray[np.ui
     raise Rejected(TRUNCATED if "remature end of JPEG file" in what else CORRUPT, what)
 
 
-def _open_other(data: bytes) -> _Opened:
+def _open_other(data: bytes, divisor: int) -> _Opened:
+    """With Pillow. `divisor` is that of a JPEG; other formats are not scaled while they are decoded."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about metadata, and of bombs that MAX_PIXELS lets through
+        warnings.simplefilter("ignore")  # about metadata, and of bombs that the limits let through
         try:
             image = Image.open(io.BytesIO(data), formats=_OTHER_FORMATS)
+        except Image.DecompressionBombError as error:
+            raise Rejected(TOO_LARGE, str(error)) from error
         except Exception as error:
             raise Rejected(NOT_AN_IMAGE, f"begins with {data[:16]!r}") from error
-        _check_pixels(*image.size)
+        width, height = image.size
+        _check_pixels(width, height, MAX_PIXELS if divisor > 1 else MAX_PIXELS_HELD)
         try:
+            if divisor > 1:
+                image.draft(None, (width // divisor, height // divisor))
             orientation = int(image.getexif().get(0x0112, 1))
             pixels = _to_rgb(image)
+            if pixels.shape[:2] != (-(-height // divisor), -(-width // divisor)):
+                raise ValueError(f"{pixels.shape[1]} x {pixels.shape[0]} pixels where {width} x {height} were said")
         except Exception as error:  # Pillow's decoders raise whatever they meet
             truncated = "truncated" in str(error).lower() or isinstance(error, EOFError)
             raise Rejected(TRUNCATED if truncated else CORRUPT, f"{image.format}: {error}") from error
-    return _Opened(pixels, pixels.shape[1], pixels.shape[0], 1, orientation)
+    return _Opened(pixels, width, height, divisor, orientation)
 
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:

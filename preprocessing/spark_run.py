@@ -139,7 +139,10 @@ def explain(text: str) -> str:
     ours = re.findall(r"preprocessing\.errors\.InputError: (.+)", text)
     if ours:
         return str(ours[-1]).strip()
-    python = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception|Exit|Interrupt)\b: .+", text, re.MULTILINE)
-    causes = [line for line in python if "Job aborted" not in line and "Py4JJavaError" not in line]
-    cause = causes[0] if causes else text.strip().splitlines()[0]
+    python = re.findall(
+        r"^(?!org\.|java|py4j)(?:\w+\.)*\w*(?:Error|Exception|Exit|Interrupt)\b: .+", text, re.MULTILINE
+    )
+    lost = re.findall(r"most recent failure: Lost task [^:]*: (?:[\w.$]+: )?(.+)", text)
+    # Python's own error is the most telling; next is why Spark lost the task, as when a worker was killed.
+    cause = next(iter([*python, *lost, *text.strip().splitlines()]))
     return f"the Spark job failed: {cause.strip()[:300]}; see the log above, mend that, and run the same command again"

@@ -228,6 +228,12 @@ class Store:
         with self._explained("delete", path), contextlib.suppress(FileNotFoundError):
             self._fs.delete_file(self._name(path))
 
+    def delete_temporaries(self, prefix: str) -> None:
+        """Deletes, below folder `prefix`, what writers left that were killed."""
+        for info in self._select(prefix, recursive=True):
+            if info.type == pafs.FileType.File and _TEMPORARY.match(info.base_name):
+                self._discard(info.path)
+
     def delete_tree(self, path: str = "") -> None:
         """Deletes the folder and all that is below it; nothing happens where there is none."""
         with self._explained("delete", path):
