@@ -245,9 +245,10 @@ def _petastorm(files: Sequence[Path], output: Path, cores: int) -> dict[str, Any
 
 def _prepare_spark(cores: int, memory: str = "512m") -> None:
     """Sets what pyspark starts the JVM with: the properties that users run with, on so many cores."""
-    java = subprocess.run([str(ROOT / "scripts" / "java_env")], capture_output=True, check=True, text=True).stdout
-    if "JAVA_HOME=" in java:
-        os.environ["JAVA_HOME"] = java.split("JAVA_HOME=")[1].strip().strip("'")
+    script = '. scripts/activate && printf %s "${JAVA_HOME:-}"'
+    java = subprocess.run(["sh", "-c", script], cwd=ROOT, capture_output=True, check=True, text=True).stdout
+    if java:
+        os.environ["JAVA_HOME"] = java
     properties = ROOT / "conf" / "spark" / "local.conf"
     os.environ["PYSPARK_SUBMIT_ARGS"] = (
         f"--properties-file {properties} --master local[{cores}] --driver-memory {memory} pyspark-shell"

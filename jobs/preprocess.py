@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-
+from preprocessing.command_line import CommandLine
 from preprocessing.dry_run import plan
 from preprocessing.errors import InputError, run_or_explain
 from preprocessing.job import DEFAULT_MAX_REJECTED, Request, run
@@ -12,19 +11,11 @@ from preprocessing.schema import CODECS, ROW_GROUP_ROWS
 from preprocessing.settings import Settings
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise InputError(f"{message}; --help lists the options")
-
-
 def parse(arguments: list[str] | None = None) -> tuple[Request, bool]:
-    """The command line as a request, and whether only a plan is wanted; `InputError` for what is no option or value."""
-    parser = _Parser(
-        prog="preprocess.py",
-        description="Turns raw images into a dataset: Parquet tensors and a manifest. "
-        "A killed job run again goes on where it was.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        allow_abbrev=False,
+    """The command line as a request, and whether only a plan is wanted; `InputError` for what is none."""
+    parser = CommandLine(
+        "preprocess.py",
+        "Turns raw images into a dataset: Parquet tensors and a manifest. A killed job run again goes on where it was.",
     )
     parser.add_argument("--source", required=True, help="folder or URI (s3://, gs://, hdfs://) with the raw images")
     parser.add_argument("--output", required=True, help="folder or URI for the dataset; it must be new or empty")

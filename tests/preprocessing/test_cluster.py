@@ -36,11 +36,9 @@ def submit(*options: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def environment() -> dict[str, str]:
-    script = subprocess.run([str(ROOT / "scripts/java_env")], capture_output=True, text=True, check=True).stdout
-    found = dict(os.environ)
-    if "JAVA_HOME=" in script:
-        found["JAVA_HOME"] = script.split("JAVA_HOME=")[1].strip().strip("'")
-    return found
+    script = '. scripts/activate && printf %s "${JAVA_HOME:-}"'
+    java = subprocess.run(["sh", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return {**os.environ, "JAVA_HOME": java} if java else dict(os.environ)
 
 
 def same_files(one: Path, other: Path) -> None:
@@ -145,7 +143,8 @@ def test_no_tensorflow_is_imported() -> None:
 
 @pytest.fixture(scope="module")
 def context(environment: dict[str, str]) -> Iterator[Any]:
-    os.environ["JAVA_HOME"] = environment.get("JAVA_HOME", "")
+    if "JAVA_HOME" in environment:
+        os.environ["JAVA_HOME"] = environment["JAVA_HOME"]
     os.environ["PYSPARK_PYTHON"] = sys.executable
     os.environ["PYSPARK_SUBMIT_ARGS"] = "--master local[2] --driver-memory 512m pyspark-shell"
     with spark_context("tests") as found:

@@ -1,0 +1,35 @@
+"""What a gang task asks of its child process, as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from lottery.experiment import Experiment
+from lottery.tickets import Ticket
+
+
+class Assignment(msgspec.Struct, frozen=True):
+    """Train the dense run and make the masks (no tickets given), or train these tickets as one bundle."""
+
+    run: str  # URI of the run directory
+    data: str  # URI of the dataset
+    dataset_hash: str  # of the dataset that the driver saw
+    train_images: int
+    experiment: Experiment
+    tickets: tuple[Ticket, ...]
+    task: int  # rank in the gang
+    executor: str  # address of the executor
+    threads: int  # cores of the task
+
+    def message(self) -> dict[str, Any]:
+        """Plain dicts and lists, for JSON."""
+        tree = msgspec.to_builtins(self)
+        assert isinstance(tree, dict)
+        return tree
+
+
+def decode(message: bytes) -> Assignment:
+    """The assignment in a child's standard input. Raises msgspec.ValidationError where it is none."""
+    return msgspec.json.decode(message, type=Assignment)

@@ -1,0 +1,101 @@
+"""One sweep at a time on a run directory: who is at work on it, and since when."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+
+import msgspec
+import psutil
+
+from preprocessing.errors import InputError
+from preprocessing.storage import Store
+
+EXIT_BUSY = 75  # EX_TEMPFAIL of sysexits.h: try again later
+STALE_AFTER = 300.0  # seconds without a heartbeat
+_HEARTBEAT = 30.0  # seconds
+_PATH = "claim.json"
+
+
+class BusyError(InputError):
+    """Another sweep is at work on the run directory."""
+
+    exit_status = EXIT_BUSY
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """Who works: a process by host, process id and the time it was started, all times in seconds since 1970."""
+
+    token: str
+    host: str
+    process: int
+    process_started: float
+    since: float
+    heartbeat: float
+
+
+@contextlib.contextmanager
+def claimed(store: Store) -> Iterator[None]:
+    """Holds the claim on a run directory while the block runs, with a heartbeat every 30 s.
+
+    A claim is taken over at once where its process was on this host and is gone, and after 5 minutes without a
+    heartbeat where it was on another. Raises BusyError, which names the holder, while its holder is alive.
+    """
+    me = _new()
+    while not store.create(_PATH, msgspec.json.encode(me)):
+        holder = _read(store)
+        if holder is not None and _is_alive(holder, time.time()):
+            raise BusyError(
+                f"{store.uri} is being worked on by process {holder.process} on {holder.host} "
+                f"since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(holder.since))}; "
+                "wait until it has ended, or stop it"
+            )
+        store.delete(_PATH)
+    ended = threading.Event()
+    beating = threading.Thread(target=_beat, args=(store, me, ended), daemon=True)
+    beating.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        beating.join()
+        held = _read(store)
+        if held is not None and held.token == me.token:
+            store.delete(_PATH)
+
+
+def _new() -> Claim:
+    now = time.time()
+    started = psutil.Process().create_time()
+    return Claim(uuid.uuid4().hex, socket.gethostname(), os.getpid(), started, now, now)
+
+
+def _read(store: Store) -> Claim | None:
+    try:
+        return msgspec.json.decode(store.read(_PATH), type=Claim)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError:
+        raise InputError(f"{store.uri}/{_PATH} is not a claim; delete it if no sweep is at work there") from None
+
+
+def _is_alive(holder: Claim, now: float) -> bool:
+    if holder.host == socket.gethostname():
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(holder.process)
+            # The id may have been given to another process since.
+            running = process.status() != psutil.STATUS_ZOMBIE
+            return running and abs(process.create_time() - holder.process_started) < 1.0
+        return False
+    return now - holder.heartbeat < STALE_AFTER
+
+
+def _beat(store: Store, claim: Claim, ended: threading.Event) -> None:
+    while not ended.wait(_HEARTBEAT):
+        with contextlib.suppress(InputError):  # a store that is away for a moment; the next beat tries again
+            store.write(_PATH, msgspec.json.encode(msgspec.structs.replace(claim, heartbeat=time.time())))

@@ -1,0 +1,248 @@
+"""An experiment: one YAML as frozen, typed structs, and its identity."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from preprocessing.errors import InputError
+
+Positive = Annotated[int, Meta(ge=1)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+Density = Annotated[float, Meta(gt=0, le=1)]
+PositiveFloat = Annotated[float, Meta(gt=0)]
+NonNegativeFloat = Annotated[float, Meta(ge=0)]
+Seed = Annotated[int, Meta(ge=0, lt=2**31)]
+# A count of batches (`500`) or of epochs (`2ep`, `0.5ep`); lottery.steps turns it into a step.
+Length = Annotated[int, Meta(ge=0)] | Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]+)?ep$")]
+Auto = Literal["auto"]
+
+
+class _Section(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Base of every section. `omit_defaults` keeps defaults out of the identity: a released default never changes."""
+
+
+class Data(_Section, frozen=True):
+    """Which splits of the dataset, in batches of how many images (over all replicas), cropped how."""
+
+    batch: Positive
+    train: str = "train"
+    evaluate: str = "val"
+    crop: Positive | None = None  # pixels a side; random in training, central in evaluation
+    flip: bool = False  # left to right, at random, in training
+
+
+class Model(_Section, frozen=True):
+    """A model of the registry by its name, and the options of its builder."""
+
+    name: str
+    options: dict[str, bool | int | float | str] = {}
+
+
+class SGD(_Section, frozen=True, tag_field="name", tag="sgd"):
+    """Stochastic gradient descent with (Nesterov) momentum; weight decay is added to the gradient (L2)."""
+
+    momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    nesterov: bool = False
+
+
+class Adam(_Section, frozen=True, tag_field="name", tag="adam"):
+    """Kingma and Ba, 2015; weight decay is added to the gradient (L2)."""
+
+    beta_1: Fraction = 0.9
+    beta_2: Fraction = 0.999
+    epsilon: PositiveFloat = 1e-7
+
+
+class AdamW(_Section, frozen=True, tag_field="name", tag="adamw"):
+    """Loshchilov and Hutter, 2019: weight decay is decoupled from the gradient."""
+
+    beta_1: Fraction = 0.9
+    beta_2: Fraction = 0.999
+    epsilon: PositiveFloat = 1e-7
+
+
+class LearningRate(_Section, frozen=True):
+    """Linear warm-up from 0 to `peak`, then `decay` from `decay_start` (the end of the warm-up) to the end."""
+
+    peak: PositiveFloat
+    warmup: Length = 0
+    decay: Literal["constant", "linear", "cosine", "step", "exponential"] = "constant"
+    decay_start: Length | None = None
+    milestones: tuple[Length, ...] = ()  # of `step`: the rate is multiplied by `factor` at each
+    factor: PositiveFloat = 0.1  # of `step`: at each milestone; of `exponential`: over the whole decay
+
+
+class Training(_Section, frozen=True):
+    """The recipe that the dense run and every ticket share."""
+
+    length: Length
+    optimizer: SGD | Adam | AdamW
+    learning_rate: LearningRate
+    weight_decay: NonNegativeFloat = 0.0  # on kernels only
+    label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    evaluate_every: Length | None = None  # besides the evaluation at the end
+    deterministic: bool = True  # the same bits from the same inputs, however often it was interrupted
+
+
+class Masks(_Section, frozen=True):
+    """Level i keeps the fraction `densities[i]` of the dense run's final prunable weights."""
+
+    densities: Annotated[tuple[Density, ...], Meta(min_length=1)]
+    classifier: bool = True  # whether the last dense layer's kernel is prunable
+
+
+class Tickets(_Section, frozen=True):
+    """What is trained from each mask at each point of the trellis."""
+
+    schedule: Literal["continue", "restart"] = "continue"  # learning rate and data order, from the reset step or from 0
+    optimizer_state: Literal["fresh", "rewind"] = "fresh"
+    controls: tuple[Literal["reinit", "shuffle"], ...] = ()
+    seeds: Annotated[tuple[Seed, ...], Meta(min_length=1)] = (0,)
+
+
+class Gang(_Section, frozen=True):
+    """How the work is laid out. Nothing here can change a result, so nothing here is in the identity."""
+
+    tasks: Positive | Auto = "auto"  # `auto`: as many as the cluster has slots, at most one per mask
+    bundle: Positive | Auto = "auto"  # tickets that one process trains together; `auto`: by the memory there is
+    checkpoint: PositiveFloat | Auto = "auto"  # seconds between checkpoints; `auto`: Young's rule
+    mean_time_between_failures: PositiveFloat = 86_400.0  # seconds, of one executor
+    hang_after: PositiveFloat = 900.0  # seconds without a sign of progress, after which a child is killed
+
+
+class Experiment(_Section, frozen=True):
+    """One YAML under conf/: everything that a sweep's results depend on, and how to lay the work out."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*(-[A-Za-z0-9_.]+)*$")]
+    data: Data
+    model: Model
+    training: Training
+    trellis: Annotated[tuple[Length, ...], Meta(min_length=1)]
+    masks: Masks
+    tickets: Tickets = Tickets()
+    seed: Seed = 0  # of the dense run: its first weights and its order of samples
+    gang: Gang = Gang()
+
+
+def load(path: str, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment in the YAML at `path`, with `overrides` (`section.key=value`, the value in YAML) applied.
+
+    Raises InputError naming the file, the key and the value where one is unknown, missing or of the wrong type.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"experiment {path}: {error.strerror}; give the path of a YAML file such as conf/digits.yaml"
+        ) from None
+    return parse(text, origin=path, overrides=overrides)
+
+
+def parse(text: str, origin: str, overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment in a YAML text; `origin` names the text in errors, which are those of `load`."""
+    tree = _yaml(text, origin)
+    if not isinstance(tree, dict):
+        raise InputError(f"experiment {origin}: holds no mapping of keys to values; start from conf/digits.yaml")
+    for override in overrides:
+        _override(tree, override)
+    return from_tree(tree, origin)
+
+
+def from_tree(tree: Any, origin: str) -> Experiment:
+    """The experiment in plain dicts and lists, as from YAML or JSON; errors are those of `load`."""
+    try:
+        experiment = msgspec.convert(tree, Experiment)
+    except msgspec.ValidationError as error:
+        raise InputError(f"experiment {origin}: {_explain(str(error))}") from None
+    _check_lists(experiment, origin)
+    return experiment
+
+
+def to_tree(experiment: Experiment) -> dict[str, Any]:
+    """Plain dicts and lists without the fields that have their default; `from_tree` reads it back."""
+    tree = msgspec.to_builtins(experiment)
+    assert isinstance(tree, dict)
+    return tree
+
+
+def identity(experiment: Experiment, dataset_hash: str) -> str:
+    """12 hex digits that name the results: a hash of every field that can change one, and of the dataset's content.
+
+    Fields at their default are left out, so that a new field with a default leaves the old results where they are.
+    """
+    tree = to_tree(experiment)
+    tree.pop("gang", None)
+    tree.pop("name")  # in the run directory's name as it is
+    canonical = json.dumps([tree, dataset_hash], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def _yaml(text: str, origin: str) -> Any:
+    try:
+        return YAML(typ="safe", pure=True).load(text)  # YAML 1.2: 1e-4 is a number, and a repeated key an error
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}:" if mark else ""
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise InputError(f"experiment {origin}:{where} not valid YAML: {problem}; mend the file") from None
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise InputError(f"--set {override}: expected section.key=value, such as training.length=20ep")
+    *sections, last = key.split(".")
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise InputError(f"--set {override}: {section} holds a value, not keys; name a key that the YAML has")
+    tree[last] = _yaml(value, f"--set {override}")
+
+
+def _check_lists(experiment: Experiment, origin: str) -> None:
+    for name, values in (
+        ("masks.densities", experiment.masks.densities),
+        ("tickets.controls", experiment.tickets.controls),
+        ("tickets.seeds", experiment.tickets.seeds),
+    ):
+        for value in values:
+            if values.count(value) > 1:
+                raise InputError(f"experiment {origin}: {name} names {value} twice; name each once")
+
+
+def _explain(message: str) -> str:
+    """msgspec's message with the path first, and for an unknown key the keys that there are."""
+    problem, _, path = message.partition(" - at `$")
+    path = path.rstrip("`").lstrip(".")
+    unknown = re.search(r"unknown field `([^`]*)`", problem)
+    if unknown:
+        known = _known_keys(path)
+        close = difflib.get_close_matches(unknown[1], known, n=1)
+        where = f"{path}.{unknown[1]}" if path else unknown[1]
+        hint = f"did you mean {close[0]}?" if close else f"the keys are {', '.join(known)}"
+        return f"unknown key {where}; {hint}"
+    return f"{path or 'top level'}: {problem[0].lower()}{problem[1:]}; correct the value"
+
+
+def _known_keys(path: str) -> list[str]:
+    kinds: list[Any] = [Experiment]
+    for key in re.findall(r"[^.\[\]]+", path):
+        fields = [field for kind in kinds for field in msgspec.structs.fields(kind) if field.name == key]
+        kinds = [
+            kind
+            for field in fields
+            for kind in (field.type, *getattr(field.type, "__args__", ()))
+            if isinstance(kind, type) and issubclass(kind, Struct)
+        ]
+    return sorted({field.name for kind in kinds for field in msgspec.structs.fields(kind)})

@@ -1,0 +1,310 @@
+"""The child process of a gang task: reads its assignment on standard input, trains, writes to the run directory.
+
+Standard output carries events for the supervisor, a JSON object a line; the log goes to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from lottery.supervisor import die_with_parent
+
+if __name__ == "__main__":
+    die_with_parent()  # before the seconds that importing TensorFlow takes
+
+import numpy as np
+import tensorflow as tf
+
+from lottery import bundle, masks, plan
+from lottery import input as data_input
+from lottery.assignment import Assignment, decode
+from lottery.bundle import Member
+from lottery.checkpoint import Checkpoint
+from lottery.ledger import DENSE, DenseResult, RunDirectory, ticket_result
+from lottery.order import derived_seed
+from lottery.steps import timeline
+from lottery.tickets import Ticket, first_step
+from lottery.training import Scores, Trainer
+from preprocessing.dataset import Dataset
+from preprocessing.errors import InputError, run_or_explain
+from preprocessing.storage import Store
+
+Event = Callable[[dict[str, Any]], None]
+
+
+class Worker:
+    """Trains what one assignment names; all that it has to tell goes to the run directory."""
+
+    def __init__(self, assignment: Assignment, tell: Event) -> None:
+        self._assignment, self._tell = assignment, tell
+        self._experiment = assignment.experiment
+        self._dataset = Dataset.open(assignment.data)
+        if self._dataset.hash != assignment.dataset_hash:
+            raise InputError(f"dataset {assignment.data}: has changed since the sweep began; run the sweep again")
+        self._timeline = timeline(self._experiment, self._dataset.split(self._experiment.data.train).count)
+        self._run = RunDirectory(Store(assignment.run))
+        self._trainer = Trainer(
+            self._experiment,
+            data_input.image_shape(self._dataset, self._experiment.data),
+            len(self._dataset.class_names),
+            self._dataset.mean,
+            self._dataset.std,
+            _strategy(),
+        )
+        self._metrics: dict[str, list[dict[str, Any]]] = {}
+        self._scores: dict[str, Scores] = {}
+
+    def train_dense(self) -> None:
+        """The dense run with its states along the trellis, then the masks of its final weights."""
+        dense = Member(DENSE, {})
+        if not self._resume(dense):
+            dense.state = self._trainer.first_state(self._experiment.seed)
+            self._keep_trellis_state(dense)
+        self._train([dense], self._experiment.seed, frozenset(self._timeline.trellis), self._keep_trellis_state)
+        kernels = {path: np.asarray(dense.state[path]) for path in self._trainer.kernels}
+        if dense.status == "training":
+            for level, mask in enumerate(masks.global_magnitude_masks(kernels, self._experiment.masks.densities)):
+                self._run.write_mask(level, mask)
+            dense.status = "done"
+        scores = self._scores.get(DENSE)
+        self._run.write_dense_result(
+            DenseResult(
+                status=dense.status,
+                note=dense.reason,
+                top1=scores.top1 if scores else None,
+                top5=scores.top5 if scores else None,
+                loss=scores.loss if scores else None,
+                evaluated=self._dataset.split(self._experiment.data.evaluate).count,
+                steps=dense.step,
+                seconds=round(dense.seconds, 3),
+                parameters=self._trainer.parameters,
+                prunable=masks.prunable_weights(kernels),
+            )
+        )
+
+    def train_tickets(self) -> None:
+        """A bundle of tickets of one seed, each from mask x trellis state or from where it was saved."""
+        done = self._run.done()
+        tickets = {ticket.name: ticket for ticket in self._assignment.tickets if ticket not in done}
+        if not tickets:
+            return
+        level_mask = lru_cache(maxsize=None)(self._run.mask)
+        shuffled = lru_cache(maxsize=None)(lambda seed, level: masks.shuffled(level_mask(level), seed, level))
+        trellis_state = lru_cache(maxsize=None)(self._run.trellis_state)
+        members = []
+        for name, ticket in tickets.items():
+            shuffle = ticket.control == "shuffle"
+            mask = shuffled(ticket.seed, ticket.level) if shuffle else level_mask(ticket.level)
+            member = Member(name, {}, first_step(ticket, self._experiment), mask)
+            if not self._resume(member):
+                member.state = self._start(ticket, mask, trellis_state)
+            members.append(member)
+
+        def finish(member: Member) -> None:
+            if member.step == self._timeline.total:
+                self._finish(member, tickets[member.name])
+
+        self._train(members, self._assignment.tickets[0].seed, frozenset(), finish)
+        for member in members:
+            if member.status == "training":  # it was saved at its last step, and then interrupted
+                self._finish(member, tickets[member.name])
+            elif member.status in ("diverged", "failed"):
+                self._write_result(member, tickets[member.name])
+
+    def _start(
+        self, ticket: Ticket, mask: masks.Mask, trellis_state: Callable[[int], Checkpoint]
+    ) -> dict[str, np.ndarray[Any, Any]]:
+        """A ticket's first state: weights and slots are mask x trellis state, or mask x new weights for `reinit`."""
+        if ticket.control == "reinit":
+            state = self._trainer.first_state(derived_seed("reinit", ticket.seed, ticket.level))
+        else:
+            state = dict(trellis_state(ticket.step).variables)
+            if self._experiment.tickets.optimizer_state == "fresh":
+                state |= self._trainer.fresh_optimizer()
+        for kernel, kept in mask.items():
+            for path in (kernel, *self._trainer.slots(kernel)):
+                state[path] = state[path] * kept
+        return state
+
+    def _train(
+        self, members: list[Member], seed: int, stops: frozenset[int], at_stop: Callable[[Member], None]
+    ) -> None:
+        source = data_input.TrainingInput(self._dataset, self._experiment.data, seed)
+        saving = _Saving(self._experiment.gang.checkpoint, self._experiment.gang.mean_time_between_failures)
+
+        def reached(member: Member) -> None:
+            if member.step in self._timeline.evaluations:
+                self._evaluate(member)
+            at_stop(member)
+
+        def save() -> None:
+            for member in members:
+                if member.status == "training":
+                    self._check(member)
+                if member.status == "training":
+                    self._save(member)
+
+        def progressed(images: int) -> None:
+            if saving.due():
+                saving.save(save)
+            done = sum(member.status != "training" for member in members)
+            self._tell({"images": images, "done": done})
+
+        bundle.train(
+            self._trainer,
+            members,
+            source,
+            self._timeline,
+            self._experiment.training.learning_rate,
+            stops | self._timeline.evaluations,
+            reached,
+            progressed,
+        )
+
+    def _evaluate(self, member: Member) -> None:
+        scores = self._trainer.evaluate(data_input.evaluation_batches(self._dataset, self._experiment.data))
+        self._scores[member.name] = scores
+        self._metrics.setdefault(member.name, []).append(
+            {
+                "step": member.step,
+                "epoch": round(self._timeline.epoch(member.step), 4),
+                "training_loss": round(member.loss_sum / max(member.loss_steps, 1), 6),
+                "top1": scores.top1,
+                "top5": scores.top5,
+                "loss": scores.loss,
+            }
+        )
+        member.loss_sum, member.loss_steps = 0.0, 0
+
+    def _keep_trellis_state(self, member: Member) -> None:
+        if member.step in self._timeline.trellis:
+            self._run.write_trellis_state(_checkpoint(member))
+        if member.step == self._timeline.total:
+            self._save(member)
+
+    def _finish(self, member: Member, ticket: Ticket) -> None:
+        self._check(member)
+        if member.status == "training":
+            self._save(member)
+            member.status = "done"
+        self._write_result(member, ticket)
+
+    def _check(self, member: Member) -> None:
+        """Fails the member where a masked weight, or its slot, is not exactly 0."""
+        for kernel, kept in (member.mask or {}).items():
+            for path in (kernel, *self._trainer.slots(kernel)):
+                if np.asarray(member.state[path])[~kept].any():
+                    member.status = "failed"
+                    member.reason = f"masked weights of {path} are not 0 at step {member.step}"
+
+    def _save(self, member: Member) -> None:
+        self._run.write_metrics(member.name, self._metrics.get(member.name, []))
+        self._run.write_checkpoint(member.name, _checkpoint(member))
+
+    def _resume(self, member: Member) -> bool:
+        """Puts a member where its training was saved; False where it was not."""
+        saved = self._run.checkpoint(member.name)
+        if saved is None:
+            return False
+        member.state, member.step, member.seconds = saved.variables, saved.step, saved.seconds
+        member.loss_sum, member.loss_steps = saved.loss_sum, saved.loss_steps
+        rows = self._run.metrics(member.name)
+        self._metrics[member.name] = kept = [row for row in rows if row["step"] <= saved.step]
+        if kept and kept[-1]["step"] == self._timeline.total:
+            self._scores[member.name] = Scores(kept[-1]["top1"], kept[-1]["top5"], kept[-1]["loss"])
+        return True
+
+    def _write_result(self, member: Member, ticket: Ticket) -> None:
+        assert member.mask is not None
+        scores = self._scores.get(member.name) if member.status == "done" else None
+        self._run.write_result(
+            ticket_result(
+                ticket,
+                self._experiment,
+                self._timeline,
+                member.mask,
+                status=member.status,
+                note=member.reason,
+                executor=self._assignment.executor,
+                task=self._assignment.task,
+                top1=scores.top1 if scores else None,
+                top5=scores.top5 if scores else None,
+                loss=scores.loss if scores else None,
+                steps=member.step - first_step(ticket, self._experiment),
+                seconds=member.seconds,
+            )
+        )
+
+
+class _Saving:
+    """When the next checkpoint is due, from what the last one cost."""
+
+    def __init__(self, interval: float | str, mean_time_between_failures: float) -> None:
+        self._fixed = None if interval == "auto" else float(interval)
+        self._mean_time_between_failures = mean_time_between_failures
+        self._cost = 1.0  # seconds; a guess until one was made
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        interval = self._fixed or plan.checkpoint_interval(self._cost, self._mean_time_between_failures)
+        return time.monotonic() - self._last >= interval
+
+    def save(self, write: Callable[[], None]) -> None:
+        started = time.monotonic()
+        write()
+        self._last = time.monotonic()
+        self._cost = max(self._last - started, 1e-3)
+
+
+def _checkpoint(member: Member) -> Checkpoint:
+    variables = {path: np.asarray(value) for path, value in member.state.items()}
+    return Checkpoint(member.step, variables, member.seconds, member.loss_sum, member.loss_steps)
+
+
+def _strategy() -> tf.distribute.Strategy:
+    gpus = tf.config.list_logical_devices("GPU")
+    if len(gpus) > 1:
+        return tf.distribute.MirroredStrategy([gpu.name for gpu in gpus])
+    return tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0")
+
+
+def _configure(assignment: Assignment) -> None:
+    # Spark's workers get OMP_NUM_THREADS=1 and TensorFlow would take all cores of the machine: neither is the task's.
+    tf.config.threading.set_intra_op_parallelism_threads(assignment.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(assignment.threads)
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if assignment.experiment.training.deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def _tell(event: dict[str, Any]) -> None:
+    print(json.dumps(event), flush=True)
+
+
+def main() -> int:
+    """Does what the assignment on standard input says."""
+    assignment = decode(sys.stdin.buffer.read())
+    _configure(assignment)
+    worker = Worker(assignment, _tell)
+    if assignment.tickets:
+        worker.train_tickets()
+    else:
+        worker.train_dense()
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        run_or_explain(main)
+    except SystemExit as ended:
+        # All there is to keep is in the store. TensorFlow's own way out takes another 2 s.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(ended.code or 0))

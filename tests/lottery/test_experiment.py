@@ -1,0 +1,131 @@
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from lottery import experiment
+from preprocessing.errors import InputError
+
+CONF = Path(__file__).parents[2] / "conf"
+DIGITS = str(CONF / "digits.yaml")
+DATASET = "0" * 64
+
+
+def text():
+    return Path(DIGITS).read_text()
+
+
+def test_pinned_identities():
+    """A change here orphans every run directory there is: mend the code, not the hash."""
+    digits = experiment.load(DIGITS)
+    assert experiment.identity(digits, DATASET) == "b66f275a802a"
+    reset = experiment.load(DIGITS, ["trellis=[0ep, 1ep]", "tickets.seeds=[0, 1]", "data.flip=true"])
+    assert experiment.identity(reset, DATASET) == "a2decba2a47a"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "gang.tasks=2",
+        "gang.bundle=5",
+        "gang.hang_after=60",
+        "gang.checkpoint=10",
+        "tickets.schedule=continue",  # its default
+        "training.learning_rate.peak=3e-2",  # another way to write the same number
+    ],
+)
+def test_what_cannot_change_a_result_is_not_in_the_identity(override):
+    same = experiment.load(DIGITS, [override])
+    assert experiment.identity(same, DATASET) == experiment.identity(experiment.load(DIGITS), DATASET)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=1",
+        "data.batch=16",
+        "model.options.units=64",
+        "training.length=11ep",
+        "training.optimizer.momentum=0.8",
+        "training.weight_decay=0",
+        "training.deterministic=false",
+        "trellis=[0ep, 1ep]",
+        "masks.classifier=false",
+        "masks.densities=[0.5]",
+        "tickets.optimizer_state=rewind",
+    ],
+)
+def test_what_can_change_a_result_is_in_the_identity(override):
+    other = experiment.load(DIGITS, [override])
+    assert experiment.identity(other, DATASET) != experiment.identity(experiment.load(DIGITS), DATASET)
+
+
+def test_the_datasets_content_is_in_the_identity():
+    digits = experiment.load(DIGITS)
+    assert experiment.identity(digits, DATASET) != experiment.identity(digits, "1" * 64)
+
+
+def test_tree_round_trip():
+    digits = experiment.load(DIGITS, ["training.optimizer={name: adamw, beta_2: 0.95}", "gang.tasks=3"])
+    tree = msgspec.json.decode(msgspec.json.encode(experiment.to_tree(digits)))
+    assert experiment.from_tree(tree, "a test") == digits
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("training.lenght=3ep", ["training.lenght", "did you mean length"]),
+        ("colour=red", ["colour", "the keys are"]),
+        ("training.learning_rate.peek=1", ["training.learning_rate.peek", "did you mean peak"]),
+        ("training.optimizer.moment=1", ["training.optimizer.moment", "momentum"]),
+        ("data.batch=many", ["data.batch", "int"]),
+        ("data.batch=0", ["data.batch", ">= 1"]),
+        ("training.length=10 epochs", ["training.length"]),
+        ("masks.densities=[0.5, 1.5]", ["masks.densities", "1.0"]),
+        ("masks.densities=[0.5, 0.5]", ["masks.densities", "0.5 twice"]),
+        ("training.optimizer={name: sgdd}", ["training.optimizer", "sgdd"]),
+        ("tickets.controls=[random]", ["tickets.controls", "random"]),
+        ("name=../up", ["name"]),
+        ("training=3", ["training"]),
+        ("training.length.x=3", ["training.length.x=3"]),
+        ("nonsense", ["nonsense", "key=value"]),
+        ("data.batch=[1", ["data.batch", "YAML"]),
+    ],
+)
+def test_bad_values_are_named_with_a_remedy_in_one_line(override, words):
+    with pytest.raises(InputError) as error:
+        experiment.load(DIGITS, [override])
+    message = str(error.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize(
+    ("yaml", "word"),
+    [("", "mapping"), ("[1, 2]", "mapping"), ("a: b: c", "YAML"), ("name: x\nname: y", "name"), ("name: x", "missing")],
+)
+def test_broken_yaml_is_an_error_that_names_the_file(yaml, word, tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text(yaml)
+    with pytest.raises(InputError) as error:
+        experiment.load(str(path))
+    assert str(path) in str(error.value)
+    assert word in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(InputError, match="nowhere.yaml"):
+        experiment.load(str(tmp_path / "nowhere.yaml"))
+
+
+def test_overrides_reach_new_sections():
+    assert experiment.load(DIGITS, ["gang.tasks=7"]).gang.tasks == 7
+
+
+def test_the_digits_experiment_is_the_seeds():
+    digits = experiment.load(DIGITS)
+    sparsities = [0.60, 0.65, 0.70, 0.75, 0.80, 0.85, *(i / 100 for i in range(86, 100))]
+    assert [round(1 - sparsity, 2) for sparsity in sparsities] == list(digits.masks.densities)
+    assert len(digits.trellis) == 5
