@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 import msgspec
 
-from preprocessing.images import Rejected, decode
+from preprocessing.images import MAX_BYTES, TOO_LARGE, Rejected, decode
 from preprocessing.manifest import FileInfo
 from preprocessing.raw_bytes import read_images
 from preprocessing.settings import Settings
@@ -24,8 +24,10 @@ def convert_shard(shard: Shard, source: Store, output: Store, settings: Settings
     with output.replacing(shard.file_name) as path:
         with ShardWriter(path, settings.size, settings.codec, settings.quality, settings.row_group_rows) as writer:
             ids, labels = table.column("id").to_pylist(), table.column("label").to_pylist()
-            for name, label, data in zip(ids, labels, read_images(source, table), strict=True):
+            for name, label, data in zip(ids, labels, read_images(source, table, MAX_BYTES), strict=True):
                 try:
+                    if data is None:
+                        raise Rejected(TOO_LARGE, f"more than {MAX_BYTES:,} bytes")
                     decode(data, settings.size, out=writer.next_image())
                 except Rejected as error:
                     rejected.append(RejectedImage(shard.split, name, error.reason, error.detail))

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from preprocessing.images import Rejected, decode
+from preprocessing.images import MAX_BYTES, Rejected, decode
 from preprocessing.job import Prepared, Request, choose_images, estimate_bytes, finished_shards, prepare, say
 from preprocessing.output import State, check_room
 from preprocessing.progress import format_duration
@@ -72,14 +72,14 @@ def measure(source: Store, splits: dict[str, pa.Table], size: int) -> float:
     table = splits["train"]
     places = np.unique(np.linspace(0, len(table) - 1, SAMPLE).astype(np.int64))
     cv2.setNumThreads(1)
-    blobs = list(read_images(source, table.take(pa.array(places))))
+    blobs = [blob for blob in read_images(source, table.take(pa.array(places)), MAX_BYTES) if blob]
     started = time.process_time()
     for blob in blobs:
         try:
             decode(blob, size)
         except Rejected:
             continue
-    return (time.process_time() - started) / len(blobs)
+    return (time.process_time() - started) / max(1, len(blobs))
 
 
 def total_bytes(table: pa.Table) -> int:

@@ -27,8 +27,8 @@ MAX_BYTES = 64 << 20
 # A progressive JPEG can ask for any number of passes over its pixels; real ones have about ten.
 MAX_SCANS = 100
 _OTHER_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
-# libjpeg's word for bytes that it skips between two markers. The pixels are whole, and every viewer shows them.
-_HARMLESS = "extraneous bytes before marker"
+# What libjpeg complains of in files whose pixels are whole, and which every viewer shows.
+_HARMLESS = ("extraneous bytes before marker", "Invalid SOS parameters", "unknown JFIF revision", "Unknown Adobe color")
 
 EMPTY, TRUNCATED, CORRUPT, NOT_AN_IMAGE, TOO_LARGE = "empty", "truncated", "corrupt", "not an image", "too large"
 
@@ -111,8 +111,6 @@ class _Opened(NamedTuple):
 def _open(data: bytes, size: int) -> _Opened:
     if not data:
         raise Rejected(EMPTY, "the file has no bytes")
-    if len(data) > MAX_BYTES:
-        raise Rejected(TOO_LARGE, f"{len(data):,} bytes, more than {MAX_BYTES:,}")
     if data[:2] != b"\xff\xd8":
         return _open_other(data, 1)
     header = parse_header(data)
@@ -140,8 +138,10 @@ def _decode_jpeg(data: bytes, header: JpegHeader, divisor: int) -> NDArray[np.ui
         return np.asarray(simplejpeg.decode_jpeg(data, **options), np.uint8)
     except ValueError as error:
         what = str(error)
-    # Only the first complaint is told: that the end is there has to be seen in another way.
-    if _HARMLESS in what and data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda"):
+    if any(words in what for words in _HARMLESS):
+        # Only the first complaint is told: that the end is there has to be seen in another way.
+        if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+            raise Rejected(TRUNCATED, f"no end of the image, and {what}")
         try:
             return np.asarray(simplejpeg.decode_jpeg(data, strict=False, **options), np.uint8)
         except ValueError as error:
@@ -176,6 +176,6 @@ def _open_other(data: bytes, divisor: int) -> _Opened:
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     if image.mode.startswith("I"):  # 16 bits: `convert` would clip them at 255
-        grey = np.clip(np.asarray(image), 0, 65535) >> 8
-        return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
+        gray = np.clip(np.asarray(image), 0, 65535) >> 8
+        return np.repeat(gray.astype(np.uint8)[:, :, None], 3, axis=2)
     return np.asarray(image.convert("RGB"), np.uint8)

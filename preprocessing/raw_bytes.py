@@ -22,6 +22,9 @@ REMOTE_THREADS = 16
 LOCAL_THREADS = 2
 
 
+_Batch = Future[list[bytes | None]]
+
+
 class Piece(NamedTuple):
     """Where a raw image is: bytes [offset, offset + length) of file `path`; the whole file where `whole`."""
 
@@ -31,8 +34,8 @@ class Piece(NamedTuple):
     whole: bool
 
 
-def read_images(source: Store, table: pa.Table) -> Iterator[bytes]:
-    """The bytes of every image of `table` (columns path, offset, length), in its order.
+def read_images(source: Store, table: pa.Table, most: int) -> Iterator[bytes | None]:
+    """The bytes of every image of `table` (columns path, offset, length), in its order; None for more than `most`.
 
     Raises `InputError` for a file that is gone since the source was listed, or is shorter now.
     """
@@ -43,7 +46,7 @@ def read_images(source: Store, table: pa.Table) -> Iterator[bytes]:
         )
     ]
     threads = REMOTE_THREADS if source.local_path is None else LOCAL_THREADS
-    with _Reader(source) as reader, ThreadPoolExecutor(threads) as pool:
+    with _Reader(source, most) as reader, ThreadPoolExecutor(threads) as pool:
         windows = iter(_windows(pieces))
         coming = [_fetch(pool, reader, window, threads) for window in islice(windows, 2)]
         while coming:
@@ -65,14 +68,12 @@ def _windows(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
         yield window
 
 
-def _fetch(
-    pool: ThreadPoolExecutor, reader: _Reader, window: list[Piece], threads: int
-) -> list[tuple[Future[list[bytes]], int]]:
+def _fetch(pool: ThreadPoolExecutor, reader: _Reader, window: list[Piece], threads: int) -> list[tuple[_Batch, int]]:
     """Starts to read a window; for each of its pieces, in order, a future and the place in its result."""
     # In the order in which the pieces lie on the disk: several times as fast as any other where it turns.
     order = sorted(range(len(window)), key=window.__getitem__)
     step = -(-len(order) // threads)
-    found: dict[int, tuple[Future[list[bytes]], int]] = {}
+    found: dict[int, tuple[_Batch, int]] = {}
     for start in range(0, len(order), step):
         part = order[start : start + step]
         future = pool.submit(reader.read_all, [window[place] for place in part])
@@ -83,8 +84,9 @@ def _fetch(
 class _Reader:
     """Reads pieces; open archives are kept open. May be used by several threads."""
 
-    def __init__(self, source: Store) -> None:
+    def __init__(self, source: Store, most: int) -> None:
         self._source = source
+        self._most = most
         self._archives: dict[str, Any] = {}
 
     def __enter__(self) -> _Reader:
@@ -94,10 +96,12 @@ class _Reader:
         for archive in self._archives.values():
             archive.close()
 
-    def read_all(self, pieces: list[Piece]) -> list[bytes]:
+    def read_all(self, pieces: list[Piece]) -> list[bytes | None]:
         return [self._read(piece) for piece in pieces]
 
-    def _read(self, piece: Piece) -> bytes:
+    def _read(self, piece: Piece) -> bytes | None:
+        if piece.length > self._most:
+            return None
         try:
             data = self._source.read(piece.path) if piece.whole else self._read_range(piece)
         except FileNotFoundError as error:

@@ -77,7 +77,7 @@ def plan_shards(splits: dict[str, pa.Table], settings: Settings) -> list[Shard]:
     for split, table in sorted(splits.items()):
         step = settings.rows_per_shard or default_rows(len(table), settings.row_group_rows)
         for index, start in enumerate(range(0, len(table), step)):
-            part = table.slice(start, step).combine_chunks()
+            part = table.slice(start, step).drop_columns(["class"]).combine_chunks()
             shards.append(Shard(split, index, len(part), serialise(part)))
     return shards
 
@@ -101,6 +101,7 @@ def read_record(store: Store, name: str) -> ShardRecord | None:
 def serialise(table: pa.Table) -> bytes:
     """The table as an Arrow stream, as `Shard.rows` holds it."""
     sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
+    # All of the source's names go through the driver: 1.3 million are 150 MB, compressed 30.
+    with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
         writer.write_table(table)
     return sink.getvalue()

@@ -79,9 +79,9 @@ def convert_all(
         with Progress("convert", total, "images", resumed=resumed) as progress:
             while True:
                 last = stop.wait(POLL_SECONDS)
-                found = list(ended.value)
-                rejected = earlier + [image for _, images in found for image in images]
-                progress.update(resumed + sum(count for count, _ in found), rejected=len(rejected))
+                found = dict(ended.value)  # by shard, as a task may run twice
+                rejected = earlier + [image for _, images in found.values() for image in images]
+                progress.update(resumed + sum(count for count, _ in found.values()), rejected=len(rejected))
                 reason = give_up(rejected)
                 if reason and not verdict:
                     verdict.append(reason)
@@ -92,7 +92,7 @@ def convert_all(
     def task(shard: Shard) -> ShardRecord:
         forget_zip_importers()
         record = convert(shard)
-        ended.add([(record.images, record.rejected)])
+        ended.add([((record.split, record.index), (record.images, record.rejected))])
         return record
 
     context.setJobGroup(_GROUP, "convert images", interruptOnCancel=True)
@@ -108,8 +108,9 @@ def convert_all(
     finally:
         stop.set()
         watcher.join()
-    if verdict:
-        raise InputError(verdict[0])
+    reason = verdict[0] if verdict else give_up(earlier + [image for record in records for image in record.rejected])
+    if reason:
+        raise InputError(reason)
     return records
 
 

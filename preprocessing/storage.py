@@ -50,14 +50,14 @@ class Store:
         self._query = ""
         if not _SCHEME.match(text):
             self._scheme = ""
-            self._base = str(Path(text).absolute())
+            self._base = os.path.abspath(text)  # noqa: PTH100 - `absolute` would leave the `..` in
         else:
             parts = urlsplit(text)
             if parts.scheme not in _SCHEMES:
                 raise InputError(f"{text}: unknown scheme {parts.scheme}://; known are {', '.join(_SCHEMES)}")
             if parts.scheme == "file":
                 self._scheme = ""
-                self._base = str(Path(unquote(parts.path)).absolute())
+                self._base = os.path.abspath(unquote(parts.path))  # noqa: PTH100
             else:
                 if not parts.netloc and parts.scheme != "hdfs":
                     raise InputError(f"{text}: names no bucket; write {parts.scheme}://bucket/folder")
