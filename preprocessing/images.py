@@ -12,7 +12,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from preprocessing.jpeg_header import JpegHeader, parse_header
+from preprocessing.jpeg_header import parse_header
 
 # Intel's primitives give other pixels on other processors, and here they are not even faster.
 cv2.ipp.setUseIPP(False)
@@ -27,7 +27,7 @@ MAX_BYTES = 64 << 20
 # A progressive JPEG can ask for any number of passes over its pixels; real ones have about ten.
 MAX_SCANS = 100
 _OTHER_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
-# What libjpeg complains of in files whose pixels are whole, and which every viewer shows.
+# What libjpeg complains of in files whose pixels are whole, and which every viewer shows. Pillow does not mind.
 _HARMLESS = ("extraneous bytes before marker", "Invalid SOS parameters", "unknown JFIF revision", "Unknown Adobe color")
 
 EMPTY, TRUNCATED, CORRUPT, NOT_AN_IMAGE, TOO_LARGE = "empty", "truncated", "corrupt", "not an image", "too large"
@@ -123,30 +123,22 @@ def _open(data: bytes, size: int) -> _Opened:
         raise Rejected(TOO_LARGE, f"a progressive JPEG of more than {MAX_SCANS} scans")
     if header.components not in (1, 3) or header.precision != 8:
         return _open_other(data, divisor)
-    return _Opened(_decode_jpeg(data, header, divisor), header.width, header.height, divisor, header.orientation)
+    rows, columns = (-(-header.height // divisor), -(-header.width // divisor)) if divisor > 1 else (0, 0)
+    try:
+        pixels = simplejpeg.decode_jpeg(
+            data, colorspace="RGB", min_height=rows, min_width=columns, min_factor=float(divisor)
+        )
+    except ValueError as error:
+        what = str(error)
+        if any(words in what for words in _HARMLESS):
+            return _open_other(data, divisor)
+        raise Rejected(TRUNCATED if "remature end of JPEG file" in what else CORRUPT, what) from error
+    return _Opened(pixels, header.width, header.height, divisor, header.orientation)
 
 
 def _check_pixels(width: int, height: int, most: int) -> None:
     if width * height > most:
         raise Rejected(TOO_LARGE, f"{width} x {height} pixels, more than {most:,} in all")
-
-
-def _decode_jpeg(data: bytes, header: JpegHeader, divisor: int) -> NDArray[np.uint8]:
-    rows, columns = (-(-header.height // divisor), -(-header.width // divisor)) if divisor > 1 else (0, 0)
-    options = {"colorspace": "RGB", "min_height": rows, "min_width": columns, "min_factor": float(divisor)}
-    try:
-        return np.asarray(simplejpeg.decode_jpeg(data, **options), np.uint8)
-    except ValueError as error:
-        what = str(error)
-    if any(words in what for words in _HARMLESS):
-        # Only the first complaint is told: that the end is there has to be seen in another way.
-        if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
-            raise Rejected(TRUNCATED, f"no end of the image, and {what}")
-        try:
-            return np.asarray(simplejpeg.decode_jpeg(data, strict=False, **options), np.uint8)
-        except ValueError as error:
-            what = str(error)
-    raise Rejected(TRUNCATED if "remature end of JPEG file" in what else CORRUPT, what)
 
 
 def _open_other(data: bytes, divisor: int) -> _Opened:
