@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import cv2
 import msgspec
 
@@ -53,6 +51,6 @@ def convert_shard(shard: Shard, source: Store, output: Store, settings: Settings
     return record
 
 
-def _channels(sums: Any) -> tuple[int, int, int]:
-    red, green, blue = sums.tolist()
+def _channels(sums: list[int]) -> tuple[int, int, int]:
+    red, green, blue = sums
     return red, green, blue

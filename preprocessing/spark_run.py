@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 import sys
 import threading
@@ -90,7 +91,7 @@ def convert_all(
                     return
 
     def task(shard: Shard) -> ShardRecord:
-        forget_zip_importers()
+        spare_later_tasks()
         record = convert(shard)
         ended.add([((record.split, record.index), (record.images, record.rejected))])
         return record
@@ -124,12 +125,14 @@ def _explained() -> Iterator[None]:
         raise InputError(explain(str(error))) from error
 
 
-def forget_zip_importers() -> None:
-    """Spares every later task of this worker 80 ms.
+def spare_later_tasks() -> None:
+    """Spares every later task of this worker a tenth of a second.
 
     PySpark invalidates the import caches before each task, upon which Python reads the table of contents of pyspark.zip
-    once for every package in it. All that is needed from there has long been imported.
+    once for every package in it; all that is needed from there has long been imported. It also collects garbage after
+    each task, among the objects of all the libraries, which are there to stay.
     """
+    gc.freeze()
     for path, finder in list(sys.path_importer_cache.items()):
         if isinstance(finder, zipimport.zipimporter):
             del sys.path_importer_cache[path]

@@ -51,8 +51,8 @@ def test_ranges_of_archives(tmp_path: Path, blobs: dict[str, bytes]) -> None:
 
 def test_few_are_fetched_ahead(tmp_path: Path, blobs: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    real = Store.read
-    monkeypatch.setattr(Store, "read", lambda self, path: read.append(path) or real(self, path))
+    real = raw_bytes._Reader._read
+    monkeypatch.setattr(raw_bytes._Reader, "_read", lambda self, piece: read.append(piece.path) or real(self, piece))
     monkeypatch.setattr(raw_bytes, "WINDOW_BYTES", 2000)
     rows = table([(name, WHOLE_FILE, len(data)) for name, data in blobs.items()])
     for number, data in enumerate(read_images(Store(tmp_path), rows, 10**6)):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from preprocessing.spark_run import explain, forget_zip_importers
+from preprocessing.spark_run import explain, spare_later_tasks
 
 HEAD = """An error occurred while calling z:org.apache.spark.api.python.PythonRDD.collectAndServe.
 : org.apache.spark.SparkException: Job aborted due to stage failure: Task 0 in stage 1.0 failed 4 times, \
@@ -55,5 +56,6 @@ def test_zip_importers_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.syspath_prepend(str(tmp_path / "some.zip"))
     __import__("zipped_module")
     assert str(tmp_path / "some.zip") in sys.path_importer_cache
-    forget_zip_importers()
+    spare_later_tasks()
+    gc.unfreeze()
     assert str(tmp_path / "some.zip") not in sys.path_importer_cache
