@@ -15,7 +15,7 @@ import pyarrow as pa
 from preprocessing.images import MAX_BYTES, Rejected, decode
 from preprocessing.job import Prepared, Request, choose_images, estimate_bytes, finished_shards, prepare, say
 from preprocessing.output import State, check_room
-from preprocessing.progress import format_duration
+from preprocessing.progress import Progress, format_duration
 from preprocessing.raw_bytes import read_images
 from preprocessing.shards import plan_shards
 from preprocessing.storage import Store
@@ -101,5 +101,9 @@ def format_bytes(count: float) -> str:
 
 
 def _threads(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
-    with ThreadPoolExecutor(INDEX_THREADS) as pool:
-        return list(pool.map(function, items))
+    found = []
+    with ThreadPoolExecutor(INDEX_THREADS) as pool, Progress("index", len(items), "archives") as progress:
+        for result in pool.map(function, items):
+            found.append(result)
+            progress.update(len(found))
+    return found

@@ -17,7 +17,7 @@ from preprocessing.convert import convert_shard
 from preprocessing.errors import InputError
 from preprocessing.layouts import open_source
 from preprocessing.manifest import Manifest, read_manifest
-from preprocessing.output import State, bytes_there, check_room, clear, inspect
+from preprocessing.output import State, begin, check_room, inspect
 from preprocessing.schema import image_bytes, stride
 from preprocessing.selection import choose_classes, select
 from preprocessing.settings import Settings, fingerprint
@@ -77,12 +77,13 @@ def run(request: Request, start_spark: Callable[[str], AbstractContextManager[An
         say(f"{output.uri} holds this dataset already: {summary(manifest)}; nothing to do")
         return manifest
     output.check_writable()
+    described = {"uri": source.store.uri, "layout": source.layout}
     splits = choose_images(ready, request.settings) if source.listed_quickly else {}
     with start_spark("preprocess") as context:
         if not source.listed_quickly:
             splits = choose_images(ready, request.settings, spark_mapper(context))
         if ready.state is State.FRESH:
-            clear(output)
+            begin(output, ready.fingerprint, {"source": described, "settings": request.settings.as_dict()})
         shards = plan_shards(splits, request.settings)
         finished = finished_shards(ready, shards)
         done = {(record.split, record.index) for record in finished}
@@ -105,7 +106,6 @@ def run(request: Request, start_spark: Callable[[str], AbstractContextManager[An
         )
     rejected = [image for record in records for image in record.rejected]
     planned = {split: len(table) for split, table in splits.items()}
-    described = {"uri": source.store.uri, "layout": source.layout}
     manifest = build_manifest(records, planned, ready.classes, request.settings, ready.fingerprint, described)
     commit(output, manifest, rejected, source.names())
     say(f"{output.uri}: {summary(manifest)}" + (f" ({commonest(rejected)})" if rejected else ""))
@@ -118,8 +118,7 @@ def choose_images(ready: Prepared, settings: Settings, mapper: Mapper = map) -> 
     if catalogue.ignored:
         say(f"{catalogue.ignored:,} files of the source are no images by name and are left out")
     splits = select(catalogue, ready.classes, settings)
-    # What is there already is kept or makes room.
-    check_room(ready.output, estimate_bytes(splits, settings) - bytes_there(ready.output))
+    check_room(ready.output, estimate_bytes(splits, settings))
     return splits
 
 

@@ -70,13 +70,13 @@ class SerialSpark:
     def collect(self) -> list[Any]:
         return self._items
 
-    def accumulator(self, value: Any, kind: Any) -> Any:
+    def accumulator(self, value: Any, kind: Any = None) -> Any:
         class Accumulator:
             def __init__(self) -> None:
                 self.value = value
 
             def add(self, more: Any) -> None:
-                self.value = kind.addInPlace(self.value, more)
+                self.value = kind.addInPlace(self.value, more) if kind else self.value + more
 
         return Accumulator()
 
