@@ -73,11 +73,11 @@ def test_killed_in_the_middle_and_run_again(tmp_path: Path, environment: dict[st
     command = submit(*JOB, "--rows-per-shard", "10", "--source", str(tmp_path / "raw"), "--output", str(output))
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL, start_new_session=True) as job:
         deadline = time.monotonic() + 60
-        while len(list(output.glob("_work/*/*.json"))) < 5 and time.monotonic() < deadline:
+        while len(list(output.glob("_work/*/train-*.json"))) < 5 and time.monotonic() < deadline:
             time.sleep(0.02)
         os.killpg(job.pid, signal.SIGKILL)
     time.sleep(1)  # the Python workers see that the JVM is gone
-    records = list(output.glob("_work/*/*.json"))
+    records = list(output.glob("_work/*/train-*.json"))
     assert 5 <= len(records) < 51
     assert not (output / "manifest.json").exists()
     with pytest.raises(InputError, match="is no dataset"):

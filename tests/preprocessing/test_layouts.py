@@ -12,6 +12,7 @@ from archives import ILSVRC_IDS, NAMES, devkit, tar_bytes, val_images, write_kag
 from raw_images import CLASSES, SerialSpark, no_spark, preprocess
 
 from preprocessing.dataset import Dataset
+from preprocessing.devkit import read_devkit
 from preprocessing.errors import InputError
 from preprocessing.layouts import open_source
 from preprocessing.source_tar import TarSource
@@ -67,6 +68,12 @@ def test_labels_of_val_go_through_the_ids_of_the_development_kit(raw: Path, tmp_
     (tmp_path / "tar" / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(kit)
     third = TarSource(Store(tmp_path / "tar")).catalogue(CLASSES).splits["val"]
     assert third["id"].to_pylist() != second["id"].to_pylist()
+
+
+def test_inner_nodes_of_wordnet_are_no_classes() -> None:
+    kit = read_devkit(devkit([3, 1]), "devkit")
+    assert kit.classes == ["n01440764", "n01443537"]
+    assert kit.names == NAMES
 
 
 @pytest.mark.parametrize("layout", ["folders", "tar", "kaggle"])
