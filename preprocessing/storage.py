@@ -50,14 +50,14 @@ class Store:
         self._query = ""
         if not _SCHEME.match(text):
             self._scheme = ""
-            self._base = str(Path(text).absolute())
+            self._base = os.path.abspath(text)  # noqa: PTH100 - `absolute` would leave the `..` in
         else:
             parts = urlsplit(text)
             if parts.scheme not in _SCHEMES:
                 raise InputError(f"{text}: unknown scheme {parts.scheme}://; known are {', '.join(_SCHEMES)}")
             if parts.scheme == "file":
                 self._scheme = ""
-                self._base = str(Path(unquote(parts.path)).absolute())
+                self._base = os.path.abspath(unquote(parts.path))  # noqa: PTH100
             else:
                 if not parts.netloc and parts.scheme != "hdfs":
                     raise InputError(f"{text}: names no bucket; write {parts.scheme}://bucket/folder")
@@ -179,6 +179,23 @@ class Store:
                     else:
                         self._upload(self._name(path), source)
 
+    def check_writable(self) -> None:
+        """Raises `InputError` where nothing can be written here, as far as that shows; leaves nothing behind."""
+        folder = self.local_path
+        if folder is None:
+            name = f".{uuid.uuid4().hex}.tmp"
+            self.write(name, b"")
+            self.delete(name)
+            return
+        while not folder.exists():
+            folder = folder.parent
+        if not folder.is_dir():
+            raise InputError(f"cannot write to {self.uri}: {folder} is a file; choose another place")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise InputError(
+                f"cannot write to {self.uri}: {folder} is not writable; check the permissions of this user"
+            )
+
     def exists(self, path: str) -> bool:
         """Whether there is a file (not a folder) of that name."""
         return self.size(path) is not None
@@ -213,6 +230,12 @@ class Store:
         """Deletes the file; nothing happens where there is none."""
         with self._explained("delete", path), contextlib.suppress(FileNotFoundError):
             self._fs.delete_file(self._name(path))
+
+    def delete_temporaries(self, prefix: str) -> None:
+        """Deletes, below folder `prefix`, what writers left that were killed."""
+        for info in self._select(prefix, recursive=True):
+            if info.type == pafs.FileType.File and _TEMPORARY.match(info.base_name):
+                self._discard(info.path)
 
     def delete_tree(self, path: str = "") -> None:
         """Deletes the folder and all that is below it; nothing happens where there is none."""
