@@ -13,6 +13,7 @@ from preprocessing.schema import LENGTH_BYTES, Codec, stride
 
 _PLAIN_FOOTER = {"PLAIN", "RLE", "BIT_PACKED"}  # the latter two are of levels, of which required columns have none
 _LONGEST_HEADER = 64  # of a page without statistics, with room to spare
+_WIDEST_GAP = 4096  # between two columns; pyarrow puts some metadata there
 
 
 class Span(NamedTuple):
@@ -23,7 +24,7 @@ class Span(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a row group's column chunks lie, page headers included. `labels` follows upon `images`."""
+    """Where a row group's column chunks lie, page headers included. `labels` comes soon after `images`."""
 
     rows: int
     images: Span
@@ -52,7 +53,8 @@ def locate(metadata: Any, group: int) -> Place | None:
         start = column.data_page_offset
         spans.append(Span(start, start + column.total_compressed_size))
     images, labels = spans
-    return Place(row_group.num_rows, images, labels) if images.end == labels.start else None
+    near = 0 <= labels.start - images.end <= _WIDEST_GAP
+    return Place(row_group.num_rows, images, labels) if near else None
 
 
 def values(chunk: NDArray[np.uint8], rows: int) -> NDArray[np.uint8] | None:

@@ -73,8 +73,8 @@ class RowGroupStore:
         data = np.frombuffer(source.read_at(end - start, start), np.uint8)
         if len(data) != end - start:
             raise OSError(f"{len(data):,} bytes came of {end - start:,}")
-        cut = place.images.end - start
-        return from_chunks(data[:cut], data[cut:], place.rows, self._manifest.codec, self._manifest.size)
+        images, labels = data[: place.images.end - start], data[place.labels.start - start :]
+        return from_chunks(images, labels, place.rows, self._manifest.codec, self._manifest.size)
 
     def _read_any(self, source: Any, metadata: Any, group: int) -> RowGroup | None:
         parquet = pq.ParquetFile(source, metadata=metadata)
