@@ -135,7 +135,7 @@ class Worker:
     def _train(
         self, members: list[Member], seed: int, stops: frozenset[int], at_stop: Callable[[Member], None]
     ) -> None:
-        source = data_input.TrainingInput(self._dataset, self._experiment.data, seed)
+        source = data_input.TrainingInput(self._dataset, self._experiment.data, seed, self._experiment.input)
         saving = _Saving(self._experiment.gang.checkpoint, self._experiment.gang.mean_time_between_failures)
 
         def reached(member: Member) -> None:
@@ -168,7 +168,8 @@ class Worker:
         )
 
     def _evaluate(self, member: Member) -> None:
-        scores = self._trainer.evaluate(data_input.evaluation_batches(self._dataset, self._experiment.data))
+        experiment = self._experiment
+        scores = self._trainer.evaluate(data_input.evaluation_batches(self._dataset, experiment.data, experiment.input))
         self._scores[member.name] = scores
         self._metrics.setdefault(member.name, []).append(
             {
