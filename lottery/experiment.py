@@ -19,6 +19,7 @@ from preprocessing.errors import InputError
 
 Positive = Annotated[int, Meta(ge=1)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
+Share = Annotated[float, Meta(gt=0, le=1)]
 Density = Annotated[float, Meta(gt=0, le=1)]
 PositiveFloat = Annotated[float, Meta(gt=0)]
 NonNegativeFloat = Annotated[float, Meta(ge=0)]
@@ -40,6 +41,21 @@ class Data(_Section, frozen=True):
     evaluate: str = "val"
     crop: Positive | None = None  # pixels a side; random in training, central in evaluation
     flip: bool = False  # left to right, at random, in training
+    # Fractions of the area, least and most: in training a random part of the image is resized to `crop`.
+    crop_scale: tuple[Share, Share] | None = None
+    crop_aspect: tuple[PositiveFloat, PositiveFloat] = (3 / 4, 4 / 3)  # width to height of that part, least and most
+    colour: Annotated[float, Meta(ge=0, lt=1)] = 0.0  # by how much brightness, contrast and saturation vary in training
+
+
+class Input(_Section, frozen=True):
+    """How the dataset is read. Only `shuffle_window` can change a result, and only it is in the identity."""
+
+    # Row groups that are shuffled together: `all` is a permutation of all images, a number can be read from afar.
+    shuffle_window: Positive | Literal["all"] = "all"
+    cache_dir: str | None = None  # a local folder for what is read from afar, shared by all processes of a node
+    cache_bytes: Positive = 100 * 2**30  # how large it may become
+    read_threads: Positive = 8  # that read from afar
+    threads: Positive | Auto = "auto"  # that decode, crop and copy; `auto`: the processor's cores, at most 8
 
 
 class Model(_Section, frozen=True):
@@ -131,6 +147,7 @@ class Experiment(_Section, frozen=True):
     training: Training
     trellis: Annotated[tuple[Length, ...], Meta(min_length=1)]
     masks: Masks
+    input: Input = Input()
     tickets: Tickets = Tickets()
     seed: Seed = 0  # of the dense run: its first weights and its order of samples
     gang: Gang = Gang()
@@ -184,6 +201,9 @@ def identity(experiment: Experiment, dataset_hash: str) -> str:
     """
     tree = to_tree(experiment)
     tree.pop("gang", None)
+    reading = tree.pop("input", {})
+    if "shuffle_window" in reading:
+        tree["input"] = {"shuffle_window": reading["shuffle_window"]}
     tree.pop("name")  # in the run directory's name as it is
     canonical = json.dumps([tree, dataset_hash], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]

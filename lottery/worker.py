@@ -146,7 +146,7 @@ class Worker:
     def _train(
         self, members: list[Member], seed: int, stops: frozenset[int], at_stop: Callable[[Member], None]
     ) -> None:
-        source = data_input.TrainingInput(self._dataset, self._experiment.data, seed)
+        source = data_input.TrainingInput(self._dataset, self._experiment.data, seed, self._experiment.input)
         # A gang stops when any of its executors fails.
         failures = self._experiment.gang.mean_time_between_failures / self._assignment.tasks
         saving = _Saving(self._experiment.gang.checkpoint, failures)
@@ -182,7 +182,8 @@ class Worker:
         )
 
     def _evaluate(self, member: Member) -> None:
-        batches = data_input.evaluation_batches(self._dataset, self._experiment.data)
+        config = self._experiment
+        batches = data_input.evaluation_batches(self._dataset, config.data, config.input)
         scores = self._trainer.evaluate(self._telling(batches))
         self._scores[member.name] = scores
         self._metrics.setdefault(member.name, []).append(

@@ -30,6 +30,11 @@ def test_pinned_identities():
         "gang.bundle=5",
         "gang.hang_after=60",
         "gang.checkpoint=10",
+        "input.cache_dir=/somewhere",
+        "input.cache_bytes=1000",
+        "input.read_threads=2",
+        "input.threads=1",
+        "input.shuffle_window=all",  # its default
         "tickets.schedule=continue",  # its default
         "training.learning_rate.peak=3e-2",  # another way to write the same number
         "data.train=train",
@@ -62,6 +67,9 @@ def test_what_cannot_change_a_result_is_not_in_the_identity(override):
         "masks.classifier=false",
         "masks.densities=[0.5]",
         "tickets.optimizer_state=rewind",
+        "input.shuffle_window=16",
+        "data.crop_scale=[0.08, 1]",
+        "data.colour=0.4",
     ],
 )
 def test_what_can_change_a_result_is_in_the_identity(override):

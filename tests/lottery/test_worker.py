@@ -56,7 +56,7 @@ def test_dense_run_keeps_its_states_along_the_trellis(after_dense, worker):
     assert [row["step"] for row in sweep.run.metrics(DENSE)] == [10, 20, 30]
     result = sweep.run.dense_result()
     assert (result.status, result.steps, result.evaluated) == ("done", 30, 160)
-    assert result.top1 == sweep.run.metrics(DENSE)[-1]["top1"] > 0.5
+    assert result.top1 == sweep.run.metrics(DENSE)[-1]["top1"] > 0.3  # chance is 0.1
 
 
 def test_masks_are_of_the_dense_runs_final_weights(after_dense, worker):
