@@ -50,14 +50,14 @@ class Model(_Section, frozen=True):
 
 
 class SGD(_Section, frozen=True, tag_field="name", tag="sgd"):
-    """Stochastic gradient descent with (Nesterov) momentum; weight decay is added to the gradient (L2)."""
+    """Stochastic gradient descent with (Nesterov) momentum."""
 
     momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     nesterov: bool = False
 
 
 class Adam(_Section, frozen=True, tag_field="name", tag="adam"):
-    """Kingma and Ba, 2015; weight decay is added to the gradient (L2)."""
+    """Kingma and Ba, 2015."""
 
     beta_1: Fraction = 0.9
     beta_2: Fraction = 0.999
@@ -90,7 +90,11 @@ class Training(_Section, frozen=True):
     optimizer: SGD | Adam | AdamW
     learning_rate: LearningRate
     weight_decay: NonNegativeFloat = 0.0  # on kernels only
+    weight_decay_kind: Literal["l2", "decoupled"] | None = None  # None: decoupled for adamw, else l2
+    clip_norm: PositiveFloat | None = None  # bound of the global L2 norm of the loss' gradient
     label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    synchronized_batch_norm: bool = False  # statistics over all replicas' images, not over each one's own
     evaluate_every: Length | None = None  # besides the evaluation at the end
     deterministic: bool = True  # the same bits from the same inputs, however often it was interrupted
 
