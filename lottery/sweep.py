@@ -147,12 +147,12 @@ def _train(sweep: Sweep, context: SparkContext) -> DenseResult:
         try:
             if dense is None:
                 _say(f"dense run: {sweep.timeline.total:,} steps, states kept at {_numbers(sweep.timeline.trellis)}")
-                with _progress(sweep, "dense run", sweep.timeline.total):
+                with _progress(sweep, "dense run", 1, sweep.timeline.total):
                     run_gang(context, 1, _dense_task(sweep.assignment(())))
             else:
                 work = plan(left, gang_size(sweep.experiment.gang.tasks, slots, _masks(left)), sweep.cost)
                 _say(f"gang: {work.tickets} trainings on {len(work.tasks)} tasks")
-                with _progress(sweep, "tickets", sum(map(sweep.cost, left))):
+                with _progress(sweep, "tickets", work.tickets, sum(map(sweep.cost, left))):
                     run_gang(context, len(work.tasks), _ticket_task(sweep, work, dense.parameters))
             fruitless = 0
         except GangError as error:
@@ -178,7 +178,7 @@ def _ticket_task(sweep: Sweep, work: Plan, parameters: int) -> Callable[[Place],
 
 
 @contextmanager
-def _progress(sweep: Sweep, stage: str, steps: int) -> Iterator[None]:
+def _progress(sweep: Sweep, stage: str, trainings: int, steps: int) -> Iterator[None]:
     """A progress line while the block runs, from the tasks' heartbeats: of `steps` over all trainings of the stage."""
     sweep.run.clear_beats()
     ended = threading.Event()
@@ -191,7 +191,7 @@ def _progress(sweep: Sweep, stage: str, steps: int) -> Iterator[None]:
                 last = ended.wait(_POLL)  # and once more after the end, for the final figures
                 beats = sweep.run.beats()
                 images = sum(beat["images"] for beat in beats)
-                done, trainings = (sum(beat[key] for beat in beats) for key in ("done", "trainings"))
+                done = sum(beat["done"] for beat in beats)
                 progress.update(
                     min(images // sweep.experiment.data.batch, steps),
                     **{
