@@ -24,12 +24,13 @@ def main() -> int:
         dest="overrides",
         help="replaces a value of the YAML, such as training.length=20ep; may be given several times",
     )
+    parser.add_argument("--smoke", action="store_true", help="shrink the experiment to a minute, to try it all out")
     parser.add_argument("--plan", action="store_true", help="say what would run on this cluster, and stop")
     arguments = parser.parse_args()
 
     conf = SparkConf()  # of the spark-submit command line and properties file
     check_settings(conf)
-    sweep = prepare(arguments.experiment, arguments.data, arguments.runs, arguments.overrides)
+    sweep = prepare(arguments.experiment, arguments.data, arguments.runs, arguments.overrides, arguments.smoke)
 
     conf.setIfMissing("spark.app.name", f"lottery-sweep {sweep.experiment.name}")
     try:

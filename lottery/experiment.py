@@ -96,6 +96,7 @@ class Training(_Section, frozen=True):
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     synchronized_batch_norm: bool = False  # statistics over all replicas' images, not over each one's own
     evaluate_every: Length | None = None  # besides the evaluation at the end
+    evaluate_batches: Positive | None = None  # only the first so many of the evaluation split
     deterministic: bool = True  # the same bits from the same inputs, however often it was interrupted
 
 
@@ -170,6 +171,10 @@ def from_tree(tree: Any, origin: str) -> Experiment:
     except msgspec.ValidationError as error:
         raise InputError(f"experiment {origin}: {_explain(str(error))}") from None
     _check_lists(experiment, origin)
+    if isinstance(experiment.training.optimizer, AdamW) and experiment.training.weight_decay_kind == "l2":
+        raise InputError(
+            f"experiment {origin}: training.weight_decay_kind: l2 is not adamw's; name adam, or drop the key"
+        )
     return experiment
 
 

@@ -28,9 +28,10 @@ class TrainingInput:
     Raises InputError where the crop is larger than the images.
     """
 
-    def __init__(self, dataset: Dataset, data: Data, seed: int) -> None:
+    def __init__(self, dataset: Dataset, data: Data, seed: int, *, worker: int = 0, workers: int = 1) -> None:
         self._split: Split = dataset.split(data.train)
         self._data, self._seed = data, seed
+        self._share = slice(data.batch * worker // workers, data.batch * (worker + 1) // workers)
         self._side = _side(dataset, data)
         self._steps_per_epoch = self._split.count // data.batch
         self._order = lru_cache(maxsize=2)(lambda epoch: epoch_order(dataset.hash, seed, epoch, self._split.count))
@@ -59,10 +60,13 @@ class TrainingInput:
 
         def generate() -> Iterator[tuple[Images, Labels]]:
             for first, last in runs:
-                batches = [self.batch(step) for step in range(first, last)]
+                batches = [
+                    (images[self._share], labels[self._share])
+                    for images, labels in (self.batch(step) for step in range(first, last))
+                ]
                 yield np.stack([images for images, _ in batches]), np.stack([labels for _, labels in batches])
 
-        batch, side = self._data.batch, self._side
+        batch, side = self._share.stop - self._share.start, self._side
         signature = (
             tf.TensorSpec([None, batch, side, side, 3], tf.uint8),
             tf.TensorSpec([None, batch], tf.int32),

@@ -91,6 +91,18 @@ class Trainer:
         self._mean = tf.constant(mean, tf.float32)
         self._deviation = tf.constant(std, tf.float32)
         self._loaded_mask: Mask | None = None
+        # Signatures, so that runs and batches of all lengths share one trace: a large model's takes seconds.
+        self._compiled_steps = tf.function(
+            self._steps,
+            input_signature=(
+                tf.TensorSpec([None, None, *shape], tf.uint8),
+                tf.TensorSpec([None, None], tf.int32),
+                tf.TensorSpec([None], tf.float32),
+            ),
+        )
+        self._compiled_sums = tf.function(
+            self._sums, input_signature=(tf.TensorSpec([None, *shape], tf.uint8), tf.TensorSpec([None], tf.int32))
+        )
 
     @property
     def kernels(self) -> list[str]:
@@ -142,7 +154,7 @@ class Trainer:
             labels: int32 [steps, batch].
             rates: the learning rate of each step, float32 [steps].
         """
-        losses: NDArray[np.float32] = self._steps(images, labels, tf.constant(rates)).numpy()
+        losses: NDArray[np.float32] = self._compiled_steps(images, labels, rates).numpy()
         return losses
 
     def evaluate(self, batches: Any) -> Scores:
@@ -152,7 +164,7 @@ class Trainer:
         """
         sums = np.zeros(4)
         for images, labels in batches:
-            sums += self._evaluate(images, labels).numpy()
+            sums += self._compiled_sums(images, labels).numpy()
         top1, top5, loss, count = (float(total) for total in sums)
         return Scores(top1 / count, top5 / count, loss / count)
 
@@ -202,8 +214,9 @@ class Trainer:
         """
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         share = self._experiment.data.batch // self._replicas
-        place = replica % (images.shape[0] // share)  # among the replicas of this worker
+        place = replica % (tf.shape(labels)[0] // share)  # among the replicas of this worker
         images, labels = (tensor[place * share : (place + 1) * share] for tensor in (images, labels))
+        images, labels = tf.ensure_shape(images, [share, *self._shape]), tf.ensure_shape(labels, [share])
         weights = [tf.convert_to_tensor(weight.value) for weight in self._model.trainable_variables]
         others = [tf.convert_to_tensor(other.value) for other in self._model.non_trainable_variables]
         offsets = [
@@ -293,7 +306,6 @@ class Trainer:
         self._strategy.extended.update(self._scale, _assign, args=(scale,))
         self._strategy.extended.update(self._good_steps, _assign, args=(good,))
 
-    @tf.function(reduce_retracing=True)
     def _steps(self, images: Any, labels: Any, rates: Any) -> Any:
         # One trace for runs of every length: the loop is in the graph, outside of strategy.run.
         count = tf.shape(rates)[0]
@@ -307,8 +319,7 @@ class Trainer:
             losses = losses.write(step, self._strategy.experimental_local_results(loss)[0])
         return losses.stack()
 
-    @tf.function(reduce_retracing=True)
-    def _evaluate(self, images: Any, labels: Any) -> Any:
+    def _sums(self, images: Any, labels: Any) -> Any:
         each = self._strategy.run(self._replica_sums, args=(images, labels))
         return self._strategy.reduce(_SUM, each, axis=None)
 

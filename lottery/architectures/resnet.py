@@ -12,16 +12,17 @@ Shape = tuple[int, int, int]
 Block = Callable[[Any, int, int, str], Any]  # (features, filters, stride, name) -> features
 
 
-def resnet50(shape: Shape, classes: int) -> keras.Model:
+def resnet50(shape: Shape, classes: int, width: int = 64) -> keras.Model:
     """For ImageNet, 25,557,032 trainable parameters with 1,000 classes.
 
     Version 1.5: a block's stride is in its 3x3 convolution, not in its first 1x1 (Goyal et al., 2017), which is what
     published accuracies of "ResNet-50" are of.
     """
     inputs = keras.Input(shape)
-    features = _convolve(inputs, 64, 7, 2, "stem")
+    features = _convolve(inputs, width, 7, 2, "stem")
     features = layers.MaxPooling2D(3, 2, name="stem_pool")(layers.ZeroPadding2D(1, name="stem_pool_pad")(features))
-    return _network(inputs, features, _bottleneck, (64, 128, 256, 512), (3, 4, 6, 3), classes, "resnet50")
+    widths = [width * factor for factor in (1, 2, 4, 8)]
+    return _network(inputs, features, _bottleneck, widths, (3, 4, 6, 3), classes, "resnet50")
 
 
 def resnet18(shape: Shape, classes: int, width: int = 64) -> keras.Model:
