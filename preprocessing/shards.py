@@ -13,7 +13,7 @@ from preprocessing.settings import Settings
 from preprocessing.storage import Store
 
 # A split in this many files or more keeps that many cores busy. A file above `MAX_ROWS` is dear to lose.
-MIN_SHARDS = 8
+MIN_SHARDS = 16
 MAX_ROWS = 2048
 WORK = "_work"
 
@@ -84,7 +84,7 @@ def plan_shards(splits: dict[str, pa.Table], settings: Settings) -> list[Shard]:
 
 def default_rows(images: int, row_group_rows: int) -> int:
     """Images per file for a split: whole row groups, at least `MIN_SHARDS` files, no file above `MAX_ROWS`."""
-    groups = -(-images // (MIN_SHARDS * row_group_rows))
+    groups = images // (MIN_SHARDS * row_group_rows)
     return max(1, min(groups, MAX_ROWS // row_group_rows)) * row_group_rows
 
 
