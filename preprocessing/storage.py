@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 from pyarrow import fs as pafs
 
-from preprocessing.errors import InputError
+from preprocessing.errors import InputError, StorageError
 
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 _TEMPORARY = re.compile(r"^\..*\.[0-9a-f]{32}\.tmp$")
@@ -40,7 +40,7 @@ class Store:
 
     `uri` is a local path (absolute or relative), or a URI: s3://, gs://, hdfs:// or file://. A store is cheap, opens
     its filesystem on first use and can be pickled. Nothing is read or created by making one. A URI that means nothing
-    raises `InputError`, as does every failure of the storage but an absent file, which is `FileNotFoundError`.
+    raises `InputError`; a failure of the storage is its kind `StorageError`, an absent file `FileNotFoundError`.
     """
 
     def __init__(self, uri: str | os.PathLike[str]) -> None:
@@ -136,7 +136,10 @@ class Store:
                     return False
                 self.write(path, data)
                 time.sleep(SETTLE_SECONDS)
-                return self.read(path) == data
+                try:
+                    return self.read(path) == data
+                except FileNotFoundError:  # deleted since: whoever did saw another's
+                    return False
             temporary = self._temporary(path)
             try:
                 self._write_plainly(temporary, data)
@@ -325,7 +328,7 @@ class Store:
             raise
         except (OSError, pa.ArrowException) as error:
             where = f"{self._base}/{path}" if path else self._base
-            raise InputError(f"cannot {action} {where}: {_reason(error)}; {_remedy(error)}") from error
+            raise StorageError(f"cannot {action} {where}: {_reason(error)}; {_remedy(error)}") from error
 
     def list(self, prefix: str = "") -> list[str]:
         """Names of the files below folder `prefix`, relative to the store, sorted; empty where it is absent."""
