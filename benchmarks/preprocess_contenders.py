@@ -216,6 +216,7 @@ def _convert_nothing(shard: Shard) -> ShardRecord:
     return ShardRecord(
         split=shard.split,
         index=shard.index,
+        plan=shard.plan,
         images=0,
         file=None,
         class_counts={},
