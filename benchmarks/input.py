@@ -59,9 +59,7 @@ RATIOS: tuple[tuple[str, str, str, float], ...] = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs everything."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--dataset", required=True, help="a local dataset of tensors of 224 px or more"
-    )
+    parser.add_argument("--dataset", required=True, help="a local dataset of tensors of 224 px or more")
     parser.add_argument("--split", default="train")
     parser.add_argument("--batch", type=int, default=64, help="images in a batch (default 64)")
     parser.add_argument("--seconds", type=float, default=3.0, help="that each measurement takes (default 3)")

@@ -89,7 +89,6 @@ class RowGroupStore:
             if file.name in self._open:
                 self._open.move_to_end(file.name)
                 return self._open[file.name]
-        use_quick_allocator()
         source = self._store.open_input(file.name)
         check_size(self._store, file, source.size())
         metadata = pq.ParquetFile(source).metadata
@@ -99,12 +98,6 @@ class RowGroupStore:
             while len(self._open) > _OPEN_FILES:
                 self._open.popitem(last=False)  # closed when the last thread lets go of it
         return source, metadata
-
-
-def use_quick_allocator() -> None:
-    """Makes mimalloc Arrow's allocator: with its default one a row group takes ten times as long to read."""
-    if pa.default_memory_pool().backend_name != "mimalloc" and "mimalloc" in pa.supported_memory_backends():
-        pa.set_memory_pool(pa.mimalloc_memory_pool())
 
 
 def _unreadable(store: Store, file: FileInfo, error: BaseException) -> InputError:

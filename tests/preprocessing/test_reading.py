@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +24,6 @@ from preprocessing.dataset import Dataset, Reading
 from preprocessing.errors import InputError
 from preprocessing.pages import locate, values
 from preprocessing.read_ahead import read_ahead
-from preprocessing.row_group_store import use_quick_allocator
 
 FAR = Reading(mapped=False, threads=3)
 
@@ -238,7 +240,7 @@ def test_a_stream_fetches_each_row_group_once(made: Path, monkeypatch: pytest.Mo
 
 
 def test_the_quick_allocator_is_set() -> None:
-    import pyarrow as pa
-
-    use_quick_allocator()
-    assert pa.default_memory_pool().backend_name == "mimalloc"
+    code = "import preprocessing.dataset, pyarrow; print(pyarrow.default_memory_pool().backend_name)"
+    environment = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
+    child = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, check=True)
+    assert child.stdout.split() == [b"mimalloc"]
