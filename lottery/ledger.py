@@ -1,4 +1,4 @@
-"""The run directory: where an experiment's state lives, what of it is done, and who is at work on it."""
+"""The run directory: where an experiment's state lives, and what of it is done."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 
 import msgspec
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from lottery import checkpoint, experiment, masks
 from lottery.checkpoint import Checkpoint
 from lottery.experiment import Experiment
-from lottery.steps import Timeline
+from lottery.steps import Timeline, timeline
 from lottery.tickets import Ticket, from_name
 from preprocessing.errors import InputError
 from preprocessing.storage import Store
@@ -61,6 +62,15 @@ class TicketResult(msgspec.Struct, frozen=True):
     def ticket(self) -> Ticket:
         """Whose result it is."""
         return Ticket(self.level, self.step, self.control, self.seed)
+
+
+class _Record(msgspec.Struct, frozen=True):
+    """experiment.yaml of a run directory."""
+
+    identity: str
+    dataset_hash: str
+    train_images: int
+    experiment: dict[str, Any]
 
 
 def ticket_result(
@@ -113,17 +123,17 @@ class RunDirectory:
         """Where it is."""
         return self.store.uri
 
-    def claim_identity(self, config: Experiment, dataset_hash: str) -> None:
+    def claim_identity(self, config: Experiment, dataset_hash: str, train_images: int) -> None:
         """Writes experiment.yaml, or checks that the one there is of the same experiment and dataset.
 
         Raises InputError where it is of another, so that results never mix.
         """
         wanted = experiment.identity(config, dataset_hash)
-        record = {"identity": wanted, "dataset": dataset_hash, "experiment": experiment.to_tree(config)}
+        record = _Record(wanted, dataset_hash, train_images, experiment.to_tree(config))
         try:
             found = self.identity()
         except FileNotFoundError:
-            self.store.write("experiment.yaml", _yaml(record))
+            self.store.write("experiment.yaml", _yaml(msgspec.to_builtins(record)))
             return
         if found != wanted:
             raise InputError(
@@ -136,25 +146,26 @@ class RunDirectory:
 
         Raises FileNotFoundError where there is no experiment.yaml, InputError where it does not fit together.
         """
-        config, dataset_hash, recorded = self._record()
-        if experiment.identity(config, dataset_hash) != recorded:
+        config, record = self._record()
+        if experiment.identity(config, record.dataset_hash) != record.identity:
             raise InputError(
-                f"{self.uri}/experiment.yaml was changed by hand: its experiment is not the {recorded} that it names; "
-                "restore the file, or move the directory away"
+                f"{self.uri}/experiment.yaml was changed by hand: its experiment is not the {record.identity} that it "
+                "names; restore the file, or move the directory away"
             )
-        return recorded
+        return record.identity
 
     def experiment(self) -> Experiment:
         """The experiment whose results lie here. Raises as `identity` does."""
         return self._record()[0]
 
+    def timeline(self) -> Timeline:
+        """The steps of the experiment whose results lie here. Raises as `identity` does."""
+        config, record = self._record()
+        return timeline(config, record.train_images)
+
     def trellis_state(self, step: int) -> Checkpoint:
         """The dense run's state after `step` steps."""
         return checkpoint.unpack(self.store.read(_trellis(step)))
-
-    def has_trellis_state(self, step: int) -> bool:
-        """Whether the dense run has saved this step."""
-        return self.store.exists(_trellis(step))
 
     def write_trellis_state(self, state: Checkpoint) -> None:
         """Keeps the dense run's state at a point of the trellis."""
@@ -213,7 +224,15 @@ class RunDirectory:
     def done(self) -> set[Ticket]:
         """The tickets that have a result."""
         names = (name.split("/") for name in self.store.list("tickets"))
-        return {from_name(parts[1]) for parts in names if parts[2:] == ["result.json"]}
+        return {ticket for parts in names if parts[2:] == ["result.json"] and (ticket := from_name(parts[1]))}
+
+    def failed(self) -> list[Ticket]:
+        """The tickets whose result is a failure: of a machine, say, so that another try may succeed."""
+        return [result.ticket for result in self.results() if result.status == "failed"]
+
+    def reopen(self, ticket: Ticket) -> None:
+        """Takes a ticket's result back; its checkpoint stays."""
+        self.store.delete(f"tickets/{ticket.name}/result.json")
 
     def results(self) -> list[TicketResult]:
         """All results there are, by ticket."""
@@ -242,14 +261,14 @@ class RunDirectory:
         """Forgets the signs of life of an earlier gang."""
         self.store.delete_tree("heartbeats")
 
-    def _record(self) -> tuple[Experiment, str, str]:
-        text = self.store.read("experiment.yaml").decode()
+    def _record(self) -> tuple[Experiment, _Record]:
         origin = f"{self.uri}/experiment.yaml"
-        record = YAML(typ="safe", pure=True).load(text)
         try:
-            return experiment.from_tree(record["experiment"], origin), record["dataset"], record["identity"]
-        except (KeyError, TypeError):
+            tree = YAML(typ="safe", pure=True).load(self.store.read("experiment.yaml").decode())
+            record = msgspec.convert(tree, _Record)
+        except (msgspec.ValidationError, YAMLError, UnicodeDecodeError):
             raise InputError(f"{origin} is not of this suite; choose another --runs, or move it away") from None
+        return experiment.from_tree(record.experiment, origin), record
 
 
 def run_directory(runs: str, config: Experiment, dataset_hash: str) -> RunDirectory:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lottery.ledger import DenseResult, TicketResult
+from lottery.ledger import DenseResult, RunDirectory, TicketResult
 from lottery.tickets import NO_CONTROL
 
 Key = TypeVar("Key", float, str)
@@ -109,6 +109,17 @@ def table(dense: DenseResult, results: Sequence[TicketResult]) -> str:
     return "\n".join(lines)
 
 
+def publish(run: RunDirectory, dense: DenseResult) -> list[TicketResult]:
+    """Writes results.parquet and report/accuracy.png, prints the table and their places; returns the results."""
+    results = run.results()
+    run.store.write("results.parquet", parquet(results))
+    run.store.write("report/accuracy.png", accuracy_plot(run.experiment().name, dense, results))
+    print(table(dense, results))
+    print(f"results: {run.uri}/results.parquet")
+    print(f"picture: {run.uri}/report/accuracy.png", flush=True)
+    return results
+
+
 def parquet(results: Sequence[TicketResult]) -> bytes:
     """`results.parquet`: a row per ticket and control, columns as in SCHEMA."""
     rows = [msgspec.structs.asdict(result) for result in results]
@@ -154,11 +165,12 @@ def accuracy_plot(name: str, dense: DenseResult, results: Sequence[TicketResult]
 
 
 def _mean_top1(pairs: Iterable[tuple[Key, TicketResult]]) -> dict[Key, float]:
-    found: dict[Key, list[float]] = defaultdict(list)
+    """Mean accuracy by key. A mean over the seeds that survived would flatter, so one that diverged leaves none."""
+    found: dict[Key, list[float | None]] = defaultdict(list)
     for key, result in pairs:
-        if result.top1 is not None:
-            found[key].append(result.top1)
-    return {key: sum(values) / len(values) for key, values in found.items()}
+        found[key].append(result.top1)
+    whole = {key: [top1 for top1 in values if top1 is not None] for key, values in found.items()}
+    return {key: sum(values) / len(values) for key, values in whole.items() if len(values) == len(found[key])}
 
 
 def _accuracy(value: float | None) -> str:

@@ -37,6 +37,15 @@ def test_pinned_identities():
         "input.shuffle_window=all",  # its default
         "tickets.schedule=continue",  # its default
         "training.learning_rate.peak=3e-2",  # another way to write the same number
+        "data.train=train",
+        "data.evaluate=val",
+        "training.label_smoothing=0.0",
+        "training.learning_rate.factor=0.1",
+        "training.learning_rate.milestones=[]",
+        "training.optimizer.nesterov=false",
+        "tickets.seeds=[0]",
+        "model.options={}",
+        "seed=0",
     ],
 )
 def test_what_cannot_change_a_result_is_not_in_the_identity(override):
@@ -121,6 +130,13 @@ def test_broken_yaml_is_an_error_that_names_the_file(yaml, word, tmp_path):
     assert str(path) in str(error.value)
     assert word in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_file_that_is_no_text(tmp_path):
+    path = tmp_path / "image.yaml"
+    path.write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(InputError, match="UTF-8"):
+        experiment.load(str(path))
 
 
 def test_missing_file(tmp_path):

@@ -1,0 +1,57 @@
+"""`python -m lottery`: looks at a run directory, without Spark and without TensorFlow."""
+
+from __future__ import annotations
+
+from lottery import report
+from lottery.ledger import RunDirectory
+from lottery.tickets import all_tickets
+from preprocessing.command_line import CommandLine
+from preprocessing.errors import InputError, run_or_explain
+from preprocessing.storage import Store
+
+
+def status(run: RunDirectory) -> int:
+    """Prints what is done of a run directory's sweep, and what its tasks last said."""
+    dense = run.dense_result()
+    print(f"dense run: {dense.status if dense else 'not done'}")
+    tickets = all_tickets(run.experiment(), run.timeline())
+    results = run.results()
+    print(f"tickets and controls: {len(results)} of {len(tickets)} are done")
+    for ended in ("diverged", "failed"):
+        for result in results:
+            if result.status == ended:
+                print(f"  {result.ticket.name} {ended}: {result.note}")
+    if len(results) < len(tickets):
+        for beat in run.beats():
+            print(f"  task {beat['task']} on {beat['executor']}: {beat['done']} of {beat['trainings']} trainings done")
+    return 0
+
+
+def make_report(run: RunDirectory) -> int:
+    """Writes results.parquet and the picture anew, from the results that there are, and prints the table."""
+    dense = run.dense_result()
+    if dense is None:
+        raise InputError(f"{run.uri}: the dense run is not done yet; there is nothing to report")
+    report.publish(run, dense)
+    return 0
+
+
+COMMANDS = {"status": status, "report": make_report}
+
+
+def main() -> int:
+    """Parses the command line."""
+    parser = CommandLine("python -m lottery", __doc__)
+    parser.add_argument("command", choices=sorted(COMMANDS), help="what to do")
+    parser.add_argument("run", metavar="URI", help="a run directory, such as runs/digits-0123456789ab")
+    arguments = parser.parse_args()
+    run = RunDirectory(Store(arguments.run))
+    try:
+        run.identity()
+    except FileNotFoundError:
+        raise InputError(f"{arguments.run} is no run directory: it has no experiment.yaml; correct the path") from None
+    return COMMANDS[arguments.command](run)
+
+
+if __name__ == "__main__":
+    run_or_explain(main)

@@ -1,0 +1,114 @@
+"""The suite as its users run it: spark-submit, from the repository's root."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+
+from demo.digits import write_digits
+from tests.cluster.small_sweep import arguments, run_directory
+
+ROOT = Path(__file__).parents[2]
+TIMEOUT = 240  # seconds
+
+
+LOCAL = ("--properties-file", "conf/spark/local.conf", "--master", "local[2]")
+
+
+def command(job: str, *arguments: str, options: Sequence[str] = LOCAL) -> list[str]:
+    return ["spark-submit", *options, f"jobs/{job}", *map(str, arguments)]
+
+
+def submit(job: str, *arguments: str, options: Sequence[str] = LOCAL) -> subprocess.CompletedProcess[str]:
+    """Runs a job to its end. spark-submit hands on the driver's standard error with its standard output, as one."""
+    return subprocess.run(
+        command(job, *arguments, options=options),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a job in the background; all of its processes are gone after the test."""
+    started = []
+
+    def begin(job: str, *arguments: str, options: Sequence[str] = LOCAL) -> subprocess.Popen[str]:
+        log = (tmp_path / f"{len(started)}.log").open("w")
+        process = subprocess.Popen(
+            command(job, *arguments, options=options), cwd=ROOT, stdout=log, stderr=log, start_new_session=True
+        )
+        log.close()
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        for child in descendants(process.pid):
+            child.kill()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def descendants(pid: int, word: str = "") -> list[psutil.Process]:
+    """The processes below `pid` whose command line has `word`."""
+    try:
+        found = psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    return [process for process in found if word in " ".join(_command_line(process))]
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 120.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("digits") / "images"
+    write_digits(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data(images: Path) -> Path:
+    """The digits as a dataset, made by spark-submit."""
+    output = images.parent / "data"
+    done = submit("preprocess.py", "--source", images, "--output", output, "--size", "8")
+    assert done.returncode == 0, done.stdout
+    return output
+
+
+@pytest.fixture(scope="session")
+def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs folder of a sweep that nothing happened to."""
+    runs = tmp_path_factory.mktemp("undisturbed")
+    done = submit("lottery_sweep.py", *arguments(data, runs))
+    assert done.returncode == 0, done.stdout
+    run = run_directory(runs)
+    assert done.stdout.splitlines()[-2:] == [f"results: {run}/results.parquet", f"picture: {run}/report/accuracy.png"]
+    assert "0 of 9 tickets are done, 0 of 3 controls" in done.stdout
+    assert "gang: 12 trainings on 2 tasks" in done.stdout
+    return runs
+
+
+def _command_line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []

@@ -1,0 +1,80 @@
+"""What is wrong with the input is said in one line that names the thing and the remedy, before any Spark stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.conftest import LOCAL, submit
+
+pytestmark = pytest.mark.cluster
+
+
+def refused(job: str, *arguments: object, options: Sequence[str] = LOCAL) -> str:
+    """The one line that a job ends with."""
+    done = submit(job, *map(str, arguments), options=options)
+    assert done.returncode == 2, done.stdout
+    assert "Traceback" not in done.stdout
+    lines = done.stdout.strip().splitlines()
+    assert [line for line in lines if line.startswith("error: ")] == lines[-1:]
+    return lines[-1]
+
+
+def sweep(data: object, runs: object, *more: object) -> str:
+    return refused("lottery_sweep.py", "--experiment", "conf/digits.yaml", "--data", data, "--runs", runs, *more)
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    line = refused("preprocess.py", "--source", tmp_path / "nowhere", "--output", tmp_path / "out")
+    assert str(tmp_path / "nowhere") in line
+
+
+def test_empty_folder(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    line = refused("preprocess.py", "--source", tmp_path / "empty", "--output", tmp_path / "out")
+    assert str(tmp_path / "empty") in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_key(data: Path, tmp_path: Path) -> None:
+    assert "unknown key training.lenght; did you mean length?" in sweep(data, tmp_path, "--set", "training.lenght=3ep")
+
+
+def test_wrong_type(data: Path, tmp_path: Path) -> None:
+    assert "data.batch" in sweep(data, tmp_path, "--set", "data.batch=many")
+
+
+def test_more_tasks_than_slots(data: Path, tmp_path: Path) -> None:
+    line = sweep(data, tmp_path, "--set", "gang.tasks=3")
+    assert "gang.tasks: 3 tasks asked for, but the cluster has" in line
+    assert "--set gang.tasks=" in line
+
+
+def test_dataset_without_manifest(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    line = sweep(tmp_path / "data", tmp_path / "runs")
+    assert "manifest.json" in line
+    assert "jobs/preprocess.py" in line
+
+
+def test_run_directory_of_another_experiment(data: Path, tmp_path: Path) -> None:
+    from lottery.sweep import prepare
+
+    one, other = (prepare("conf/digits.yaml", str(data), str(tmp_path), [f"seed={seed}"]) for seed in (0, 1))
+    one.claim_run_directory()
+    Path(one.run.uri).rename(other.run.uri)
+    assert "is of another experiment" in sweep(data, tmp_path, "--set", "seed=1")
+
+
+def test_missing_option(tmp_path: Path) -> None:
+    assert "--experiment" in refused("lottery_sweep.py", "--data", tmp_path, "--runs", tmp_path)
+
+
+def test_settings_of_the_command_line_with_which_no_gang_can_run(data: Path, tmp_path: Path) -> None:
+    arguments = ["--experiment", "conf/digits.yaml", "--data", data, "--runs", tmp_path]
+    options = [*LOCAL, "--conf", "spark.dynamicAllocation.enabled=true"]
+    line = refused("lottery_sweep.py", *arguments, options=options)
+    assert "spark.dynamicAllocation.enabled=true" in line
+    assert "set it to false" in line

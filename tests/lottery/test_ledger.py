@@ -1,0 +1,101 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lottery import checkpoint
+from lottery.checkpoint import Checkpoint
+from lottery.ledger import RunDirectory, ticket_result
+from lottery.steps import Timeline
+from lottery.tickets import Ticket
+from preprocessing.errors import InputError
+from preprocessing.storage import Store
+
+LINE = Timeline(10, 30, (0, 5), frozenset({30}))
+
+
+def result(sweep, ticket, **fields):
+    mask = {"kernel": np.ones((2, 3), bool)}
+    return ticket_result(
+        ticket, sweep.experiment, LINE, mask, **{"status": "done", "note": "", "executor": "e", "task": 0, **fields}
+    )
+
+
+def test_a_ticket_is_done_exactly_when_its_result_is_there(small):
+    sweep = small()
+    ticket = Ticket(1, 5, "shuffle")
+    state = Checkpoint(30, {"w": np.ones(3, np.float32)})
+    sweep.run.write_checkpoint(ticket.name, state)
+    sweep.run.write_metrics(ticket.name, [{"step": 30}])
+    assert ticket in sweep.left()
+    sweep.run.write_result(result(sweep, ticket, top1=0.5))
+    assert ticket not in sweep.left()
+    assert len(sweep.left()) == len(sweep.tickets) - 1
+    (found,) = sweep.run.results()
+    assert (found.ticket, found.top1, found.epoch, found.kept, found.density) == (ticket, 0.5, 0.5, 6, 0.1)
+
+
+def test_half_a_result_is_not_taken_for_one(small):
+    """Blobs are written under another name first: what a killed writer leaves is not listed."""
+    sweep = small()
+    folder = Path(sweep.run.uri, "tickets", Ticket(0, 0).name)
+    folder.mkdir(parents=True)
+    (folder / f".result.json.{'0' * 32}.tmp").write_text('{"level": 0')
+    assert not sweep.run.done()
+
+
+def test_a_run_directory_of_another_experiment_is_refused(small, tmp_path):
+    sweep, other = small(), small("seed=1")
+    moved = Path(sweep.run.uri)
+    other_path = Path(other.run.uri)
+    (other_path / "experiment.yaml").write_bytes((moved / "experiment.yaml").read_bytes())
+    with pytest.raises(InputError, match="is of another experiment") as error:
+        other.claim_run_directory()
+    assert str(other_path) in str(error.value)
+
+
+def test_a_changed_experiment_yaml_is_refused(small):
+    sweep = small()
+    path = Path(sweep.run.uri, "experiment.yaml")
+    path.write_text(path.read_text().replace("batch: 16", "batch: 8"))
+    with pytest.raises(InputError, match="changed by hand"):
+        sweep.claim_run_directory()
+
+
+def test_experiment_yaml_that_is_none_is_refused(tmp_path):
+    (tmp_path / "experiment.yaml").write_text("- 1\n- 2\n")
+    with pytest.raises(InputError, match="experiment.yaml"):
+        RunDirectory(Store(tmp_path)).identity()
+
+
+def test_the_gang_can_change_between_runs(small):
+    small()
+    again = small("gang.tasks=2")
+    assert again.run.experiment().name == "digits"
+
+
+def test_a_checkpoint_comes_back_to_the_bit():
+    variables = {
+        "a/kernel": np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32),
+        "scalar": np.array(7, np.int64),
+        "half": np.array([1.5], np.float16),
+        "transposed": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+        "empty": np.zeros((0, 3), np.float32),
+    }
+    found = checkpoint.unpack(checkpoint.pack(Checkpoint(12, variables, 3.5, 0.1 + 0.2, 4)))
+    assert (found.step, found.seconds, found.loss_sum, found.loss_steps) == (12, 3.5, 0.1 + 0.2, 4)
+    assert found.variables.keys() == variables.keys()
+    for path, value in variables.items():
+        assert found.variables[path].dtype == value.dtype
+        assert found.variables[path].shape == value.shape
+        assert np.array_equal(found.variables[path], value)
+
+
+@pytest.mark.parametrize("damage", [lambda blob: blob[:-1], lambda blob: blob[:4], lambda blob: b"pickle" + blob])
+def test_a_damaged_checkpoint_is_an_error_that_names_the_file(small, damage):
+    sweep = small()
+    sweep.run.write_checkpoint("dense", Checkpoint(1, {"w": np.ones(100, np.float32)}))
+    path = Path(sweep.run.uri, "dense", "state.safetensors")
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match="dense/state.safetensors"):
+        sweep.run.checkpoint("dense")

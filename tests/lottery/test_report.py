@@ -1,0 +1,97 @@
+import io
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from lottery import report
+from lottery.ledger import DenseResult, TicketResult
+
+DENSE = DenseResult("done", "", 0.96, 1.0, 0.1, 400, 440, 1.0, 1000, 900)
+
+
+def result(level, epoch=0.0, top1=0.9, control="none", seed=0, status="done"):
+    density = 0.5 / (level + 1)
+    return TicketResult(
+        level=level,
+        density=density,
+        kept=round(900 * density),
+        prunable=900,
+        step=int(epoch * 44),
+        epoch=epoch,
+        control=control,
+        seed=seed,
+        status=status,
+        note="",
+        top1=top1,
+        top5=top1,
+        loss=None if top1 is None else 1 - top1,
+        steps=440,
+        seconds=0.3,
+        executor="host:1",
+        task=level,
+    )
+
+
+RESULTS = [
+    result(0, 0.0, 0.952),
+    result(0, 1.0, 0.940),
+    result(0, 0.0, 0.91, "reinit"),
+    result(1, 0.0, 0.80),
+    result(1, 1.0, 0.90, seed=0),
+    result(1, 1.0, 0.94, seed=1),
+    result(1, 0.0, 0.50, "reinit", seed=0),
+    result(1, 0.0, 0.60, "reinit", seed=1),
+    result(2, 0.0, None, status="diverged"),
+]
+
+
+def test_best_ticket_controls_and_match_of_each_level():
+    first, second, third = report.levels(DENSE, RESULTS)
+    assert (first.epoch, first.top1, first.controls, first.matches) == (0.0, 0.952, {"reinit": 0.91}, True)
+    assert second.epoch == 1.0
+    assert second.top1 == pytest.approx(0.92)  # the mean over seeds, not the best seed
+    assert second.controls["reinit"] == pytest.approx(0.55)
+    assert not second.matches
+    assert (third.epoch, third.top1, third.matches) == (None, None, False)
+
+
+def test_a_reset_point_of_which_a_seed_diverged_is_not_judged_by_the_others():
+    results = [result(0, 0.0, 0.8), result(0, 1.0, 0.99, seed=0), result(0, 1.0, None, seed=1, status="diverged")]
+    (level,) = report.levels(DENSE, results)
+    assert (level.epoch, level.top1) == (0.0, 0.8)
+
+
+def test_matching_is_within_one_standard_error_of_the_dense_accuracy():
+    error = report.standard_error(DENSE)
+    assert error == pytest.approx((0.96 * 0.04 / 400) ** 0.5)
+    (just,) = report.levels(DENSE, [result(0, top1=0.96 - error + 1e-6)])
+    (short,) = report.levels(DENSE, [result(0, top1=0.96 - error - 1e-6)])
+    assert just.matches
+    assert not short.matches
+
+
+def test_table_has_a_line_a_level_and_columns_that_line_up():
+    lines = report.table(DENSE, RESULTS).splitlines()
+    assert len(lines) == 1 + 3 + 1
+    assert len({len(line) for line in lines[:4]}) == 1
+    assert lines[1].split() == ["0", "50.00%", "450", "0", "ep", "0.9520", "0.9600", "0.9100", "yes"]
+    assert lines[3].split()[-4:] == ["-", "0.9600", "-", "no"]
+
+
+def test_parquet_is_tidy():
+    table = pq.read_table(io.BytesIO(report.parquet(RESULTS)))
+    names = "level density kept prunable step epoch control seed status top1 top5 loss steps seconds executor task"
+    assert " ".join(table.column_names[:16]) == names
+    assert table.num_rows == len(RESULTS)
+    assert table.column("top1").to_pylist()[-1] is None
+    assert set(table.column("control").to_pylist()) == {"none", "reinit"}
+
+
+def test_picture_is_a_png_with_something_in_it():
+    import cv2
+
+    png = report.accuracy_plot("a test", DENSE, RESULTS)
+    picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape[0] > 400
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50

@@ -1,0 +1,310 @@
+"""What makes a ticket a ticket: from which state it starts, what it is trained on, and that nothing else matters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lottery import checkpoint, masks
+from lottery.checkpoint import Checkpoint
+from lottery.ledger import DENSE
+from lottery.order import derived_seed
+from lottery.tickets import Ticket
+
+
+class Killed(BaseException):
+    """Stands for the end of a process."""
+
+
+@pytest.fixture
+def worker(tensorflow):
+    from lottery.worker import Worker
+
+    def make(sweep, *tickets, tell=lambda event: None):
+        return Worker(sweep.assignment(tickets), tell)
+
+    return make
+
+
+def final(sweep, ticket):
+    return sweep.run.checkpoint(ticket if isinstance(ticket, str) else ticket.name).variables
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(np.array_equal(one[path], other[path]) for path in one)
+
+
+def files(sweep, ticket):
+    """A training's artefacts but for how long it took."""
+    folder = Path(sweep.run.uri) / "tickets" / ticket.name
+    state = checkpoint.unpack((folder / "state.safetensors").read_bytes())
+    return (
+        state.step,
+        {path: value.tobytes() for path, value in state.variables.items()},
+        (folder / "metrics.jsonl").read_text(),
+    )
+
+
+def test_dense_run_keeps_its_states_along_the_trellis(after_dense, worker):
+    sweep = after_dense()
+    states = [sweep.run.trellis_state(step) for step in (0, 5, 10)]
+    assert [state.step for state in states] == [0, 5, 10]
+    assert equal(states[0].variables, worker(sweep)._trainer.first_state(0))
+    assert not equal(states[0].variables, states[1].variables)
+    assert [row["step"] for row in sweep.run.metrics(DENSE)] == [10, 20, 30]
+    result = sweep.run.dense_result()
+    assert (result.status, result.steps, result.evaluated) == ("done", 30, 160)
+    assert result.top1 == sweep.run.metrics(DENSE)[-1]["top1"] > 0.5
+
+
+def test_masks_are_of_the_dense_runs_final_weights(after_dense, worker):
+    sweep = after_dense()
+    last = final(sweep, DENSE)
+    kernels = {path: last[path] for path in worker(sweep)._trainer.kernels}
+    expected = masks.global_magnitude_masks(kernels, sweep.experiment.masks.densities)
+    for level, mask in enumerate(expected):
+        assert equal(sweep.run.mask(level), mask)
+    first = sweep.run.trellis_state(0).variables
+    assert not equal(masks.global_magnitude_masks({path: first[path] for path in kernels}, [0.5])[0], expected[0])
+
+
+@pytest.mark.parametrize("step", [0, 5, 10])
+@pytest.mark.parametrize("optimizer", ["fresh", "rewind"])
+def test_a_ticket_starts_from_mask_times_trellis_state(after_dense, small, worker, step, optimizer):
+    done = after_dense()
+    made = worker(small(f"tickets.optimizer_state={optimizer}", runs="other"))
+    mask, saved = done.run.mask(1), done.run.trellis_state(step)
+    start = made._start(Ticket(1, step), mask, {step: saved}.__getitem__)
+    assert start.keys() == saved.variables.keys()
+    slots = {slot: kernel for kernel in mask for slot in made._trainer.slots(kernel)}
+    assert len(slots) == len(mask) == 4
+    for path, value in start.items():
+        expected = saved.variables[path]
+        if path.startswith("optimizer/") and optimizer == "fresh":
+            expected = np.zeros_like(expected)
+        kept = mask.get(path, mask.get(slots.get(path, "")))
+        assert np.array_equal(value, expected if kept is None else expected * kept), path
+
+
+def test_reinit_has_the_mask_but_new_weights_and_all_steps(after_dense, worker):
+    sweep = after_dense()
+    ticket = Ticket(1, 0, "reinit")
+    made = worker(sweep, ticket)
+    start = made._start(ticket, sweep.run.mask(1), sweep.run.trellis_state)
+    fresh = made._trainer.first_state(derived_seed("reinit", 0, 1))
+    for kernel, kept in sweep.run.mask(1).items():
+        assert np.array_equal(start[kernel], fresh[kernel] * kept)
+        assert not np.array_equal(start[kernel], sweep.run.trellis_state(0).variables[kernel] * kept)
+    made.train_tickets()
+    assert sweep.run.results()[0].steps == 30
+
+
+@pytest.mark.parametrize(("step", "seed"), [(0, 0), (5, 0), (10, 0), (5, 1)])
+def test_a_ticket_that_keeps_all_weights_is_the_dense_run(after_dense, small, worker, step, seed):
+    """Learning rate, data order and optimizer continue from the reset step: else the bits would differ."""
+    dense = after_dense()
+    if seed:
+        dense = small(f"seed={seed}", runs="another seed")
+        worker(dense).train_dense()
+    sweep = small(f"seed={seed}", "masks.densities=[1.0]", "tickets.optimizer_state=rewind", runs="other")
+    for point in sweep.timeline.trellis:
+        sweep.run.write_trellis_state(dense.run.trellis_state(point))
+    everything = {path: np.ones_like(kept) for path, kept in dense.run.mask(0).items()}
+    sweep.run.write_mask(0, everything)
+    ticket = Ticket(0, step)
+    worker(sweep, ticket).train_tickets()
+    assert equal(final(sweep, ticket), final(dense, DENSE))
+    assert sweep.run.results()[0].steps == 30 - step
+
+
+def test_other_seeds_have_other_orders_of_samples(after_dense, small, worker):
+    dense = after_dense()
+    sweep = small("tickets.seeds=[0, 7]", runs="other")
+    sweep.run.write_trellis_state(dense.run.trellis_state(5))
+    sweep.run.write_mask(0, dense.run.mask(0))
+    tickets = [Ticket(0, 5, seed=seed) for seed in (0, 7)]
+    for ticket in tickets:
+        worker(sweep, ticket).train_tickets()
+    assert not equal(final(sweep, tickets[0]), final(sweep, tickets[1]))
+
+
+def test_schedule_restart_trains_all_the_steps_from_the_first(after_dense, small, worker):
+    dense = after_dense()
+    sweep = small("tickets.schedule=restart", runs="other")
+    sweep.run.write_trellis_state(dense.run.trellis_state(10))
+    sweep.run.write_mask(0, dense.run.mask(0))
+    worker(sweep, Ticket(0, 10)).train_tickets()
+    assert sweep.run.results()[0].steps == 30
+
+
+def test_a_ticket_in_a_bundle_equals_the_ticket_alone(after_dense, worker):
+    together, alone = after_dense("together"), after_dense("alone")
+    tickets = together.tickets
+    assert len(tickets) == 2 * (3 + 1 + 3)  # every other of which is both levels, all steps and all controls
+    worker(together, *tickets).train_tickets()
+    for ticket in tickets[::2]:
+        worker(alone, ticket).train_tickets()
+        assert files(together, ticket) == files(alone, ticket)
+    results = {result.ticket: result for result in together.run.results()}
+    for theirs in alone.run.results():
+        ours = results[theirs.ticket]
+        assert (ours.ticket, ours.top1, ours.loss, ours.kept) == (theirs.ticket, theirs.top1, theirs.loss, theirs.kept)
+
+
+def test_results_say_what_was_kept(after_dense, worker):
+    sweep = after_dense()
+    worker(sweep, *sweep.tickets).train_tickets()
+    for result in sweep.run.results():
+        assert result.status == "done"
+        assert result.kept == round(result.density * result.prunable)
+        state = final(sweep, result.ticket)
+        mask = sweep.run.mask(result.level)
+        assert sum(np.count_nonzero(state[kernel]) for kernel in mask) <= result.kept
+        assert result.epoch == result.step / 10
+    assert not sweep.left()
+
+
+@pytest.mark.parametrize("stops", [[1], [3, 4], [2, 2, 9]])
+def test_killed_and_resumed_ends_in_the_same_bits(after_dense, small, worker, stops, monkeypatch):
+    """Killed after so many runs of batches, each time anew; with a checkpoint after every run."""
+    from lottery.input import TrainingInput
+
+    monkeypatch.setattr(TrainingInput, "longest_run", 4)
+    whole, torn = after_dense("whole"), after_dense("torn")
+    tickets = [ticket for ticket in whole.tickets if ticket.level == 1]
+    worker(whole, *tickets).train_tickets()
+    monkeypatch.setattr("lottery.worker.plan.checkpoint_interval", lambda cost, failures: 0.0)
+    for stop in stops:
+        left = iter(range(stop))
+
+        def tell(event, left=left):
+            if next(left, None) is None:
+                raise Killed
+
+        with pytest.raises(Killed):
+            worker(torn, *tickets, tell=tell).train_tickets()
+    assert any(torn.run.checkpoint(ticket.name) for ticket in tickets)
+    worker(torn, *tickets).train_tickets()
+    for ticket in tickets:
+        assert files(whole, ticket) == files(torn, ticket)
+
+
+def test_dense_run_killed_and_resumed_ends_in_the_same_bits(after_dense, small, worker, monkeypatch):
+    whole, torn = after_dense("whole"), small(runs="torn")
+    monkeypatch.setattr("lottery.worker.plan.checkpoint_interval", lambda cost, failures: 0.0)
+    told = []
+
+    def tell(event):
+        told.append(event)
+        if len(told) == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        worker(torn, tell=tell).train_dense()
+    assert 0 < torn.run.checkpoint(DENSE).step < 30
+    worker(torn).train_dense()
+    assert equal(final(whole, DENSE), final(torn, DENSE))
+    assert whole.run.metrics(DENSE) == torn.run.metrics(DENSE)
+    for level in range(2):
+        assert equal(whole.run.mask(level), torn.run.mask(level))
+    assert torn.run.dense_result().top1 == whole.run.dense_result().top1
+
+
+def test_killed_between_the_last_state_and_the_result(after_dense, worker):
+    sweep = after_dense()
+    ticket = Ticket(0, 5)
+    worker(sweep, ticket).train_tickets()
+    before = sweep.run.results()[0]
+    Path(sweep.run.uri, "tickets", ticket.name, "result.json").unlink()
+    worker(sweep, ticket).train_tickets()
+    assert sweep.run.results()[0].top1 == before.top1
+    assert sweep.run.results()[0].steps == before.steps
+
+
+def test_a_ticket_that_diverges_is_a_result_and_the_others_go_on(after_dense, worker):
+    sweep = after_dense()
+    saved = sweep.run.trellis_state(5)
+    poisoned = {path: value * np.float32(np.nan) for path, value in saved.variables.items() if value.ndim}
+    poisoned = {**saved.variables, **poisoned}
+    sweep.run.write_trellis_state(Checkpoint(5, poisoned))
+    worker(sweep, *[ticket for ticket in sweep.tickets if ticket.level == 0]).train_tickets()
+    results = {result.ticket: result for result in sweep.run.results()}
+    lost = results[Ticket(0, 5)]
+    assert lost.status == "diverged"
+    assert lost.note == "the loss is nan at step 5"
+    assert lost.top1 is None
+    assert {result.status for ticket, result in results.items() if ticket.step != 5} == {"done"}
+
+
+def test_a_density_that_keeps_no_weight_is_refused(small, worker):
+    from preprocessing.errors import InputError
+
+    with pytest.raises(InputError, match="masks.densities: 1e-06 of"):
+        worker(small("masks.densities=[0.5, 1e-6]")).train_dense()
+
+
+def test_a_dense_run_that_diverges_says_so(small, worker):
+    sweep = small("training.learning_rate.peak=1e12")
+    worker(sweep).train_dense()
+    result = sweep.run.dense_result()
+    assert result.status == "diverged"
+    assert "step" in result.note
+    assert sweep.run.missing_masks(2) == [0, 1]
+
+
+@pytest.fixture
+def scarce(monkeypatch):
+    import tensorflow as tf
+
+    from lottery.training import Trainer
+
+    def run(self, *arguments):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating\nand much more")
+
+    monkeypatch.setattr(Trainer, "run", run)
+    return tf.errors.ResourceExhaustedError
+
+
+def test_a_ticket_that_runs_out_of_memory_alone_is_a_result(after_dense, worker, scarce):
+    sweep = after_dense()
+    worker(sweep, Ticket(0, 0)).train_tickets()
+    (result,) = sweep.run.results()
+    assert result.status == "failed"
+    assert result.note == "out of memory at step 0: OOM when allocating"
+
+
+def test_a_bundle_or_a_dense_run_that_runs_out_of_memory_can_be_tried_again(after_dense, small, worker, scarce):
+    sweep = after_dense()
+    with pytest.raises(scarce):
+        worker(sweep, Ticket(0, 0), Ticket(0, 5)).train_tickets()
+    assert not sweep.run.results()
+    other = small(runs="other")
+    with pytest.raises(scarce):
+        worker(other).train_dense()
+    assert other.run.dense_result() is None
+
+
+def test_masked_weights_that_are_not_0_fail_the_ticket(after_dense, worker, monkeypatch):
+    """The check that is always on: here the mask is kept from the step."""
+    from lottery.training import Trainer
+
+    sweep = after_dense()
+    load = Trainer.load
+    monkeypatch.setattr(Trainer, "load", lambda self, state, mask: load(self, state, None))
+    worker(sweep, Ticket(1, 0)).train_tickets()
+    (result,) = sweep.run.results()
+    assert result.status == "failed"
+    assert "masked weights" in result.note
+
+
+def test_a_dataset_that_has_changed_is_refused(after_dense, worker):
+    import msgspec
+
+    from lottery.worker import Worker
+    from preprocessing.errors import InputError
+
+    assignment = msgspec.structs.replace(after_dense().assignment(()), dataset_hash="0" * 64)
+    with pytest.raises(InputError, match="has changed"):
+        Worker(assignment, lambda event: None)
