@@ -7,7 +7,7 @@ setup(
     version="0.1.0",
     description="Finds winning lottery tickets at ImageNet scale on Spark",
     license="Apache-2.0",
-    packages=["preprocessing", "lottery"],
+    packages=["preprocessing", "lottery", "lottery.architectures"],
     package_data={"preprocessing": ["py.typed"], "lottery": ["py.typed"]},
     python_requires=">=3.10,<3.12",
     install_requires=[

@@ -14,6 +14,7 @@ from lottery.input import TrainingInput
 from lottery.masks import Mask
 from lottery.schedules import learning_rates
 from lottery.steps import Timeline, segments
+from lottery.telemetry import Telemetry
 from lottery.training import State, Trainer
 
 Status = Literal["training", "done", "diverged", "failed"]
@@ -43,6 +44,7 @@ def train(
     stops: frozenset[int],
     reached: Callable[[Member], None],
     progressed: Callable[[int], None],
+    telemetry: Telemetry,
 ) -> None:
     """Trains every member from its step to the end of the timeline.
 
@@ -54,6 +56,7 @@ def train(
         stops: steps at which `reached` is called for every member that stands there; the last step is always one.
         reached: told of a member that stands at a stop, its state loaded in the trainer.
         progressed: told after each member's run of batches how many images it was trained on.
+        telemetry: takes down how long batches were waited for, and counts images.
 
     Raises:
         tf.errors.ResourceExhaustedError: out of memory in a bundle, or in the dense run; a ticket alone fails instead.
@@ -64,7 +67,7 @@ def train(
     first = min(member.step for member in training)
     joins = {member.step for member in training}
     runs = segments(first, timeline.total, frozenset(stops | joins), source.longest_run)
-    for (begin, end), (images, labels) in zip(runs, source.stream(runs), strict=True):
+    for (begin, end), (images, labels) in zip(runs, telemetry.waiting(source.stream(runs)), strict=True):
         rates = learning_rates(rate, timeline.steps_per_epoch, timeline.total, begin, end)
         for member in training:
             if member.step != begin or member.status != "training":
@@ -89,6 +92,7 @@ def train(
                 member.status, member.reason = "diverged", f"the loss is {losses[at - begin]} at step {at}"
             elif end in stops or end == timeline.total:
                 reached(member)
+            telemetry.trained(int(labels.shape[0] * labels.shape[1]))
             progressed(int(labels.shape[0] * labels.shape[1]))
         if all(member.status != "training" for member in training):
             return

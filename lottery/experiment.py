@@ -66,14 +66,14 @@ class Model(_Section, frozen=True):
 
 
 class SGD(_Section, frozen=True, tag_field="name", tag="sgd"):
-    """Stochastic gradient descent with (Nesterov) momentum; weight decay is added to the gradient (L2)."""
+    """Stochastic gradient descent with (Nesterov) momentum."""
 
     momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     nesterov: bool = False
 
 
 class Adam(_Section, frozen=True, tag_field="name", tag="adam"):
-    """Kingma and Ba, 2015; weight decay is added to the gradient (L2)."""
+    """Kingma and Ba, 2015."""
 
     beta_1: Fraction = 0.9
     beta_2: Fraction = 0.999
@@ -106,8 +106,13 @@ class Training(_Section, frozen=True):
     optimizer: SGD | Adam | AdamW
     learning_rate: LearningRate
     weight_decay: NonNegativeFloat = 0.0  # on kernels only
+    weight_decay_kind: Literal["l2", "decoupled"] | None = None  # None: decoupled for adamw, else l2
+    clip_norm: PositiveFloat | None = None  # bound of the global L2 norm of the loss' gradient
     label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    synchronized_batch_norm: bool = False  # statistics over all replicas' images, not over each one's own
     evaluate_every: Length | None = None  # besides the evaluation at the end
+    evaluate_batches: Positive | None = None  # only the first so many of the evaluation split
     deterministic: bool = True  # the same bits from the same inputs, however often it was interrupted
 
 
@@ -186,6 +191,10 @@ def from_tree(tree: Any, origin: str) -> Experiment:
     except msgspec.ValidationError as error:
         raise InputError(f"experiment {origin}: {_explain(str(error))}") from None
     _check_lists(experiment, origin)
+    if isinstance(experiment.training.optimizer, AdamW) and experiment.training.weight_decay_kind == "l2":
+        raise InputError(
+            f"experiment {origin}: training.weight_decay_kind: l2 is not adamw's; name adam, or drop the key"
+        )
     return experiment
 
 

@@ -199,16 +199,19 @@ class RunDirectory:
 
     def metrics(self, training: str) -> list[dict[str, Any]]:
         """A training's rows of metrics.jsonl, one an evaluation."""
-        try:
-            lines = self.store.read(f"{_folder(training)}/metrics.jsonl").decode().splitlines()
-        except FileNotFoundError:
-            return []
-        return [json.loads(line) for line in lines]
+        return self._rows(f"{_folder(training)}/metrics.jsonl")
 
     def write_metrics(self, training: str, rows: Iterable[dict[str, Any]]) -> None:
         """Replaces a training's metrics.jsonl: object stores have no appending."""
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        self.store.write(f"{_folder(training)}/metrics.jsonl", text.encode())
+        self._write_rows(f"{_folder(training)}/metrics.jsonl", rows)
+
+    def telemetry(self, training: str) -> list[dict[str, Any]]:
+        """Rows on how well the process of the bundle that this training leads used its machine, one a checkpoint."""
+        return self._rows(f"telemetry/{training}.jsonl")
+
+    def write_telemetry(self, training: str, rows: Iterable[dict[str, Any]]) -> None:
+        """Replaces the rows of the bundle that this training leads."""
+        self._write_rows(f"telemetry/{training}.jsonl", rows)
 
     def dense_result(self) -> DenseResult | None:
         """How the dense run ended, or None where it has not."""
@@ -260,6 +263,15 @@ class RunDirectory:
     def clear_beats(self) -> None:
         """Forgets the signs of life of an earlier gang."""
         self.store.delete_tree("heartbeats")
+
+    def _rows(self, path: str) -> list[dict[str, Any]]:
+        try:
+            return [json.loads(line) for line in self.store.read(path).decode().splitlines()]
+        except FileNotFoundError:
+            return []
+
+    def _write_rows(self, path: str, rows: Iterable[dict[str, Any]]) -> None:
+        self.store.write(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
     def _record(self) -> tuple[Experiment, _Record]:
         origin = f"{self.uri}/experiment.yaml"

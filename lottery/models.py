@@ -1,9 +1,11 @@
-"""Keras models: builders of fresh, uncompiled models that end in logits. lottery.registry has their names."""
+"""From a model's name to a fresh Keras model, and what of it can be pruned. lottery.registry has the names."""
 
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
@@ -16,31 +18,18 @@ Builder = Callable[..., keras.Model]
 Shape = tuple[int, int, int]
 
 
-def conv_small(shape: Shape, classes: int, filters: int = 16, units: int = 128) -> keras.Model:
-    """Two 3x3 convolutions, max-pooling, one hidden layer; 36,784 kernel weights on 8x8 digits."""
-    return keras.Sequential(
-        [
-            keras.Input(shape),
-            keras.layers.Conv2D(filters, 3, padding="same", activation="relu", name="conv1"),
-            keras.layers.Conv2D(filters, 3, padding="same", activation="relu", name="conv2"),
-            keras.layers.MaxPooling2D(name="pool"),
-            keras.layers.Flatten(name="flatten"),
-            keras.layers.Dense(units, activation="relu", name="hidden"),
-            keras.layers.Dense(classes, name="classifier"),
-        ],
-        name="conv_small",
-    )
-
-
-def mobilenet_v2(shape: Shape, classes: int, alpha: float = 1.0) -> keras.Model:
-    """Sandler et al., 2018, with width multiplier `alpha`; 3,504,872 trainable parameters at alpha 1, 1,000 classes."""
-    return keras.applications.MobileNetV2(
-        input_shape=shape, alpha=alpha, weights=None, classes=classes, classifier_activation=None
-    )
-
-
-def build(model: Model, shape: Shape, classes: int, seed: int) -> keras.Model:
+def build(
+    model: Model,
+    shape: Shape,
+    classes: int,
+    seed: int,
+    precision: str = "float32",
+    scope: AbstractContextManager[Any] | None = None,
+) -> keras.Model:
     """A fresh model for float images [n, *shape] whose weights depend on `seed` alone.
+
+    Its layers compute by the Keras policy `precision`: float32, mixed_float16 or mixed_bfloat16. Weights are float32
+    in all three. They are made in `scope`, such as a strategy's, which must not be entered yet.
 
     Raises InputError where the name or an option is unknown, or the model does not take images of this shape.
     """
@@ -48,14 +37,26 @@ def build(model: Model, shape: Shape, classes: int, seed: int) -> keras.Model:
     builder: Builder | None = getattr(importlib.import_module(module), function, None)
     if builder is None:
         raise InputError(f"model.name: {module} has no {function}; correct the name")
+    # Keras counts up the names that it makes up: without this a variable's path, and with it what a checkpoint calls
+    # it, would depend on what else the process has built.
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(seed)
+    keras.config.set_dtype_policy(precision)
     try:
-        return builder(shape, classes, **model.options)
+        with scope or nullcontext():
+            return builder(shape, classes, **model.options)
     except (TypeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
             f"model {model.name} with options {model.options} on images {shape}: {reason}; correct the options"
         ) from None
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def layers(model: keras.Model) -> list[Any]:
+    """The model's layers in its order, those within layers too."""
+    return list(model._flatten_layers(include_self=False))
 
 
 def prunable_kernels(model: keras.Model, classifier: bool) -> list[Any]:
@@ -63,11 +64,11 @@ def prunable_kernels(model: keras.Model, classifier: bool) -> list[Any]:
 
     Never biases, batch-norm parameters or statistics. The classifier is the model's last dense layer.
     """
-    layers = [layer for layer in model._flatten_layers(include_self=False) if isinstance(layer, PRUNABLE_LAYERS)]
-    dense = [layer for layer in layers if isinstance(layer, keras.layers.Dense)]
+    prunable = [layer for layer in layers(model) if isinstance(layer, PRUNABLE_LAYERS)]
+    dense = [layer for layer in prunable if isinstance(layer, keras.layers.Dense)]
     if dense and not classifier:
-        layers.remove(dense[-1])
-    return [variable for layer in layers for variable in layer.trainable_variables if variable.name.endswith("kernel")]
+        prunable.remove(dense[-1])
+    return [kernel for layer in prunable for kernel in _kernels(layer)]
 
 
 PRUNABLE_LAYERS = (
@@ -81,3 +82,20 @@ PRUNABLE_LAYERS = (
     keras.layers.SeparableConv2D,
     keras.layers.Conv2DTranspose,
 )
+
+
+def multiply_adds(model: keras.Model) -> int:
+    """Multiplications of one image's way through the convolution, depthwise and dense layers.
+
+    What papers call FLOPs (He et al., 2016) or MAdds (Sandler et al., 2018): a multiplication and its addition are one.
+    """
+    total = 0
+    for layer in layers(model):
+        if isinstance(layer, PRUNABLE_LAYERS):
+            positions = math.prod(layer.output.shape[1:-1])  # 1 for a dense layer
+            total += positions * sum(math.prod(kernel.shape) for kernel in _kernels(layer))
+    return total
+
+
+def _kernels(layer: Any) -> list[Any]:
+    return [variable for variable in layer.trainable_variables if variable.name.endswith("kernel")]

@@ -8,8 +8,13 @@ from preprocessing.errors import InputError
 
 # Name -> module:function of a builder (shape, classes, **options) -> uncompiled Keras model that ends in logits.
 MODELS = {
-    "conv_small": "lottery.models:conv_small",
-    "mobilenet_v2": "lottery.models:mobilenet_v2",
+    "conv_small": "lottery.architectures.small:conv_small",
+    "lenet_300_100": "lottery.architectures.small:lenet_300_100",
+    "mobilenet_v2": "lottery.architectures.mobilenet:mobilenet_v2",
+    "resnet18": "lottery.architectures.resnet:resnet18",
+    "resnet20": "lottery.architectures.resnet:resnet20",
+    "resnet50": "lottery.architectures.resnet:resnet50",
+    "vgg16": "lottery.architectures.vgg:vgg16",
 }
 
 

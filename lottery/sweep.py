@@ -19,6 +19,7 @@ from lottery.gang import GangError, cancel, run_gang, wait_for_slots
 from lottery.gang_task import Place
 from lottery.ledger import DenseResult, RunDirectory, run_directory
 from lottery.plan import Plan, gang_size, plan, speed_up
+from lottery.smoke import shrink
 from lottery.steps import Timeline, timeline
 from lottery.tickets import NO_CONTROL, Ticket, all_tickets, first_step
 from preprocessing.dataset import Dataset
@@ -80,9 +81,11 @@ class Sweep:
         )
 
 
-def prepare(path: str, data: str, runs: str, overrides: Sequence[str] = ()) -> Sweep:
+def prepare(path: str, data: str, runs: str, overrides: Sequence[str] = (), smoke: bool = False) -> Sweep:
     """Reads and checks everything that the user gave. Raises InputError; starts nothing and writes nothing."""
     config = experiment.load(path, overrides)
+    if smoke:
+        config = shrink(config)
     registry.locate(config.model.name)
     dataset = Dataset.open(data)
     train = dataset.split(config.data.train)

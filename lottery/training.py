@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,13 +12,17 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from lottery import models
-from lottery.experiment import SGD, Adam, AdamW, Experiment
+from lottery import loss_scale, models, optimizers
+from lottery.experiment import AdamW, Experiment
 from lottery.masks import Mask
 from preprocessing.errors import InputError
 
-# The values of all of a trainer's variables by path: weights, optimizer slots, seed generators. Tensors or arrays.
+# The values of all of a trainer's variables by path: weights, statistics, seed generators, optimizer slots, loss scale.
 State = Mapping[str, Any]
+
+_SUM = tf.distribute.ReduceOp.SUM
+_SEEDS = "seed_generator_state"  # Keras' name of the variable of a SeedGenerator: int64 [2], seed and counter
+_SEED_STRIDE = 0x9E3779B97F4A7C  # between the seeds of two replicas: odd, and far from any seed that a user gives
 
 
 @dataclass(frozen=True)
@@ -36,12 +41,19 @@ class Trainer:
     out. So the step is traced once for all tickets, and a ticket trained among others sees the same arithmetic as
     one trained alone.
 
+    The step is a function of the state: the model is called statelessly on every replica, gradients and new
+    statistics are reduced, and only then are the variables written, the same on every replica. So a state read from
+    one replica is all there is.
+
     Args:
         experiment: model, optimizer and recipe.
         shape: [height, width, channels] of a training image after cropping.
         classes: number of classes.
         mean, std: per channel, in units of 0..255; images are normalised inside the step.
-        strategy: OneDeviceStrategy or MirroredStrategy.
+        strategy: OneDevice-, Mirrored- or MultiWorkerMirroredStrategy.
+
+    Raises:
+        InputError: the batch does not divide among the replicas, or the model cannot be built.
     """
 
     def __init__(
@@ -53,7 +65,7 @@ class Trainer:
         std: Sequence[float],
         strategy: tf.distribute.Strategy,
     ) -> None:
-        self._experiment = experiment
+        self._experiment, self._training = experiment, experiment.training
         self._shape, self._classes = shape, classes
         self._strategy = strategy
         self._replicas = strategy.num_replicas_in_sync
@@ -62,25 +74,35 @@ class Trainer:
                 f"data.batch: {experiment.data.batch} images do not divide among the {self._replicas} devices of a "
                 "task; choose a multiple"
             )
+        self._rule = optimizers.rule(self._training.optimizer)
+        self._model = self._build(experiment.seed, strategy.scope())
         with strategy.scope():
-            self._model = models.build(experiment.model, shape, classes, experiment.seed)
-            self._optimizer = _optimizer(experiment)
-            self._optimizer.build(self._model.trainable_variables)
             kernels = models.prunable_kernels(self._model, classifier=experiment.masks.classifier)
-            self._masks = {
-                kernel.path: tf.Variable(tf.ones(kernel.shape), trainable=False, name="mask") for kernel in kernels
+            self._masks = {kernel.path: tf.Variable(tf.ones(kernel.shape), trainable=False) for kernel in kernels}
+            self._slots = {
+                weight.path: [tf.Variable(tf.zeros(weight.shape), trainable=False) for _ in self._rule.slots]
+                for weight in self._model.trainable_variables
             }
+            self._iteration = tf.Variable(0, trainable=False, dtype=tf.int64)
+            self._scale = tf.Variable(loss_scale.FIRST_SCALE, trainable=False)
+            self._good_steps = tf.Variable(0, trainable=False, dtype=tf.int64)
         self._kernels = {kernel.path: kernel for kernel in kernels}
-        # The step sets the learning rate from the schedule, so it is no state.
-        slots = [variable for variable in self._optimizer.variables if variable is not self._optimizer.learning_rate]
-        self._variables = {variable.path: variable for variable in (*self._model.variables, *slots)}
-        if len(self._variables) != len(self._model.variables) + len(slots):
-            raise InputError(
-                f"model {experiment.model.name}: two variables share a path; give its layers distinct names"
-            )
+        self._variables = self._name_variables()
         self._mean = tf.constant(mean, tf.float32)
         self._deviation = tf.constant(std, tf.float32)
         self._loaded_mask: Mask | None = None
+        # Signatures, so that runs and batches of all lengths share one trace: a large model's takes seconds.
+        self._compiled_steps = tf.function(
+            self._steps,
+            input_signature=(
+                tf.TensorSpec([None, None, *shape], tf.uint8),
+                tf.TensorSpec([None, None], tf.int32),
+                tf.TensorSpec([None], tf.float32),
+            ),
+        )
+        self._compiled_sums = tf.function(
+            self._sums, input_signature=(tf.TensorSpec([None, *shape], tf.uint8), tf.TensorSpec([None], tf.int32))
+        )
 
     @property
     def kernels(self) -> list[str]:
@@ -94,27 +116,23 @@ class Trainer:
 
     def slots(self, kernel: str) -> list[str]:
         """Paths of the optimizer's slots of a kernel, which must be 0 wherever its mask is."""
-        prefix = f"{self._optimizer.name}/{kernel.replace('/', '_')}_"
-        shape = self._kernels[kernel].shape
-        return [path for path, slot in self._variables.items() if path.startswith(prefix) and slot.shape == shape]
+        return [_slot_path(kernel, slot) for slot in self._rule.slots]
 
     def first_state(self, seed: int) -> dict[str, NDArray[Any]]:
         """Freshly initialised weights, a function of `seed` alone, with a fresh optimizer."""
-        # Same model, so same variables in the same order; only the automatic names may differ.
-        fresh = models.build(self._experiment.model, self._shape, self._classes, seed)
-        weights = {
-            variable.path: np.asarray(other)
-            for variable, other in zip(self._model.variables, fresh.variables, strict=True)
-        }
+        weights = {variable.path: np.asarray(variable) for variable in self._build(seed).variables}
         return {**self.fresh_optimizer(), **weights}
 
     def fresh_optimizer(self) -> dict[str, NDArray[Any]]:
-        """The optimizer's part of a state, before its first step: all zeros."""
-        return {
-            variable.path: np.zeros(variable.shape, variable.dtype)
-            for variable in self._optimizer.variables
-            if variable.path in self._variables
+        """The optimizer's part of a state before its first step: slots of 0, and the first loss scale."""
+        fresh = {
+            path: np.zeros(variable.shape, variable.dtype.as_numpy_dtype)
+            for path, variable in self._variables.items()
+            if path.startswith("optimizer/")
         }
+        if "optimizer/loss_scale" in fresh:
+            fresh["optimizer/loss_scale"] = np.array(loss_scale.FIRST_SCALE, np.float32)
+        return fresh
 
     def load(self, state: State, mask: Mask | None) -> None:
         """Puts a ticket's state and mask (None: nothing is masked) into the variables."""
@@ -132,68 +150,184 @@ class Trainer:
         """Trains on a run of batches and returns each step's mean loss, float32 [steps].
 
         Args:
-            images: uint8 [steps, batch, height, width, channels].
+            images: uint8 [steps, batch, height, width, channels]; of several workers, each gives its own share.
             labels: int32 [steps, batch].
             rates: the learning rate of each step, float32 [steps].
         """
-        losses: NDArray[np.float32] = self._steps(images, labels, tf.constant(rates)).numpy()
+        losses: NDArray[np.float32] = self._compiled_steps(images, labels, rates).numpy()
         return losses
 
     def evaluate(self, batches: Any) -> Scores:
-        """Scores of the loaded state over (uint8 images, int32 labels) batches of any sizes."""
+        """Scores of the loaded state over (uint8 images, int32 labels) batches of any sizes.
+
+        Several workers are given the same batches; each replica scores its part of each.
+        """
         sums = np.zeros(4)
         for images, labels in batches:
-            sums += self._evaluate(images, labels).numpy()
+            sums += self._compiled_sums(images, labels).numpy()
         top1, top5, loss, count = (float(total) for total in sums)
         return Scores(top1 / count, top5 / count, loss / count)
+
+    def _build(self, seed: int, scope: AbstractContextManager[Any] | None = None) -> keras.Model:
+        model = models.build(self._experiment.model, self._shape, self._classes, seed, self._training.precision, scope)
+        for layer in models.layers(model):
+            if isinstance(layer, keras.layers.BatchNormalization) and self._training.synchronized_batch_norm:
+                layer.synchronized = True
+        return model
+
+    def _name_variables(self) -> dict[str, Any]:
+        """Every variable that a training's future depends on, by path."""
+        named = [(variable.path, variable.value) for variable in self._model.variables]
+        named += [
+            (_slot_path(path, name), slot)
+            for path, slots in self._slots.items()
+            for name, slot in zip(self._rule.slots, slots, strict=True)
+        ]
+        named.append(("optimizer/iteration", self._iteration))
+        if self._training.precision == "mixed_float16":
+            named += [("optimizer/loss_scale", self._scale), ("optimizer/good_steps", self._good_steps)]
+        variables = dict(named)
+        if len(variables) != len(named):
+            paths = [path for path, _ in named]
+            twice = next(path for path in paths if paths.count(path) > 1)
+            raise InputError(
+                f"model {self._experiment.model.name}: two variables are called {twice}; give layers distinct names"
+            )
+        return variables
 
     def _normalise(self, images: Any) -> Any:
         return (tf.cast(images, tf.float32) - self._mean) / self._deviation
 
-    def _replica_step(self, images: Any, labels: Any, rate: Any) -> Any:
+    def _loss(self, logits: Any, labels: Any) -> Any:
+        """This replica's part of the mean cross-entropy over the global batch."""
+        targets = tf.one_hot(labels, self._classes)
+        smoothing = self._training.label_smoothing
+        if smoothing:
+            targets = targets * (1.0 - smoothing) + smoothing / self._classes
+        each = tf.nn.softmax_cross_entropy_with_logits(targets, tf.cast(logits, tf.float32))
+        return tf.reduce_sum(each) / self._experiment.data.batch
+
+    def _replica_step(self, images: Any, labels: Any) -> tuple[Any, list[Any], list[Any], Any]:
+        """On one replica: (loss, gradients, new values of the model's other variables, whether to take the step).
+
+        All but the seed generators are the same on every replica.
+        """
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         share = self._experiment.data.batch // self._replicas
-        images, labels = (tensor[replica * share : (replica + 1) * share] for tensor in (images, labels))
-        trainable = self._model.trainable_variables
+        place = replica % (tf.shape(labels)[0] // share)  # among the replicas of this worker
+        images, labels = (tensor[place * share : (place + 1) * share] for tensor in (images, labels))
+        images, labels = tf.ensure_shape(images, [share, *self._shape]), tf.ensure_shape(labels, [share])
+        weights = [tf.convert_to_tensor(weight.value) for weight in self._model.trainable_variables]
+        others = [tf.convert_to_tensor(other.value) for other in self._model.non_trainable_variables]
+        offsets = [
+            tf.cast(replica, tf.int64) * tf.constant([_SEED_STRIDE, 0], tf.int64) if other.name == _SEEDS else None
+            for other in self._model.non_trainable_variables
+        ]
+        others = [other if by is None else other + by for other, by in zip(others, offsets, strict=True)]
+        scale = self._scale if self._training.precision == "mixed_float16" else 1.0
         with tf.GradientTape() as tape:
-            logits = self._model(self._normalise(images), training=True)
-            targets = tf.one_hot(labels, self._classes)
-            smoothing = self._experiment.training.label_smoothing
-            if smoothing:
-                targets = targets * (1.0 - smoothing) + smoothing / self._classes
-            each = tf.nn.softmax_cross_entropy_with_logits(targets, tf.cast(logits, tf.float32))
-            # Gradients are summed over replicas, so each replica divides by the global batch.
-            loss = tf.reduce_sum(each) / self._experiment.data.batch
-        gradients = tape.gradient(loss, [variable.value for variable in trainable])
-        self._optimizer.learning_rate.assign(rate)
-        self._optimizer.apply(
-            [self._shape_gradient(*pair) for pair in zip(trainable, gradients, strict=True)], trainable
-        )
-        return loss
+            tape.watch(weights)
+            logits, others, extra = self._model.stateless_call(
+                weights, others, self._normalise(images), training=True, return_losses=True
+            )
+            loss = self._loss(logits, labels)
+            if extra:  # a user's model has regularizers, or adds losses of its own
+                loss += tf.add_n([tf.cast(term, tf.float32) for term in extra]) / self._replicas
+            scaled = loss * scale
+        gradients = tape.gradient(scaled, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        others = [other if by is None else other - by for other, by in zip(others, offsets, strict=True)]
+        loss, gradients, others = self._reduce(loss, gradients, others)
+        if self._training.precision != "mixed_float16":
+            return loss, self._shape_gradients(gradients), others, True
+        finite = loss_scale.all_finite(gradients)
+        return loss, self._shape_gradients([gradient / scale for gradient in gradients]), others, finite
 
-    def _shape_gradient(self, variable: Any, gradient: Any) -> Any:
-        """The gradient with L2 decay, and with 0 at masked weights: their slots, 0 at the start, then stay 0."""
-        training = self._experiment.training
-        if training.weight_decay and not isinstance(training.optimizer, AdamW) and _is_kernel(variable):
-            gradient += (training.weight_decay / self._replicas) * variable
-        mask = self._masks.get(variable.path)
-        return gradient if mask is None else gradient * mask
+    def _reduce(self, loss: Any, gradients: list[Any], others: list[Any]) -> tuple[Any, list[Any], list[Any]]:
+        """Sums over replicas of loss and gradients, means of the statistics."""
+        if self._replicas == 1:
+            return loss, gradients, others
+        context = tf.distribute.get_replica_context()
+        means = [index for index, other in enumerate(others) if other.dtype.is_floating]
+        parts = [others[index] / self._replicas for index in means]
+        loss, *reduced = context.all_reduce(_SUM, [loss, *gradients, *parts])
+        others = list(others)
+        for index, mean in zip(means, reduced[len(gradients) :], strict=True):
+            others[index] = mean
+        return loss, reduced[: len(gradients)], others
 
-    @tf.function(reduce_retracing=True)
+    def _shape_gradients(self, gradients: list[Any]) -> list[Any]:
+        """The gradients with 0 at masked weights, so that their slots, 0 at the start, stay 0; clipped; with L2 decay.
+
+        The norm that clipping bounds is that of the loss' gradient over the weights that there are.
+        """
+        weights = self._model.trainable_variables
+        masks = [self._masks.get(weight.path) for weight in weights]
+        gradients = [
+            gradient if mask is None else gradient * mask for gradient, mask in zip(gradients, masks, strict=True)
+        ]
+        if self._training.clip_norm is not None:
+            gradients, _ = tf.clip_by_global_norm(gradients, self._training.clip_norm)
+        strength = self._training.weight_decay
+        if strength and not _decoupled(self._experiment):
+            gradients = [
+                gradient + strength * weight.value if _is_kernel(weight) else gradient
+                for gradient, weight in zip(gradients, weights, strict=True)
+            ]
+        return gradients
+
+    def _apply(self, gradients: list[Any], others: list[Any], rate: Any) -> None:
+        """Writes the weights, their slots and the other variables, on every replica."""
+        update = self._strategy.extended.update
+        for weight, gradient in zip(self._model.trainable_variables, gradients, strict=True):
+            strength = self._training.weight_decay if _is_kernel(weight) and _decoupled(self._experiment) else 0.0
+
+            def step(
+                variable: Any, gradient: Any, slots: list[Any], mask: Any, iteration: Any, strength: float = strength
+            ) -> None:
+                if strength:
+                    optimizers.decay(variable, rate, strength)
+                self._rule.update(variable, gradient, slots, rate, iteration)
+                if mask is not None:
+                    variable.assign(variable * mask)
+
+            mask = self._masks.get(weight.path)
+            update(weight.value, step, args=(gradient, self._slots[weight.path], mask, self._iteration))
+        for variable, value in zip(self._model.non_trainable_variables, others, strict=True):
+            update(variable.value, _assign, args=(value,))
+        update(self._iteration, _assign_add, args=(1,))
+
+    def _apply_where_finite(self, finite: Any, gradients: list[Any], others: list[Any], rate: Any) -> None:
+        """`_apply`, left out where a gradient overflowed float16; and the next loss scale."""
+        finite = self._strategy.experimental_local_results(finite)[0]
+        if finite:
+            self._apply(gradients, others, rate)
+        before, run = tf.convert_to_tensor(self._scale), tf.convert_to_tensor(self._good_steps)
+        scale, good = loss_scale.next_scale(before, run, finite)
+        self._strategy.extended.update(self._scale, _assign, args=(scale,))
+        self._strategy.extended.update(self._good_steps, _assign, args=(good,))
+
     def _steps(self, images: Any, labels: Any, rates: Any) -> Any:
         # One trace for runs of every length: the loop is in the graph, outside of strategy.run.
         count = tf.shape(rates)[0]
         losses = tf.TensorArray(tf.float32, count)
         for step in tf.range(count):
-            each = self._strategy.run(self._replica_step, args=(images[step], labels[step], rates[step]))
-            for path, kernel in self._kernels.items():
-                self._strategy.extended.update(kernel.value, _multiply, args=(self._masks[path],))
-            losses = losses.write(step, self._strategy.reduce(tf.distribute.ReduceOp.SUM, each, axis=None))
+            loss, gradients, others, finite = self._strategy.run(self._replica_step, args=(images[step], labels[step]))
+            if self._training.precision == "mixed_float16":
+                self._apply_where_finite(finite, gradients, others, rates[step])
+            else:
+                self._apply(gradients, others, rates[step])
+            losses = losses.write(step, self._strategy.experimental_local_results(loss)[0])
         return losses.stack()
 
-    @tf.function(reduce_retracing=True)
-    def _evaluate(self, images: Any, labels: Any) -> Any:
-        # On one replica: an evaluation split is small, and its sums then have one order of addition.
+    def _sums(self, images: Any, labels: Any) -> Any:
+        each = self._strategy.run(self._replica_sums, args=(images, labels))
+        return self._strategy.reduce(_SUM, each, axis=None)
+
+    def _replica_sums(self, images: Any, labels: Any) -> Any:
+        """This replica's sums over a batch: right answers, right ones among the five likeliest, loss, images."""
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        share = -(-tf.shape(labels)[0] // self._replicas)
+        images, labels = (tensor[replica * share : (replica + 1) * share] for tensor in (images, labels))
         logits = tf.cast(self._model(self._normalise(images), training=False), tf.float32)
         loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         top1 = tf.math.in_top_k(labels, logits, 1)
@@ -208,25 +342,25 @@ class Trainer:
 
     @tf.function
     def _read(self) -> list[Any]:
-        return [tf.identity(variable.value) for variable in self._variables.values()]
+        return [tf.identity(variable) for variable in self._variables.values()]
 
 
-def _multiply(variable: Any, mask: Any) -> Any:
-    return variable.assign(variable * mask)
+def _slot_path(weight: str, slot: str) -> str:
+    return f"optimizer/{weight}/{slot}"
+
+
+def _assign(variable: Any, value: Any) -> Any:
+    return variable.assign(value)
+
+
+def _assign_add(variable: Any, value: Any) -> Any:
+    return variable.assign_add(value)
 
 
 def _is_kernel(variable: Any) -> bool:
     return str(variable.name).endswith("kernel")
 
 
-def _optimizer(experiment: Experiment) -> keras.optimizers.Optimizer:
-    training = experiment.training
-    name = "optimizer"  # explicit, for the sake of the variables' paths
-    rate = training.learning_rate.peak
-    match training.optimizer:
-        case SGD(momentum=momentum, nesterov=nesterov):
-            return keras.optimizers.SGD(rate, momentum=momentum, nesterov=nesterov, name=name)
-        case Adam(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon):
-            return keras.optimizers.Adam(rate, beta_1, beta_2, epsilon, name=name)
-        case AdamW(beta_1=beta_1, beta_2=beta_2, epsilon=epsilon):
-            return keras.optimizers.AdamW(rate, training.weight_decay, beta_1, beta_2, epsilon, name=name)
+def _decoupled(experiment: Experiment) -> bool:
+    kind = experiment.training.weight_decay_kind
+    return isinstance(experiment.training.optimizer, AdamW) if kind is None else kind == "decoupled"

@@ -5,6 +5,7 @@ Standard output carries events for the supervisor, a JSON object a line; the log
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -22,14 +23,16 @@ if __name__ == "__main__":
 import numpy as np
 import tensorflow as tf
 
-from lottery import bundle, masks, plan
+from lottery import bundle, devices, masks, plan
 from lottery import input as data_input
 from lottery.assignment import EXIT_OUT_OF_MEMORY, Assignment, decode
 from lottery.bundle import Member
 from lottery.checkpoint import Checkpoint
 from lottery.ledger import DENSE, DenseResult, RunDirectory, ticket_result
+from lottery.onlooker import OnlookersStore
 from lottery.order import derived_seed
 from lottery.steps import timeline
+from lottery.telemetry import Telemetry
 from lottery.tickets import Ticket, first_step, stream_seed
 from lottery.training import Scores, Trainer
 from preprocessing.dataset import Dataset
@@ -49,14 +52,16 @@ class Worker:
         if self._dataset.hash != assignment.dataset_hash:
             raise InputError(f"dataset {assignment.data}: has changed since the sweep began; run the sweep again")
         self._timeline = timeline(self._experiment, self._dataset.split(self._experiment.data.train).count)
-        self._run = RunDirectory(Store(assignment.run))
+        self._place = devices.position(os.environ)
+        self._run = RunDirectory((Store if self._place.chief else OnlookersStore)(assignment.run))
+        self._strategy = devices.strategy(self._place)
         self._trainer = Trainer(
             self._experiment,
             data_input.image_shape(self._dataset, self._experiment.data),
             len(self._dataset.class_names),
             self._dataset.mean,
             self._dataset.std,
-            _strategy(),
+            self._strategy,
         )
         self._metrics: dict[str, list[dict[str, Any]]] = {}
         self._scores: dict[str, Scores] = {}
@@ -84,7 +89,7 @@ class Worker:
                 top1=scores.top1 if scores else None,
                 top5=scores.top5 if scores else None,
                 loss=scores.loss if scores else None,
-                evaluated=self._dataset.split(self._experiment.data.evaluate).count,
+                evaluated=self._evaluated(),
                 steps=dense.step,
                 seconds=round(dense.seconds, 3),
                 parameters=self._trainer.parameters,
@@ -146,7 +151,18 @@ class Worker:
     def _train(
         self, members: list[Member], seed: int, stops: frozenset[int], at_stop: Callable[[Member], None]
     ) -> None:
-        source = data_input.TrainingInput(self._dataset, self._experiment.data, seed, self._experiment.input)
+        source = data_input.TrainingInput(
+            self._dataset,
+            self._experiment.data,
+            seed,
+            self._experiment.input,
+            worker=self._place.worker,
+            workers=self._place.workers,
+        )
+        telemetry, rows = Telemetry(os.environ.get("CUDA_VISIBLE_DEVICES")), self._run.telemetry(members[0].name)
+        at = sum(member.step for member in members)
+        if self._place.workers > 1 and not devices.agree(self._strategy, at):
+            raise RuntimeError("the workers were not saved at the same step; the run directory changed as they started")
         # A gang stops when any of its executors fails.
         failures = self._experiment.gang.mean_time_between_failures / self._assignment.tasks
         saving = _Saving(self._experiment.gang.checkpoint, failures)
@@ -165,8 +181,10 @@ class Worker:
             self._tell({"saved": 1})
 
         def progressed(images: int) -> None:
-            if saving.due():
+            if self._place.chief and saving.due():
                 saving.save(save)
+                rows.append(telemetry.row())
+                self._run.write_telemetry(members[0].name, rows)
             done = sum(member.status != "training" for member in members)
             self._tell({"images": images, "done": done})
 
@@ -179,12 +197,15 @@ class Worker:
             stops | self._timeline.evaluations,
             reached,
             progressed,
+            telemetry,
         )
+        telemetry.close()
+        self._run.write_telemetry(members[0].name, [*rows, telemetry.row()])
 
     def _evaluate(self, member: Member) -> None:
-        experiment = self._experiment
-        batches = data_input.evaluation_batches(self._dataset, experiment.data, experiment.input)
-        scores = self._trainer.evaluate(self._telling(batches))
+        config = self._experiment
+        batches = data_input.evaluation_batches(self._dataset, config.data, config.input)
+        scores = self._trainer.evaluate(self._telling(itertools.islice(batches, config.training.evaluate_batches)))
         self._scores[member.name] = scores
         self._metrics.setdefault(member.name, []).append(
             {
@@ -203,6 +224,11 @@ class Worker:
         for batch in batches:
             self._tell({"images": 0})
             yield batch
+
+    def _evaluated(self) -> int:
+        count = self._dataset.split(self._experiment.data.evaluate).count
+        batches = self._experiment.training.evaluate_batches
+        return count if batches is None else min(count, batches * self._experiment.data.batch)
 
     def _keep_trellis_state(self, member: Member) -> None:
         if member.step in self._timeline.trellis:
@@ -289,23 +315,6 @@ def _checkpoint(member: Member) -> Checkpoint:
     return Checkpoint(member.step, variables, member.seconds, member.loss_sum, member.loss_steps)
 
 
-def _strategy() -> tf.distribute.Strategy:
-    gpus = tf.config.list_logical_devices("GPU")
-    if len(gpus) > 1:
-        return tf.distribute.MirroredStrategy([gpu.name for gpu in gpus])
-    return tf.distribute.OneDeviceStrategy("/gpu:0" if gpus else "/cpu:0")
-
-
-def _configure(assignment: Assignment) -> None:
-    # Spark's workers get OMP_NUM_THREADS=1 and TensorFlow would take all cores of the machine: neither is the task's.
-    tf.config.threading.set_intra_op_parallelism_threads(assignment.threads)
-    tf.config.threading.set_inter_op_parallelism_threads(assignment.threads)
-    for gpu in tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.set_memory_growth(gpu, True)
-    if assignment.experiment.training.deterministic:
-        tf.config.experimental.enable_op_determinism()
-
-
 def _tell(event: dict[str, Any]) -> None:
     print(json.dumps(event), flush=True)
 
@@ -313,7 +322,7 @@ def _tell(event: dict[str, Any]) -> None:
 def main() -> int:
     """Does what the assignment on standard input says."""
     assignment = decode(sys.stdin.buffer.read())
-    _configure(assignment)
+    devices.configure(assignment.threads, assignment.experiment.training.deterministic)
     worker = Worker(assignment, _tell)
     if assignment.tickets:
         worker.train_tickets()

@@ -47,23 +47,60 @@ def small(digits: Path, tmp_path: Path):
 
 
 @pytest.fixture(scope="session")
-def dense_run(tensorflow, digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run directory of the small experiment after its dense run."""
-    from lottery.worker import Worker
+def traced(tensorflow):
+    """Stands for `lottery.worker.Trainer`: one for each recipe, as tracing its step takes most of a test's time.
 
-    sweep = prepare(DIGITS, str(digits), str(tmp_path_factory.mktemp("dense")), SMALL)
-    sweep.claim_run_directory()
-    Worker(sweep.assignment(()), lambda event: None).train_dense()
-    return Path(sweep.run.uri)
+    That tests may share it is what a bundle is about: a training's state is all that is left of it.
+    """
+    from lottery.training import Trainer
+
+    made: dict[str, Trainer] = {}
+
+    def trainer(experiment, *arguments):
+        strategy = arguments[-1]
+        recipe = (experiment.data, experiment.model, experiment.training, experiment.masks.classifier, experiment.seed)
+        key = f"{recipe} {arguments[:-1]} {strategy.num_replicas_in_sync}"
+        if key not in made:
+            made[key] = Trainer(experiment, *arguments)
+        return made[key]
+
+    return trainer
 
 
 @pytest.fixture
-def after_dense(small, dense_run: Path):
+def worker(traced, monkeypatch: pytest.MonkeyPatch):
+    """Makes a worker, on so many logical devices."""
+    from lottery import worker as module
+    from tests.lottery.test_training import strategy
+
+    monkeypatch.setattr(module, "Trainer", traced)
+
+    def make(sweep: Sweep, *tickets, tell=lambda event: None, devices: int = 1):
+        monkeypatch.setattr(module.devices, "strategy", lambda place: strategy(devices))
+        return module.Worker(sweep.assignment(tickets), tell)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def dense_runs() -> dict[tuple[str, ...], Path]:
+    """Run directories after their dense run, by the sweep's overrides."""
+    return {}
+
+
+@pytest.fixture
+def after_dense(small, worker, dense_runs, tmp_path_factory: pytest.TempPathFactory):
     """Makes the small sweep with its dense run done."""
 
-    def make(runs: str = "runs") -> Sweep:
-        sweep = small(runs=runs)
-        shutil.copytree(dense_run, sweep.run.uri, dirs_exist_ok=True)
+    def make(runs: str = "runs", *overrides: str, devices: int = 1) -> Sweep:
+        sweep = small(*overrides, runs=runs)
+        key = (*overrides, str(devices))
+        if key not in dense_runs:
+            worker(sweep, devices=devices).train_dense()
+            dense_runs[key] = tmp_path_factory.mktemp("dense")
+            shutil.copytree(sweep.run.uri, dense_runs[key], dirs_exist_ok=True)
+        else:
+            shutil.copytree(dense_runs[key], sweep.run.uri, dirs_exist_ok=True)
         return sweep
 
     return make

@@ -62,6 +62,11 @@ def test_what_cannot_change_a_result_is_not_in_the_identity(override):
         "training.length=11ep",
         "training.optimizer.momentum=0.8",
         "training.weight_decay=0",
+        "training.weight_decay_kind=decoupled",
+        "training.clip_norm=1",
+        "training.precision=mixed_float16",
+        "training.synchronized_batch_norm=true",
+        "training.evaluate_batches=3",
         "training.deterministic=false",
         "trellis=[0ep, 1ep]",
         "masks.classifier=false",
@@ -137,6 +142,11 @@ def test_a_file_that_is_no_text(tmp_path):
     path.write_bytes(b"\xff\xd8\xff")
     with pytest.raises(InputError, match="UTF-8"):
         experiment.load(str(path))
+
+
+def test_adamw_with_l2_decay_is_refused():
+    with pytest.raises(InputError, match=r"weight_decay_kind: l2 is not adamw's"):
+        experiment.load(DIGITS, ["training.optimizer={name: adamw}", "training.weight_decay_kind=l2"])
 
 
 def test_missing_file(tmp_path):

@@ -1,3 +1,5 @@
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -16,11 +18,14 @@ OPTIMIZERS = {
 }
 
 
-def config(optimizer="momentum", **training):
+SMALL = Model("conv_small", {"filters": 4, "units": 16})
+
+
+def config(optimizer="momentum", model=SMALL, **training):
     return Experiment(
         name="tiny",
         data=Data(batch=BATCH),
-        model=Model("conv_small", {"filters": 4, "units": 16}),
+        model=model,
         training=Training(
             length=20,
             optimizer=OPTIMIZERS[optimizer],
@@ -32,13 +37,19 @@ def config(optimizer="momentum", **training):
     )
 
 
+@cache
+def strategy(devices):
+    """One of a kind for all tests: a second MirroredStrategy of a process reuses the first one's collective keys."""
+    import tensorflow as tf
+
+    names = [f"/cpu:{index}" for index in range(devices)]
+    return tf.distribute.OneDeviceStrategy(names[0]) if devices == 1 else tf.distribute.MirroredStrategy(names)
+
+
 def trainer(tensorflow, chosen, devices=1):
     from lottery.training import Trainer
 
-    names = [f"/cpu:{index}" for index in range(devices)]
-    one = tensorflow.distribute.OneDeviceStrategy(names[0])
-    strategy = one if devices == 1 else tensorflow.distribute.MirroredStrategy(names)
-    return Trainer(chosen, SHAPE, CLASSES, (100.0,) * 3, (50.0,) * 3, strategy)
+    return Trainer(chosen, SHAPE, CLASSES, (100.0,) * 3, (50.0,) * 3, strategy(devices))
 
 
 def batches(steps, seed=0):
@@ -159,48 +170,3 @@ def test_scores_are_means_over_images_however_they_are_batched(tensorflow):
     parts = trained.evaluate([(images[0], labels[0]), (images[1:].reshape(-1, *SHAPE), labels[1:].ravel())])
     assert whole.top1 == parts.top1
     assert whole.loss == pytest.approx(parts.loss, rel=1e-6)
-
-
-def test_prunable_are_kernels_with_or_without_the_classifier(tensorflow):
-    from lottery import models
-
-    model = models.build(Model("mobilenet_v2", {"alpha": 0.35}), (32, 32, 3), 10, 0)
-    kernels = [variable.path for variable in models.prunable_kernels(model, classifier=True)]
-    assert len(kernels) == 53  # 52 convolutions, 17 of them depthwise, and the classifier
-    assert sum("depthwise" in path for path in kernels) == 17
-    assert not any("bn" in path.lower() or "bias" in path for path in kernels)
-    without = [variable.path for variable in models.prunable_kernels(model, classifier=False)]
-    assert without == kernels[:-1]
-
-
-def test_published_parameter_counts(tensorflow):
-    from lottery import models
-
-    assert models.build(Model("mobilenet_v2"), (224, 224, 3), 1000, 0).count_params() == 3_538_984
-    kernels = models.prunable_kernels(models.build(Model("conv_small"), SHAPE, 10, 0), classifier=True)
-    assert sum(int(np.prod(kernel.shape)) for kernel in kernels) == 36_784
-
-
-@pytest.mark.parametrize(
-    ("model", "words"),
-    [
-        (Model("conv_large"), ["conv_large", "conv_small", "mobilenet_v2"]),
-        (Model("conv_small", {"depth": 3}), ["conv_small", "depth"]),
-        (Model("no_such_module:build"), ["no_such_module"]),
-        (Model("lottery.models:nothing"), ["nothing"]),
-    ],
-)
-def test_bad_models_are_named(tensorflow, model, words):
-    from lottery import models
-    from preprocessing.errors import InputError
-
-    with pytest.raises(InputError) as error:
-        models.build(model, SHAPE, CLASSES, 0)
-    assert all(word in str(error.value) for word in words)
-    assert "\n" not in str(error.value)
-
-
-def test_a_users_own_model_by_its_module_path(tensorflow):
-    from lottery import models
-
-    assert models.build(Model("lottery.models:conv_small"), SHAPE, CLASSES, 0).name == "conv_small"

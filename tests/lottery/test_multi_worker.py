@@ -1,0 +1,84 @@
+"""Two processes that train the dense run together over loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lottery.ledger import DENSE
+
+pytestmark = pytest.mark.cluster
+SECONDS = 120
+
+
+def free_ports(count):
+    """Free for now: another process may take one before TensorFlow does, so the test tries again with others."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def train(sweep, workers, logs: Path):
+    """Runs the dense run in so many processes; each one's count of images, or what went wrong."""
+    endpoints = [f"127.0.0.1:{port}" for port in free_ports(workers)]
+    children = []
+    try:
+        for index in range(workers):
+            told = json.dumps({"cluster": {"worker": endpoints}, "task": {"type": "worker", "index": index}})
+            child = subprocess.Popen(
+                [sys.executable, "-m", "lottery.worker"],
+                stdin=subprocess.PIPE,
+                stdout=(logs / f"worker-{workers}-{index}.events").open("w"),
+                stderr=(logs / f"worker-{workers}-{index}.log").open("w"),
+                env={**os.environ, "TF_CONFIG": told, "CUDA_VISIBLE_DEVICES": "-1"},
+            )
+            children.append(child)
+            child.stdin.write(json.dumps(sweep.assignment(()).message()).encode())
+            child.stdin.close()
+        deadline = time.monotonic() + SECONDS
+        statuses = [child.wait(max(0.1, deadline - time.monotonic())) for child in children]
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+    if any(statuses):
+        return "\n".join((logs / f"worker-{workers}-{index}.log").read_text()[-2000:] for index in range(workers))
+    events = [(logs / f"worker-{workers}-{index}.events").read_text().splitlines() for index in range(workers)]
+    return [sum(json.loads(event)["images"] for event in lines) for lines in events]
+
+
+def images(sweep, workers, logs):
+    trained = train(sweep, workers, logs)
+    if "in use" in str(trained):
+        trained = train(sweep, workers, logs)
+    assert isinstance(trained, list), trained
+    return trained
+
+
+def test_two_workers_train_what_one_does_and_the_chief_writes(small, tmp_path):
+    one, two = small(runs="one"), small(runs="two")
+    assert images(one, 1, tmp_path) == [480]
+    assert images(two, 2, tmp_path) == [240, 240]  # each reads its half of every batch
+    expected, found = (sweep.run.checkpoint(DENSE) for sweep in (one, two))
+    assert expected.step == found.step == 30
+    for path, value in expected.variables.items():
+        assert np.abs(value - found.variables[path]).max() < 1e-5, path
+    ours, theirs = one.run.dense_result(), two.run.dense_result()
+    assert (theirs.status, theirs.evaluated) == ("done", ours.evaluated)
+    assert theirs.loss == pytest.approx(ours.loss, abs=1e-5)
+    assert one.run.missing_masks(2) == two.run.missing_masks(2) == []
+    names = sorted(name for name in two.run.store.list() if name.endswith((".tmp", ".json")))
+    assert names == ["dense/result.json"]

@@ -1,0 +1,101 @@
+"""Killed anywhere and resumed, a bundle ends in the bytes of one that never was."""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as draw
+
+from lottery import checkpoint
+from preprocessing.storage import Store
+from tests.lottery.test_worker import Killed, files
+
+# What a training's future depends on besides weights and momentum: statistics, noise, and how they are spread.
+KINDS = {
+    "plain": ((), 1),
+    "dropout": (("model={name: tests.lottery.own_models:all_kinds_of_state}",), 1),
+    "dropout on two replicas": (("model={name: tests.lottery.own_models:all_kinds_of_state}",), 2),
+}
+FRESH = itertools.count()
+
+# Each death is before the n-th report of progress, or in the middle of the n-th write.
+deaths = draw.lists(draw.tuples(draw.sampled_from(["report", "write"]), draw.integers(0, 40)), min_size=1, max_size=3)
+
+
+@contextmanager
+def death(monkeypatch, kind, when):
+    """`tell` for a worker; where the death is in a write, that write leaves its temporary file behind."""
+    reports, writes = itertools.count(), itertools.count()
+
+    def tell(event):
+        if kind == "report" and next(reports) == when:
+            raise Killed
+
+    rename = Store._rename
+
+    def renamed(store, temporary, name):
+        if kind == "write" and next(writes) == when:
+            Path(temporary).write_bytes(Path(temporary).read_bytes()[:-7])
+            raise Killed
+        rename(store, temporary, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "_rename", renamed)
+        patch.setattr(Store, "_discard", lambda store, name: None)
+        yield tell
+
+
+@pytest.fixture
+def often_saved(monkeypatch):
+    """A checkpoint after every run, and runs of at most four steps."""
+    from lottery.input import TrainingInput
+
+    monkeypatch.setattr(TrainingInput, "longest_run", 4)
+    monkeypatch.setattr("lottery.worker.plan.checkpoint_interval", lambda cost, failures: 0.0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_bundle_of_five_killed_at_any_moment(kind, after_dense, worker, often_saved, monkeypatch):
+    overrides, devices = KINDS[kind]
+    whole = after_dense("whole", *overrides, devices=devices)
+    tickets = [ticket for ticket in whole.tickets if ticket.level == 1][:5]
+    assert len({ticket.step for ticket in tickets}) == 3
+    worker(whole, *tickets, devices=devices).train_tickets()
+    expected = {ticket: files(whole, ticket) for ticket in tickets}
+    died = []
+
+    @settings(max_examples=5, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(deaths)
+    def killed(times):
+        torn = after_dense(f"torn{next(FRESH)}", *overrides, devices=devices)
+        for how, when in times:
+            with death(monkeypatch, how, when) as tell:
+                try:
+                    worker(torn, *tickets, tell=tell, devices=devices).train_tickets()
+                except Killed:
+                    died.append(how)
+        worker(torn, *tickets, devices=devices).train_tickets()
+        assert {ticket: files(torn, ticket) for ticket in tickets} == expected
+
+    killed()
+    assert died
+
+
+@pytest.mark.parametrize("write", range(0, 12, 3))
+def test_the_dense_run_killed_in_the_middle_of_a_write(write, after_dense, small, worker, often_saved, monkeypatch):
+    whole, torn = after_dense("whole"), small(runs="torn")
+    with death(monkeypatch, "write", write) as tell, pytest.raises(Killed):
+        worker(torn, tell=tell).train_dense()
+    assert list(Path(torn.run.uri).rglob("*.tmp"))
+    worker(torn).train_dense()
+    for name in ("dense/state.safetensors", *(f"trellis/{step:06d}.safetensors" for step in (0, 5, 10))):
+        one, other = (checkpoint.unpack(sweep.run.store.read(name)) for sweep in (whole, torn))
+        assert {path: value.tobytes() for path, value in one.variables.items()} == {
+            path: value.tobytes() for path, value in other.variables.items()
+        }
+    for name in ("masks/00.safetensors", "masks/01.safetensors", "dense/metrics.jsonl"):
+        assert whole.run.store.read(name) == torn.run.store.read(name)

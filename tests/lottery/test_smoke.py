@@ -1,0 +1,55 @@
+"""Every shipped experiment loads, fits its dataset, and shrinks to a minute."""
+
+import pytest
+
+from lottery import experiment, schedules, smoke
+from lottery.steps import timeline
+from lottery.tickets import all_tickets
+from tests.lottery.test_experiment import CONF
+
+SHIPPED = sorted(path.name for path in CONF.glob("*.yaml"))
+TRAIN_IMAGES = {"digits.yaml": 1_437, "cifar10-resnet20.yaml": 50_000}  # else ImageNet's
+TRAININGS = {"digits.yaml": 120, "cifar10-resnet20.yaml": 120, "imagenet-resnet50.yaml": 25}
+
+
+def test_the_issue_names_four():
+    named = {"digits", "cifar10-resnet20", "imagenet-resnet50", "imagenet-mobilenet_v2"}
+    assert named <= {name.removesuffix(".yaml") for name in SHIPPED}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_experiment_fits_its_dataset(name):
+    shipped = experiment.load(str(CONF / name))
+    line = timeline(shipped, TRAIN_IMAGES.get(name, 1_281_167))
+    schedules.check(shipped.training.learning_rate, line.steps_per_epoch, line.total)
+    assert shipped.name == name.removesuffix(".yaml")
+    assert len(all_tickets(shipped, line)) == TRAININGS.get(name, 120)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_smoke_keeps_the_kinds_and_shrinks_the_numbers(name):
+    shipped = experiment.load(str(CONF / name))
+    small = smoke.shrink(shipped)
+    line = timeline(small, 100)
+    schedules.check(small.training.learning_rate, line.steps_per_epoch, line.total)
+    assert line.total <= 10
+    assert small.data.batch <= 16
+    assert small.data.crop is None or small.data.crop <= 32
+    assert small.training.evaluate_batches is not None
+    assert 4 <= len(all_tickets(small, line)) <= 10
+    assert (small.model, small.training.optimizer, small.training.precision) == (
+        shipped.model,
+        shipped.training.optimizer,
+        shipped.training.precision,
+    )
+    assert small.training.learning_rate.decay == shipped.training.learning_rate.decay
+    assert small.tickets.controls == shipped.tickets.controls
+    assert small.gang == shipped.gang
+    assert experiment.identity(small, "") != experiment.identity(shipped, "")
+    assert experiment.from_tree(experiment.to_tree(small), "a test") == small
+
+
+def test_smoke_of_a_smoke_is_the_same_work():
+    small = smoke.shrink(experiment.load(str(CONF / "digits.yaml")))
+    again = smoke.shrink(small)
+    assert len(all_tickets(again, timeline(again, 100))) == len(all_tickets(small, timeline(small, 100)))
