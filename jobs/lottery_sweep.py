@@ -12,6 +12,7 @@ from lottery import preflight
 from lottery.sweep import describe, prepare, run_sweep
 from preprocessing.command_line import CommandLine
 from preprocessing.errors import run_or_explain
+from preprocessing.verify import verify
 
 EXIT_INTERRUPTED = 130  # as a shell says of SIGINT
 
@@ -31,6 +32,7 @@ def main() -> int:
         help="replaces a value of the YAML, such as training.length=20ep; may be given several times",
     )
     parser.add_argument("--smoke", action="store_true", help="shrink the experiment to a minute, to try it all out")
+    parser.add_argument("--verify", action="store_true", help="first compare every image with the manifest's hashes")
     parser.add_argument("--plan", action="store_true", help="say what would run on this cluster, and stop")
     arguments = parser.parse_args()
 
@@ -38,6 +40,8 @@ def main() -> int:
     conf = SparkConf()
     preflight.refuse(preflight.setting_problems(dict(conf.getAll())))
     sweep = prepare(arguments.experiment, arguments.data, arguments.runs, arguments.overrides, arguments.smoke)
+    if arguments.verify:
+        print(f"{sweep.dataset.uri}: {verify(sweep.dataset):,} images are as the manifest says", file=sys.stderr)
     if conf.get("spark.app.name", "lottery_sweep.py") == "lottery_sweep.py":
         conf.setAppName(f"lottery-sweep {sweep.experiment.name}")
 

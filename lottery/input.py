@@ -76,8 +76,8 @@ class TrainingInput:
 
     @property
     def longest_run(self) -> int:
-        """How many batches one element of the stream should hold at most."""
-        return max(1, min(_RUN_STEPS, _RUN_BYTES // (self._share * augment.side(self._data, self._size) ** 2 * 3)))
+        """How many batches one element of the stream should hold at most; the same for any number of workers."""
+        return max(1, min(_RUN_STEPS, _RUN_BYTES // (self._data.batch * augment.side(self._data, self._size) ** 2 * 3)))
 
     def batch(self, step: int) -> tuple[Images, Labels]:
         """The batch of a step, or this worker's share of it: uint8 [batch, side, side, 3] and int32 [batch]."""

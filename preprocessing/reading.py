@@ -16,7 +16,7 @@ from preprocessing.row_groups import Reading, RowGroups
 from preprocessing.storage import Store
 
 # Bytes of row groups that a stream holds, or has on their way, where rows cannot be mapped.
-READ_AHEAD_BYTES = 256 * 2**20
+READ_AHEAD_BYTES = 192 * 2**20
 
 Stored = tuple[list[Blob], NDArray[np.int32]]
 
@@ -35,6 +35,8 @@ class Split:
         self._groups = RowGroups(store, name, manifest, self._reading)
         self._stored_images = StoredImages(manifest.codec, manifest.size)
         self._size = manifest.size
+        # Many wait for a network at once; of a local disk's they would only take the processor from each other.
+        self._threads = self._reading.threads if store.local_path is None else min(self._reading.threads, 2)
         self.at_hand = self._groups.at_hand
         self.row_group_bytes = max((file.bytes // file.row_groups for file in self._groups.files), default=0)
 
@@ -82,9 +84,7 @@ class Split:
                 ahead.append(piece)
                 yield np.unique(piece[0]).tolist()
 
-        for groups in read_ahead(
-            numbers(), self._groups.get, self._groups.size, self._reading.threads, READ_AHEAD_BYTES
-        ):
+        for groups in read_ahead(numbers(), self._groups.fetch, self._groups.size, self._threads, READ_AHEAD_BYTES):
             yield self._pick(*ahead.pop(0), groups)
 
     def image(self, blob: Blob, index: int) -> NDArray[np.uint8]:

@@ -61,16 +61,24 @@ class RowGroupStore:
         place = locate(metadata, group)
         found = None
         if place is not None:
-            found = self._read_plain(source, place)
+            found = self._read_plain(file, source, place)
         if found is None:
             found = self._read_any(source, metadata, group)
         if found is None:
             raise damaged(self._store, file, f"row group {group} holds no images of size {self._manifest.size}")
         return found
 
-    def _read_plain(self, source: Any, place: Place) -> RowGroup | None:
+    def _read_plain(self, file: FileInfo, source: Any, place: Place) -> RowGroup | None:
         start, end = place.whole
-        data = np.frombuffer(source.read_at(end - start, start), np.uint8)
+        if self._store.local_path is None:
+            data = np.frombuffer(source.read_at(end - start, start), np.uint8)
+        else:
+            # numpy asks the kernel for huge pages, Arrow does not: new memory costs as much as the reading. A handle of
+            # its own, since this read moves the position; it costs nothing here.
+            data = np.empty(end - start, np.uint8)
+            with self._store.open_input(file.name) as own:
+                own.seek(start)
+                data = data[: own.readinto(data)]
         if len(data) != end - start:
             raise OSError(f"{len(data):,} bytes came of {end - start:,}")
         images, labels = data[: place.images.end - start], data[place.labels.start - start :]
@@ -89,7 +97,6 @@ class RowGroupStore:
             if file.name in self._open:
                 self._open.move_to_end(file.name)
                 return self._open[file.name]
-        use_quick_allocator()
         source = self._store.open_input(file.name)
         check_size(self._store, file, source.size())
         metadata = pq.ParquetFile(source).metadata
@@ -99,12 +106,6 @@ class RowGroupStore:
             while len(self._open) > _OPEN_FILES:
                 self._open.popitem(last=False)  # closed when the last thread lets go of it
         return source, metadata
-
-
-def use_quick_allocator() -> None:
-    """Makes mimalloc Arrow's allocator: with its default one a row group takes ten times as long to read."""
-    if pa.default_memory_pool().backend_name != "mimalloc" and "mimalloc" in pa.supported_memory_backends():
-        pa.set_memory_pool(pa.mimalloc_memory_pool())
 
 
 def _unreadable(store: Store, file: FileInfo, error: BaseException) -> InputError:

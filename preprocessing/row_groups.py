@@ -95,6 +95,10 @@ class RowGroups:
             for mapped in list(self._near_files.values()):
                 mapped.check()
 
+    def fetch(self, number: int) -> RowGroup:
+        """`get` for a stream, which keeps what it needs itself: a larger split is not kept besides."""
+        return self.get(number) if self.bytes <= KEPT_BYTES else self._fetch(number)
+
     def get(self, number: int) -> RowGroup:
         """A row group. `InputError` names a file that is missing, damaged or out of reach."""
         if self.near:

@@ -156,6 +156,8 @@ def test_shapes_are_known_to_tensorflow(training_input, tensors):
     assert images.shape.as_list() == [None, 4, 9, 9, 3]
     assert labels.shape.as_list() == [None, 4]
     assert source.batch(0)[0].shape == (4, 9, 9, 3)
+    # Workers that trained runs of different lengths would wait for each other for ever.
+    assert source.longest_run == training_input(tensors[0], Data(batch=12, crop=9), 0).longest_run
 
 
 @pytest.mark.parametrize("mapped", [True, False])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +24,6 @@ from preprocessing.dataset import Dataset, Reading
 from preprocessing.errors import InputError
 from preprocessing.pages import locate, values
 from preprocessing.read_ahead import read_ahead
-from preprocessing.row_group_store import use_quick_allocator
 
 FAR = Reading(mapped=False, threads=3)
 
@@ -182,7 +184,19 @@ def test_reading_ahead_is_bounded_and_fetches_once() -> None:
         farthest = max(farthest, max(fetch.log) - pieces[place][0])
     assert sorted(fetch.log) == list(range(40))
     assert fetch.most_at_once <= 3
-    assert 4 <= farthest <= 8 + 3  # the next window is on its way, and not much more
+    assert farthest >= 4  # the next window was on its way
+
+
+def test_reading_ahead_stops_at_its_budget() -> None:
+    fetch = Fetches()
+    stream = read_ahead([[number] for number in range(100)], fetch, lambda _: 100, threads=3, budget=800)
+    next(stream)
+    time.sleep(0.2)  # enough for all 100, if they were asked for
+    assert sorted(fetch.log) == list(range(8))
+    next(stream)
+    next(stream)
+    time.sleep(0.1)
+    assert sorted(fetch.log) == list(range(10))
 
 
 def test_reading_ahead_gives_errors_in_their_turn_and_can_be_left() -> None:
@@ -238,7 +252,7 @@ def test_a_stream_fetches_each_row_group_once(made: Path, monkeypatch: pytest.Mo
 
 
 def test_the_quick_allocator_is_set() -> None:
-    import pyarrow as pa
-
-    use_quick_allocator()
-    assert pa.default_memory_pool().backend_name == "mimalloc"
+    code = "import preprocessing.dataset, pyarrow; print(pyarrow.default_memory_pool().backend_name)"
+    environment = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
+    child = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, check=True)
+    assert child.stdout.split() == [b"mimalloc"]
