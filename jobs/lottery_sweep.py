@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import signal
+import sys
+
 from pyspark import SparkConf, SparkContext
 
-from lottery.gang import check_settings
+from lottery import preflight
 from lottery.sweep import describe, prepare, run_sweep
 from preprocessing.command_line import CommandLine
 from preprocessing.errors import run_or_explain
+
+EXIT_INTERRUPTED = 130  # as a shell says of SIGINT
 
 
 def main() -> int:
@@ -28,16 +34,28 @@ def main() -> int:
     parser.add_argument("--plan", action="store_true", help="say what would run on this cluster, and stop")
     arguments = parser.parse_args()
 
-    conf = SparkConf()  # of the spark-submit command line and properties file
-    check_settings(conf)
+    SparkContext._ensure_initialized()  # else SparkConf knows nothing of the command line and the properties file
+    conf = SparkConf()
+    preflight.refuse(preflight.setting_problems(dict(conf.getAll())))
     sweep = prepare(arguments.experiment, arguments.data, arguments.runs, arguments.overrides, arguments.smoke)
+    if conf.get("spark.app.name", "lottery_sweep.py") == "lottery_sweep.py":
+        conf.setAppName(f"lottery-sweep {sweep.experiment.name}")
 
-    conf.setIfMissing("spark.app.name", f"lottery-sweep {sweep.experiment.name}")
+    def context() -> SparkContext:
+        logging.disable(logging.ERROR)  # py4j logs, with traceback, what it also raises
+        started = SparkContext.getOrCreate(conf)
+        # pyspark's own handler runs Spark calls in the middle of others, and the interrupt is lost.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        return started
+
     try:
         if arguments.plan:
-            print(describe(sweep, SparkContext.getOrCreate(conf)))
+            print(describe(sweep, context()))
             return 0
-        return run_sweep(sweep, lambda: SparkContext.getOrCreate(conf))
+        return run_sweep(sweep, context)
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again, it does what is left", file=sys.stderr, flush=True)
+        return EXIT_INTERRUPTED
     finally:
         if SparkContext._active_spark_context is not None:
             SparkContext._active_spark_context.stop()  # else the JVM outlives the driver

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from preprocessing.command_line import CommandLine
+from preprocessing.dry_run import plan
 from preprocessing.errors import InputError, run_or_explain
 from preprocessing.job import DEFAULT_MAX_REJECTED, Request, run
 from preprocessing.layouts import NAMES
@@ -10,8 +11,8 @@ from preprocessing.schema import CODECS, ROW_GROUP_ROWS
 from preprocessing.settings import Settings
 
 
-def parse(arguments: list[str] | None = None) -> Request:
-    """The command line as a request; `InputError` for what is no option or no value of one."""
+def parse(arguments: list[str] | None = None) -> tuple[Request, bool]:
+    """The command line as a request, and whether only a plan is wanted; `InputError` for what is none."""
     parser = CommandLine(
         "preprocess.py",
         "Turns raw images into a dataset: Parquet tensors and a manifest. A killed job run again goes on where it was.",
@@ -36,9 +37,12 @@ def parse(arguments: list[str] | None = None) -> Request:
     parser.add_argument(
         "--max-rejected", type=float, default=DEFAULT_MAX_REJECTED, help="stop when more than this fraction is rejected"
     )
+    parser.add_argument(
+        "--plan", action="store_true", help="only say what would be read and written, and about how long it takes"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a dataset that is there already")
     options = parser.parse_args(arguments)
-    return Request(
+    request = Request(
         source=options.source,
         output=options.output,
         layout=options.layout,
@@ -56,6 +60,7 @@ def parse(arguments: list[str] | None = None) -> Request:
             row_group_rows=options.rows_per_row_group,
         ),
     )
+    return request, options.plan
 
 
 def parse_classes(text: str | None) -> int | tuple[str, ...] | None:
@@ -72,8 +77,12 @@ def parse_classes(text: str | None) -> int | tuple[str, ...] | None:
 
 
 def main() -> int:
-    """Runs the job."""
-    run(parse())
+    """Runs the job, or plans it."""
+    request, only_plan = parse()
+    if only_plan:
+        plan(request)
+    else:
+        run(request)
     return 0
 
 

@@ -9,6 +9,9 @@ import msgspec
 from lottery.experiment import Experiment
 from lottery.tickets import Ticket
 
+# A child's exit status where its bundle does not fit into memory; less of it may.
+EXIT_OUT_OF_MEMORY = 3
+
 
 class Assignment(msgspec.Struct, frozen=True):
     """Train the dense run and make the masks (no tickets given), or train these tickets as one bundle."""
@@ -20,6 +23,7 @@ class Assignment(msgspec.Struct, frozen=True):
     experiment: Experiment
     tickets: tuple[Ticket, ...]
     task: int  # rank in the gang
+    tasks: int  # in the gang
     executor: str  # address of the executor
     threads: int  # cores of the task
 

@@ -49,7 +49,7 @@ def train(
     """Trains every member from its step to the end of the timeline.
 
     The stream begins where the member that is furthest behind stands; another joins when the stream gets to it. A
-    member that diverges or runs out of memory leaves with a status and a reason, and the others go on.
+    member that diverges leaves with a status and a reason, and the others go on.
 
     Args:
         rate: the learning-rate section of the experiment.
@@ -57,6 +57,9 @@ def train(
         reached: told of a member that stands at a stop, its state loaded in the trainer.
         progressed: told after each member's run of batches how many images it was trained on.
         telemetry: takes down how long batches were waited for, and counts images.
+
+    Raises:
+        tf.errors.ResourceExhaustedError: out of memory in a bundle, or in the dense run; a ticket alone fails instead.
     """
     training = [member for member in members if member.step < timeline.total]
     if not training:
@@ -75,6 +78,8 @@ def train(
                 losses = trainer.run(images, labels, rates)
                 member.state = trainer.state()
             except tf.errors.ResourceExhaustedError as error:
+                if len(members) > 1 or member.mask is None:
+                    raise  # it may fit with fewer beside it, or on another machine
                 member.status, member.reason = "failed", f"out of memory at step {begin}: {_first_line(error)}"
                 continue
             member.step = end

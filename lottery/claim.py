@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -13,7 +15,7 @@ from collections.abc import Iterator
 import msgspec
 import psutil
 
-from preprocessing.errors import InputError
+from preprocessing.errors import InputError, StorageError
 from preprocessing.storage import Store
 
 EXIT_BUSY = 75  # EX_TEMPFAIL of sysexits.h: try again later
@@ -44,18 +46,21 @@ def claimed(store: Store) -> Iterator[None]:
     """Holds the claim on a run directory while the block runs, with a heartbeat every 30 s.
 
     A claim is taken over at once where its process was on this host and is gone, and after 5 minutes without a
-    heartbeat where it was on another. Raises BusyError, which names the holder, while its holder is alive.
+    heartbeat where it was on another. One that finds its own claim taken over (it was suspended, say) is interrupted.
+    Raises BusyError, which names the holder, while its holder is alive.
     """
     me = _new()
     while not store.create(_PATH, msgspec.json.encode(me)):
         holder = _read(store)
-        if holder is not None and _is_alive(holder, time.time()):
+        if holder is None:
+            continue  # let go just now
+        if _is_alive(holder, time.time()):
             raise BusyError(
                 f"{store.uri} is being worked on by process {holder.process} on {holder.host} "
                 f"since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(holder.since))}; "
                 "wait until it has ended, or stop it"
             )
-        store.delete(_PATH)
+        _remove_stale(store, holder, me)
     ended = threading.Event()
     beating = threading.Thread(target=_beat, args=(store, me, ended), daemon=True)
     beating.start()
@@ -64,9 +69,21 @@ def claimed(store: Store) -> Iterator[None]:
     finally:
         ended.set()
         beating.join()
-        held = _read(store)
-        if held is not None and held.token == me.token:
+        if _holds(store, me):
             store.delete(_PATH)
+
+
+def _remove_stale(store: Store, stale: Claim, me: Claim) -> None:
+    """Deletes a stale claim, and never one that another has put in its place since."""
+    # Of all that saw this claim one may delete it, and only while it is still there.
+    lock = f"claim-{stale.token}.taken-over"
+    if not store.create(lock, msgspec.json.encode(me)):
+        raise BusyError(f"{store.uri} is just being taken over by another sweep; if not, delete {store.uri}/{lock}")
+    try:
+        if _holds(store, stale):
+            store.delete(_PATH)
+    finally:
+        store.delete(lock)
 
 
 def _new() -> Claim:
@@ -84,6 +101,11 @@ def _read(store: Store) -> Claim | None:
         raise InputError(f"{store.uri}/{_PATH} is not a claim; delete it if no sweep is at work there") from None
 
 
+def _holds(store: Store, claim: Claim) -> bool:
+    held = _read(store)
+    return held is not None and held.token == claim.token
+
+
 def _is_alive(holder: Claim, now: float) -> bool:
     if holder.host == socket.gethostname():
         with contextlib.suppress(psutil.Error):
@@ -97,5 +119,11 @@ def _is_alive(holder: Claim, now: float) -> bool:
 
 def _beat(store: Store, claim: Claim, ended: threading.Event) -> None:
     while not ended.wait(_HEARTBEAT):
-        with contextlib.suppress(InputError):  # a store that is away for a moment; the next beat tries again
+        with contextlib.suppress(StorageError):  # away for a moment; the next beat tries again
+            if not _holds(store, claim):
+                print(
+                    f"error: {store.uri} was taken over by another sweep; this one stops", file=sys.stderr, flush=True
+                )
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # also out of a blocking call
+                return
             store.write(_PATH, msgspec.json.encode(msgspec.structs.replace(claim, heartbeat=time.time())))

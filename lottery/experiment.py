@@ -19,6 +19,7 @@ from preprocessing.errors import InputError
 
 Positive = Annotated[int, Meta(ge=1)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
+Share = Annotated[float, Meta(gt=0, le=1)]
 Density = Annotated[float, Meta(gt=0, le=1)]
 PositiveFloat = Annotated[float, Meta(gt=0)]
 NonNegativeFloat = Annotated[float, Meta(ge=0)]
@@ -28,8 +29,8 @@ Length = Annotated[int, Meta(ge=0)] | Annotated[str, Meta(pattern=r"^[0-9]+(\.[0
 Auto = Literal["auto"]
 
 
-class _Section(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Base of every section. `omit_defaults` keeps defaults out of the identity: a released default never changes."""
+class _Section(Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of every section. Fields at their default are not in the identity, so a released default never changes."""
 
 
 class Data(_Section, frozen=True):
@@ -40,6 +41,21 @@ class Data(_Section, frozen=True):
     evaluate: str = "val"
     crop: Positive | None = None  # pixels a side; random in training, central in evaluation
     flip: bool = False  # left to right, at random, in training
+    # Fractions of the area, least and most: in training a random part of the image is resized to `crop`.
+    crop_scale: tuple[Share, Share] | None = None
+    crop_aspect: tuple[PositiveFloat, PositiveFloat] = (3 / 4, 4 / 3)  # width to height of that part, least and most
+    colour: Annotated[float, Meta(ge=0, lt=1)] = 0.0  # by how much brightness, contrast and saturation vary in training
+
+
+class Input(_Section, frozen=True):
+    """How the dataset is read. Only `shuffle_window` can change a result, and only it is in the identity."""
+
+    # Row groups that are shuffled together: `all` is a permutation of all images, a number can be read from afar.
+    shuffle_window: Positive | Literal["all"] = "all"
+    cache_dir: str | None = None  # a local folder for what is read from afar, shared by all processes of a node
+    cache_bytes: Positive = 100 * 2**30  # how large it may become
+    read_threads: Positive = 8  # that read from afar
+    threads: Positive | Auto = "auto"  # that decode, crop and copy; `auto`: the processor's cores, at most 8
 
 
 class Model(_Section, frozen=True):
@@ -123,6 +139,7 @@ class Gang(_Section, frozen=True):
     bundle: Positive | Auto = "auto"  # tickets that one process trains together; `auto`: by the memory there is
     checkpoint: PositiveFloat | Auto = "auto"  # seconds between checkpoints; `auto`: Young's rule
     mean_time_between_failures: PositiveFloat = 86_400.0  # seconds, of one executor
+    check_gpus: bool = True  # start TensorFlow on every executor beforehand, to see that it sees its GPUs
     hang_after: PositiveFloat = 900.0  # seconds without a sign of progress, after which a child is killed
 
 
@@ -135,6 +152,7 @@ class Experiment(_Section, frozen=True):
     training: Training
     trellis: Annotated[tuple[Length, ...], Meta(min_length=1)]
     masks: Masks
+    input: Input = Input()
     tickets: Tickets = Tickets()
     seed: Seed = 0  # of the dense run: its first weights and its order of samples
     gang: Gang = Gang()
@@ -147,6 +165,8 @@ def load(path: str, overrides: Sequence[str] = ()) -> Experiment:
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise InputError(f"experiment {path}: is not UTF-8 text; give a YAML file such as conf/digits.yaml") from None
     except OSError as error:
         raise InputError(
             f"experiment {path}: {error.strerror}; give the path of a YAML file such as conf/digits.yaml"
@@ -180,9 +200,7 @@ def from_tree(tree: Any, origin: str) -> Experiment:
 
 def to_tree(experiment: Experiment) -> dict[str, Any]:
     """Plain dicts and lists without the fields that have their default; `from_tree` reads it back."""
-    tree = msgspec.to_builtins(experiment)
-    assert isinstance(tree, dict)
-    return tree
+    return _without_defaults(experiment)
 
 
 def identity(experiment: Experiment, dataset_hash: str) -> str:
@@ -192,9 +210,23 @@ def identity(experiment: Experiment, dataset_hash: str) -> str:
     """
     tree = to_tree(experiment)
     tree.pop("gang", None)
+    reading = tree.pop("input", {})
+    if "shuffle_window" in reading:
+        tree["input"] = {"shuffle_window": reading["shuffle_window"]}
     tree.pop("name")  # in the run directory's name as it is
     canonical = json.dumps([tree, dataset_hash], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def _without_defaults(section: Struct) -> dict[str, Any]:
+    config = section.__struct_config__
+    tree: dict[str, Any] = {config.tag_field: config.tag} if config.tag_field else {}
+    for field in msgspec.structs.fields(section):
+        value = getattr(section, field.name)
+        default = field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+        if default is msgspec.NODEFAULT or value != default:
+            tree[field.name] = _without_defaults(value) if isinstance(value, Struct) else msgspec.to_builtins(value)
+    return tree
 
 
 def _yaml(text: str, origin: str) -> Any:

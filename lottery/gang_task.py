@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -14,17 +15,17 @@ from typing import Any
 import msgspec
 import psutil
 
-from lottery.assignment import Assignment
+from lottery.assignment import EXIT_OUT_OF_MEMORY, Assignment
 from lottery.ledger import RunDirectory, ticket_result
 from lottery.plan import bundle_size, bundles
 from lottery.steps import timeline
 from lottery.supervisor import Ended, supervise
 from lottery.tickets import Ticket
-from preprocessing.errors import EXIT_BAD_INPUT, InputError
+from preprocessing.errors import EXIT_BAD_INPUT, EXIT_STORAGE, InputError, StorageError
 from preprocessing.storage import Store
 
-_BEAT_EVERY = 1.0  # seconds
-_ATTEMPTS = 2  # of the same trainings, before they are split up or given up
+_BEAT_EVERY = 5.0  # seconds
+_ATTEMPTS = 2  # of the same trainings without progress, before they are split up or given up
 
 
 class ChildError(Exception):
@@ -37,52 +38,65 @@ class Place:
 
     task: int
     executor: str
+    host: str
     gpus: tuple[str, ...]
     cores: int
+    tasks: int  # in the whole gang
     tasks_on_host: int
 
 
-def run_tickets(assignment: Assignment, place: Place, parameters: int) -> int:
-    """Trains the assignment's tickets, in bundles as large as memory allows; how many results were written.
+def run_tickets(assignment: Assignment, place: Place, parameters: int) -> None:
+    """Trains the assignment's tickets, in bundles as large as memory allows.
 
-    A bundle whose child dies twice is taken apart, and a ticket whose child dies twice when it is alone is recorded
-    as failed: it must not keep the others from being trained.
+    A bundle that does not fit into memory is halved. One whose child dies twice without a checkpoint in between is
+    taken apart, and a ticket whose child does so when it is alone is recorded as failed: it must not keep the others
+    from being trained.
     """
     run = RunDirectory(Store(assignment.run))
     beats = _Beats(run, place, len(assignment.tickets))
-    size = bundle_size(assignment.experiment.gang.bundle, parameters, _memory() // place.tasks_on_host)
+    size = bundle_size(assignment.experiment.gang.bundle, parameters, _memory(place))
     waiting = bundles(assignment.tickets, size)
     deaths: Counter[tuple[Ticket, ...]] = Counter()
     while waiting:
         bundle = waiting.pop(0)
+        saved = beats.saved
         ended = _train(assignment, bundle, place, beats)
         done = run.done()
         left = tuple(ticket for ticket in bundle if ticket not in done)
         beats.settle(len(bundle) - len(left))
         if not left:
             continue
-        deaths[left] += 1
+        if ended.status == EXIT_OUT_OF_MEMORY and len(left) > 1:
+            waiting[:0] = [left[: len(left) // 2], left[len(left) // 2 :]]
+            continue
+        deaths[left] = 1 if beats.saved > saved else deaths[left] + 1
         if deaths[left] < _ATTEMPTS:
             waiting.insert(0, left)
         elif len(left) > 1:
             waiting[:0] = [(ticket,) for ticket in left]
         else:
-            _give_up(assignment, run, left[0], ended)
+            _give_up(assignment, run, left[0], place, ended)
             beats.settle(1)
     beats.write()
-    return len(assignment.tickets)
 
 
 def run_dense(assignment: Assignment, place: Place) -> None:
-    """Trains the dense run and makes the masks. Raises ChildError where its child dies twice."""
+    """Trains the dense run and makes the masks.
+
+    Raises ChildError where its child dies twice without a checkpoint in between.
+    """
     run = RunDirectory(Store(assignment.run))
     beats = _Beats(run, place, 1)
-    for _ in range(_ATTEMPTS):
+    deaths = 0
+    while deaths < _ATTEMPTS:
+        saved = beats.saved
         ended = _train(assignment, (), place, beats)
         if run.dense_result() is not None:
+            beats.settle(1)
             beats.write()
             return
-    raise ChildError(f"the dense run's process died: {ended.reason}; the end of its log: {ended.tail}")
+        deaths = 1 if beats.saved > saved else deaths + 1
+    raise ChildError(f"the dense run's process died: {ended.reason}; the end of its log: {_last_lines(ended)}")
 
 
 def child_environment(gpus: Sequence[str], cores: int) -> dict[str, str]:
@@ -102,11 +116,13 @@ class _Beats:
     def __init__(self, run: RunDirectory, place: Place, total: int) -> None:
         self._run, self._place, self._total = run, place, total
         self._images = self._done = self._running = 0
+        self.saved = 0  # checkpoints that children have written
         self._written = 0.0
 
     def event(self, event: dict[str, Any]) -> None:
         """Takes note of what a child tells."""
         self._images += int(event.get("images", 0))
+        self.saved += int(event.get("saved", 0))
         self._running = int(event.get("done", self._running))
         if time.monotonic() - self._written >= _BEAT_EVERY:
             self.write()
@@ -117,24 +133,31 @@ class _Beats:
         self._running = 0
 
     def write(self) -> None:
-        """Writes the sign of life."""
+        """Writes the sign of life; a store that is away for a moment is no reason to stop."""
         self._written = time.monotonic()
-        self._run.write_beat(
-            self._place.task,
-            {
-                "task": self._place.task,
-                "executor": self._place.executor,
-                "trainings": self._total,
-                "done": self._done + self._running,
-                "images": self._images,
-                "time": time.time(),
-            },
-        )
+        with contextlib.suppress(StorageError):
+            self._run.write_beat(
+                self._place.task,
+                {
+                    "task": self._place.task,
+                    "executor": self._place.executor,
+                    "trainings": self._total,
+                    "done": self._done + self._running,
+                    "images": self._images,
+                    "saved": self.saved,
+                    "time": time.time(),
+                },
+            )
 
 
 def _train(assignment: Assignment, tickets: tuple[Ticket, ...], place: Place, beats: _Beats) -> Ended:
     told = msgspec.structs.replace(
-        assignment, tickets=tickets, task=place.task, executor=place.executor, threads=place.cores
+        assignment,
+        tickets=tickets,
+        task=place.task,
+        tasks=place.tasks,
+        executor=place.executor,
+        threads=place.cores,
     )
     ended = supervise(
         "lottery.worker",
@@ -143,15 +166,17 @@ def _train(assignment: Assignment, tickets: tuple[Ticket, ...], place: Place, be
         assignment.experiment.gang.hang_after,
         beats.event,
     )
+    beats.write()  # with the checkpoints of a child that died, by which the driver tells progress
     if ended.status == EXIT_BAD_INPUT:
         raise InputError(ended.tail.splitlines()[-1].removeprefix("error: "))
     if ended.status:
         print(f"task {place.task}: child ended: {ended.reason}\n{ended.tail}", file=sys.stderr, flush=True)
+    if ended.status == EXIT_STORAGE:
+        raise StorageError(ended.tail.splitlines()[-1].removeprefix("error: "))
     return ended
 
 
-def _give_up(assignment: Assignment, run: RunDirectory, ticket: Ticket, ended: Ended) -> None:
-    last = ended.tail.splitlines()[-1] if ended.tail else "no log"
+def _give_up(assignment: Assignment, run: RunDirectory, ticket: Ticket, place: Place, ended: Ended) -> None:
     run.write_result(
         ticket_result(
             ticket,
@@ -159,18 +184,24 @@ def _give_up(assignment: Assignment, run: RunDirectory, ticket: Ticket, ended: E
             timeline(assignment.experiment, assignment.train_images),
             run.mask(ticket.level),
             status="failed",
-            note=f"its process died twice: {ended.reason}: {last}",
-            executor=assignment.executor,
-            task=assignment.task,
+            note=f"its process died again and again: {ended.reason}: {_last_lines(ended)}",
+            executor=place.executor,
+            task=place.task,
         )
     )
 
 
-def _memory() -> int:
-    """Bytes that this task's container, or its machine, has left."""
-    available = int(psutil.virtual_memory().available)
-    limit = Path("/sys/fs/cgroup/memory.max")
-    used = Path("/sys/fs/cgroup/memory.current")
-    if limit.exists() and used.exists() and limit.read_text().strip().isdigit():
-        available = min(available, int(limit.read_text()) - int(used.read_text()))
-    return available
+def _last_lines(ended: Ended) -> str:
+    """The end of a child's log in one line: Spark shows the first line of an exception's message."""
+    return " | ".join(ended.tail.splitlines()[-5:])[-1000:] or "it is empty"
+
+
+def _memory(place: Place) -> int:
+    """Bytes that a task may use: its share of the machine's, or what is left of its container's limit."""
+    share = int(psutil.virtual_memory().available) // place.tasks_on_host
+    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
+    if not limit.exists() or not limit.read_text().strip().isdigit():
+        return share
+    statistics = dict(line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines())
+    cached = int(statistics.get("inactive_file", 0))  # counted as used, but given back when needed
+    return min(share, int(limit.read_text()) - int(used.read_text()) + cached)

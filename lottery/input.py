@@ -1,18 +1,32 @@
-"""A dataset as tf.data: batches in the canonical order from any step on."""
+"""A dataset as tf.data: batches in the canonical order from any step on.
+
+Training drops the last partial batch of each epoch's order (`lottery.steps.timeline`): every epoch has another order,
+so that no image is left out always. Evaluation keeps it.
+"""
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import Any
 
+import cv2
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from lottery.experiment import Data
-from lottery.order import epoch_order, random_stream
-from preprocessing.dataset import Dataset, Split
+from lottery import augment
+from lottery.augment import Views
+from lottery.buffers import Buffers
+from lottery.experiment import Data, Input
+from lottery.order import sample_order, share
+from preprocessing.dataset import Dataset, Reading, Split
 from preprocessing.errors import InputError
+from preprocessing.reading import READ_AHEAD_BYTES
+from preprocessing.row_group import Blob
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int32]
@@ -20,95 +34,185 @@ Labels = NDArray[np.int32]
 # What a run of batches may take: enough that the call of a compiled function is nothing beside its work.
 _RUN_BYTES = 16 * 2**20
 _RUN_STEPS = 256
+_MOST_THREADS = 8
+_FEW_BYTES = 2**20  # of pixels in a batch, below which handing it to threads costs more than they save
 
 
 class TrainingInput:
     """The training split's batches. Step s has the s-th batch of the canonical order, whoever asks and wherever from.
 
-    Raises InputError where the crop is larger than the images.
+    Args:
+        seed: of the order and of the augmentation.
+        settings: how to read.
+        worker, workers: of each global batch this is the share of worker `worker` of `workers`.
+        mapped: False reads a local dataset as if it were far away, for tests and benchmarks.
+
+    Raises InputError where the crop is larger than the images, or where the shuffle window is more than can be held.
     """
 
-    def __init__(self, dataset: Dataset, data: Data, seed: int, *, worker: int = 0, workers: int = 1) -> None:
-        self._split: Split = dataset.split(data.train)
-        self._data, self._seed = data, seed
-        self._share = slice(data.batch * worker // workers, data.batch * (worker + 1) // workers)
-        self._side = _side(dataset, data)
+    def __init__(
+        self,
+        dataset: Dataset,
+        data: Data,
+        seed: int,
+        settings: Input | None = None,
+        *,
+        worker: int = 0,
+        workers: int = 1,
+        mapped: bool = True,
+    ) -> None:
+        settings = settings or Input()
+        augment.check(data, dataset.size)
+        self._data, self._seed, self._size = data, seed, dataset.size
+        self._split = dataset.split(data.train, _reading(settings, mapped))
+        _check_window(self._split, settings)
+        self._worker, self._workers = worker, workers
+        self._share = len(share(np.arange(data.batch), worker, workers))
         self._steps_per_epoch = self._split.count // data.batch
-        self._order = lru_cache(maxsize=2)(lambda epoch: epoch_order(dataset.hash, seed, epoch, self._split.count))
+        starts, window = self._split.row_group_starts, settings.shuffle_window
+        self._order = lru_cache(maxsize=2)(lambda epoch: sample_order(dataset.hash, seed, epoch, starts, window))
+        self._buffers = Buffers()
+        self._painter = _Painter(self._split, settings)
 
     @property
     def longest_run(self) -> int:
         """How many batches one element of the stream should hold at most."""
-        return max(1, min(_RUN_STEPS, _RUN_BYTES // (self._data.batch * self._side**2 * 3)))
+        return max(1, min(_RUN_STEPS, _RUN_BYTES // (self._share * augment.side(self._data, self._size) ** 2 * 3)))
 
     def batch(self, step: int) -> tuple[Images, Labels]:
-        """The batch of a step: uint8 [batch, side, side, 3] and int32 [batch]."""
-        epoch, position = divmod(step, self._steps_per_epoch)
-        first = position * self._data.batch
-        images, labels = self._split.gather(self._order(epoch)[first : first + self._data.batch])
-        if self._data.crop is not None or self._data.flip:
-            images = _augment(
-                images, self._side, self._data.flip, random_stream("augment", self._seed, epoch, position)
-            )
+        """The batch of a step, or this worker's share of it: uint8 [batch, side, side, 3] and int32 [batch]."""
+        rows = self._rows(step)
+        blobs, labels = self._split.stored(rows)
+        images = np.empty(self._shape(1)[1:], np.uint8)
+        self._painter.paint(blobs, rows, *self._views(step), images)
         return images, labels
 
-    def stream(self, runs: Sequence[tuple[int, int]]) -> tf.data.Dataset:
+    def stream(self, runs: Sequence[tuple[int, int]]) -> Iterator[tuple[Any, Any]]:
+        """`dataset(runs)`, element by element; `InputError` where the data cannot be read."""
+        failures: list[InputError] = []
+        try:
+            yield from self._dataset(runs, failures)
+        except tf.errors.OpError:
+            if failures:  # TensorFlow has made a traceback in many lines of it
+                raise failures[0] from None
+            raise
+
+    def dataset(self, runs: Sequence[tuple[int, int]]) -> tf.data.Dataset:
         """For each [first, last) of `runs` its batches: uint8 [steps, batch, side, side, 3], int32 [steps, batch].
 
         Runs are read ahead in a thread of tf.data.
         """
+        return self._dataset(runs, [])
 
+    def _dataset(self, runs: Sequence[tuple[int, int]], failures: list[InputError]) -> tf.data.Dataset:
         def generate() -> Iterator[tuple[Images, Labels]]:
-            for first, last in runs:
-                batches = [
-                    (images[self._share], labels[self._share])
-                    for images, labels in (self.batch(step) for step in range(first, last))
-                ]
-                yield np.stack([images for images, _ in batches]), np.stack([labels for _, labels in batches])
+            try:
+                yield from self._runs(runs)
+            except InputError as error:
+                failures.append(error)
+                raise
 
-        batch, side = self._share.stop - self._share.start, self._side
-        signature = (
-            tf.TensorSpec([None, batch, side, side, 3], tf.uint8),
-            tf.TensorSpec([None, batch], tf.int32),
-        )
+        _, *shape = self._shape(1)
+        signature = (tf.TensorSpec([None, *shape], tf.uint8), tf.TensorSpec([None, self._share], tf.int32))
         options = tf.data.Options()
         # There is nothing to tune, and the tuner's thread holds up the end of an iterator: 35 s were seen.
         options.autotune.enabled = False
         options.threading.private_threadpool_size = 1
         return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(2).with_options(options)
 
+    def _runs(self, runs: Sequence[tuple[int, int]]) -> Iterator[tuple[Images, Labels]]:
+        stored = self._split.stream(self._rows(step) for first, last in runs for step in range(first, last))
+        for first, last in runs:
+            images = self._buffers.take(self._shape(last - first))
+            labels = np.empty((last - first, self._share), np.int32)
+            for place, step in enumerate(range(first, last)):
+                blobs, labels[place] = next(stored)
+                self._painter.paint(blobs, self._rows(step), *self._views(step), images[place])
+            yield images, labels
 
-def evaluation_batches(dataset: Dataset, data: Data) -> Iterator[tuple[Images, Labels]]:
-    """The evaluation split once, in file order, centrally cropped; the last batch may be partial."""
-    split = dataset.split(data.evaluate)
-    side = _side(dataset, data)
-    margin = (dataset.size - side) // 2
-    for first in range(0, split.count, data.batch):
-        images, labels = split.gather(np.arange(first, min(first + data.batch, split.count)))
-        yield images[:, margin : margin + side, margin : margin + side], labels
+    def _shape(self, steps: int) -> tuple[int, int, int, int, int]:
+        to = augment.side(self._data, self._size)
+        return steps, self._share, to, to, 3
+
+    def _rows(self, step: int) -> NDArray[np.int64]:
+        epoch, position = divmod(step, self._steps_per_epoch)
+        first = position * self._data.batch
+        return share(self._order(epoch)[first : first + self._data.batch], self._worker, self._workers)
+
+    def _views(self, step: int) -> tuple[Views, int]:
+        """The views of a step's global batch, and which of them is this worker's first."""
+        epoch, position = divmod(step, self._steps_per_epoch)
+        views = augment.training_views(self._data, self._size, self._seed, epoch, position)
+        return views, self._data.batch * self._worker // self._workers
+
+
+def evaluation_batches(
+    dataset: Dataset, data: Data, settings: Input | None = None, *, mapped: bool = True
+) -> Iterator[tuple[Images, Labels]]:
+    """The evaluation split once, in file order, centrally cropped; the last batch may be partial.
+
+    Batches are uint8 [batch, side, side, 3] and int32 [batch].
+    """
+    settings = settings or Input()
+    augment.check(data, dataset.size)
+    split = dataset.split(data.evaluate, _reading(settings, mapped))
+    painter = _Painter(split, settings)
+    pieces = [np.arange(first, min(first + data.batch, split.count)) for first in range(0, split.count, data.batch)]
+    for rows, (blobs, labels) in zip(pieces, split.stream(pieces), strict=True):
+        images = np.empty((len(rows), *image_shape(dataset, data)), np.uint8)
+        painter.paint(blobs, rows, augment.centre_views(data, dataset.size, len(rows)), 0, images)
+        yield images, labels
 
 
 def image_shape(dataset: Dataset, data: Data) -> tuple[int, int, int]:
     """[height, width, channels] of a cropped image."""
-    side = _side(dataset, data)
-    return side, side, 3
+    augment.check(data, dataset.size)
+    to = augment.side(data, dataset.size)
+    return to, to, 3
 
 
-def _side(dataset: Dataset, data: Data) -> int:
-    if data.crop is not None and data.crop > dataset.size:
+class _Painter:
+    """Decodes, crops and copies images into batches, in several threads where there is enough to do."""
+
+    def __init__(self, split: Split, settings: Input) -> None:
+        self._split = split
+        self._threads = _cores() if settings.threads == "auto" else settings.threads
+        self._pool = ThreadPoolExecutor(self._threads - 1, "input") if self._threads > 1 else None
+        cv2.setNumThreads(1)  # the threads are ours
+
+    def paint(self, blobs: list[Blob], rows: NDArray[np.int64], views: Views, first: int, out: Images) -> None:
+        """Puts stored image i, row `rows[i]` of the split, into `out[i]` as view `first + i` of the batch has it."""
+
+        def paint_part(start: int, end: int) -> None:
+            for index in range(start, end):
+                views.render(first + index, self._split.image(blobs[index], int(rows[index])), out[index])
+
+        if self._pool is None or out.nbytes < _FEW_BYTES:
+            paint_part(0, len(blobs))
+            return
+        edges = np.linspace(0, len(blobs), self._threads + 1).astype(int).tolist()
+        others = [self._pool.submit(paint_part, *part) for part in itertools.pairwise(edges[1:])]
+        paint_part(edges[0], edges[1])
+        for other in others:
+            other.result()
+
+
+def _reading(settings: Input, mapped: bool) -> Reading:
+    return Reading(settings.cache_dir, settings.cache_bytes, settings.read_threads, mapped)
+
+
+def _check_window(split: Split, settings: Input) -> None:
+    """Refuses a window that cannot be held in memory where rows have to be read by row group."""
+    if split.at_hand:
+        return
+    most = READ_AHEAD_BYTES // 2 // max(1, split.row_group_bytes)  # one window in use, the next on its way
+    if settings.shuffle_window == "all" or settings.shuffle_window > most:
         raise InputError(
-            f"data.crop: {data.crop} px is more than the dataset's {dataset.size} px; "
-            f"preprocess with a larger --size, or --set data.crop={dataset.size}"
+            f"input.shuffle_window: {settings.shuffle_window} is more row groups than are held of a dataset that "
+            f"cannot be mapped: --set input.shuffle_window={max(1, most)}, or give input.cache_dir and an "
+            "input.cache_bytes as large as the dataset, or copy the dataset to a local disk"
         )
-    return data.crop or dataset.size
 
 
-def _augment(images: Images, side: int, flip: bool, random: np.random.Generator) -> Images:
-    count, size = images.shape[:2]
-    corners = random.integers(size - side + 1, size=(count, 2))
-    flips = random.random(count) < 0.5 if flip else np.zeros(count, dtype=bool)
-    augmented = np.empty((count, side, side, 3), np.uint8)
-    for index, ((top, left), mirrored) in enumerate(zip(corners, flips, strict=True)):
-        crop = images[index, top : top + side, left : left + side]
-        augmented[index] = crop[:, ::-1] if mirrored else crop
-    return augmented
+def _cores() -> int:
+    return min(_MOST_THREADS, len(os.sched_getaffinity(0)))

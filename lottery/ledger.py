@@ -1,4 +1,4 @@
-"""The run directory: where an experiment's state lives, what of it is done, and who is at work on it."""
+"""The run directory: where an experiment's state lives, and what of it is done."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from lottery import checkpoint, experiment, masks
 from lottery.checkpoint import Checkpoint
@@ -166,10 +167,6 @@ class RunDirectory:
         """The dense run's state after `step` steps."""
         return checkpoint.unpack(self.store.read(_trellis(step)))
 
-    def has_trellis_state(self, step: int) -> bool:
-        """Whether the dense run has saved this step."""
-        return self.store.exists(_trellis(step))
-
     def write_trellis_state(self, state: Checkpoint) -> None:
         """Keeps the dense run's state at a point of the trellis."""
         self.store.write(_trellis(state.step), checkpoint.pack(state))
@@ -230,7 +227,15 @@ class RunDirectory:
     def done(self) -> set[Ticket]:
         """The tickets that have a result."""
         names = (name.split("/") for name in self.store.list("tickets"))
-        return {from_name(parts[1]) for parts in names if parts[2:] == ["result.json"]}
+        return {ticket for parts in names if parts[2:] == ["result.json"] and (ticket := from_name(parts[1]))}
+
+    def failed(self) -> list[Ticket]:
+        """The tickets whose result is a failure: of a machine, say, so that another try may succeed."""
+        return [result.ticket for result in self.results() if result.status == "failed"]
+
+    def reopen(self, ticket: Ticket) -> None:
+        """Takes a ticket's result back; its checkpoint stays."""
+        self.store.delete(f"tickets/{ticket.name}/result.json")
 
     def results(self) -> list[TicketResult]:
         """All results there are, by ticket."""
@@ -270,10 +275,10 @@ class RunDirectory:
 
     def _record(self) -> tuple[Experiment, _Record]:
         origin = f"{self.uri}/experiment.yaml"
-        tree = YAML(typ="safe", pure=True).load(self.store.read("experiment.yaml").decode())
         try:
+            tree = YAML(typ="safe", pure=True).load(self.store.read("experiment.yaml").decode())
             record = msgspec.convert(tree, _Record)
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, YAMLError, UnicodeDecodeError):
             raise InputError(f"{origin} is not of this suite; choose another --runs, or move it away") from None
         return experiment.from_tree(record.experiment, origin), record
 

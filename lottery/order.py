@@ -1,8 +1,12 @@
-"""The canonical order of samples: a pure function of (dataset, seed, epoch)."""
+"""The canonical order of samples: a pure function of (dataset, seed, epoch, shuffle window).
+
+It does not depend on how many workers, replicas, threads or restarts there are, nor on how the dataset is read.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +21,40 @@ def random_stream(*key: str | int) -> np.random.Generator:
 def epoch_order(dataset_hash: str, seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     """A permutation of the `count` images of a split, int64 [count]: the order in which `epoch` visits them."""
     return random_stream("order", dataset_hash, seed, epoch).permutation(count)
+
+
+def windowed_order(
+    dataset_hash: str, seed: int, epoch: int, row_group_starts: NDArray[np.int64], window: int
+) -> NDArray[np.int64]:
+    """The order of an epoch that can be read row group by row group: int64 [count].
+
+    The row groups are shuffled, and then the images within each `window` of them in turn, so that no more than that
+    many need be held at a time. `row_group_starts` is the first row of each and, last, the number of rows.
+    """
+    random = random_stream("windowed order", dataset_hash, seed, epoch, window)
+    groups = random.permutation(len(row_group_starts) - 1)
+    sizes = np.diff(row_group_starts)[groups]
+    ends = np.cumsum(sizes)
+    # Row group after row group, in the shuffled order of these.
+    rows = np.arange(row_group_starts[-1]) + np.repeat(row_group_starts[groups] - (ends - sizes), sizes)
+    windows = np.repeat(np.arange(len(groups)) // window, sizes)
+    # Of two sorts this one decides within a window; stable, so that even a tie has one outcome.
+    order: NDArray[np.int64] = rows[np.lexsort((random.random(len(rows)), windows))]
+    return order
+
+
+def sample_order(
+    dataset_hash: str, seed: int, epoch: int, row_group_starts: NDArray[np.int64], window: int | Literal["all"]
+) -> NDArray[np.int64]:
+    """The order in which an epoch visits a split's images, int64 [count]: each exactly once."""
+    if window == "all":
+        return epoch_order(dataset_hash, seed, epoch, int(row_group_starts[-1]))
+    return windowed_order(dataset_hash, seed, epoch, row_group_starts, window)
+
+
+def share(rows: NDArray[np.int64], worker: int, workers: int) -> NDArray[np.int64]:
+    """The part of a global batch that worker `worker` of `workers` takes: all parts, in turn, are the batch."""
+    return rows[len(rows) * worker // workers : len(rows) * (worker + 1) // workers]
 
 
 def derived_seed(*key: str | int) -> int:

@@ -165,11 +165,12 @@ def accuracy_plot(name: str, dense: DenseResult, results: Sequence[TicketResult]
 
 
 def _mean_top1(pairs: Iterable[tuple[Key, TicketResult]]) -> dict[Key, float]:
-    found: dict[Key, list[float]] = defaultdict(list)
+    """Mean accuracy by key. A mean over the seeds that survived would flatter, so one that diverged leaves none."""
+    found: dict[Key, list[float | None]] = defaultdict(list)
     for key, result in pairs:
-        if result.top1 is not None:
-            found[key].append(result.top1)
-    return {key: sum(values) / len(values) for key, values in found.items()}
+        found[key].append(result.top1)
+    whole = {key: [top1 for top1 in values if top1 is not None] for key, values in found.items()}
+    return {key: sum(values) / len(values) for key, values in whole.items() if len(values) == len(found[key])}
 
 
 def _accuracy(value: float | None) -> str:

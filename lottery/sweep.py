@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from pyspark import SparkContext
 
-from lottery import experiment, gang_task, registry, report, schedules
+from lottery import experiment, gang_task, preflight, registry, report, schedules
 from lottery.assignment import Assignment
 from lottery.claim import claimed
 from lottery.experiment import Experiment
-from lottery.gang import GangError, run_gang, wait_for_slots
+from lottery.gang import GangError, cancel, run_gang, wait_for_slots
 from lottery.gang_task import Place
 from lottery.ledger import DenseResult, RunDirectory, run_directory
 from lottery.plan import Plan, gang_size, plan, speed_up
@@ -23,12 +23,12 @@ from lottery.smoke import shrink
 from lottery.steps import Timeline, timeline
 from lottery.tickets import NO_CONTROL, Ticket, all_tickets, first_step
 from preprocessing.dataset import Dataset
-from preprocessing.errors import InputError
+from preprocessing.errors import InputError, StorageError
 from preprocessing.progress import Progress
 
 EXIT_FAILED_TICKETS = 1
 _FRUITLESS_STAGES = 3  # in a row, before the sweep gives up
-_POLL = 1.0  # seconds between looks at the heartbeats
+_POLL = 2.0  # seconds between looks at the heartbeats
 
 
 class SweepError(InputError):
@@ -75,6 +75,7 @@ class Sweep:
             experiment=self.experiment,
             tickets=tuple(tickets),
             task=0,
+            tasks=1,
             executor="",
             threads=1,
         )
@@ -90,6 +91,11 @@ def prepare(path: str, data: str, runs: str, overrides: Sequence[str] = (), smok
     train = dataset.split(config.data.train)
     dataset.split(config.data.evaluate)
     line = timeline(config, train.count)
+    if config.data.crop is not None and config.data.crop > dataset.size:
+        raise InputError(
+            f"data.crop: {config.data.crop} px is more than the dataset's {dataset.size} px; "
+            f"preprocess with a larger --size, or --set data.crop={dataset.size}"
+        )
     schedules.check(config.training.learning_rate, line.steps_per_epoch, line.total)
     run = run_directory(runs, config, dataset.hash)
     return Sweep(config, dataset, line, run, tuple(all_tickets(config, line)))
@@ -116,6 +122,8 @@ def describe(sweep: Sweep, context: SparkContext) -> str:
 def run_sweep(sweep: Sweep, context: Callable[[], SparkContext]) -> int:
     """Does what is left of a sweep and writes its report; returns the exit status.
 
+    Tickets that failed in an earlier run are tried again; those that diverged would diverge again.
+
     Args:
         context: makes or gives the SparkContext; not called where nothing is left to do.
 
@@ -126,56 +134,88 @@ def run_sweep(sweep: Sweep, context: Callable[[], SparkContext]) -> int:
     """
     _say(f"run directory: {sweep.run.uri}")
     sweep.claim_run_directory()
+    failed = sweep.run.failed()
     left = sweep.left()
-    _say(_standing(sweep, left))
-    dense = sweep.run.dense_result()
-    if dense is not None and not left:
+    _say(_standing(sweep, [*left, *failed]))
+    dense = _usable(sweep.run.dense_result())
+    if dense is not None and not left and not failed:
         _say("nothing to train")
         return _report(sweep, dense)
     with claimed(sweep.run.store):
-        dense = _train(sweep, context())
+        for ticket in failed:
+            _say(f"ticket {ticket.name} failed before and is tried again")
+            sweep.run.reopen(ticket)
+        try:
+            dense = _train(sweep, context())
+        except GangError as error:
+            raise SweepError(f"{error}; run the same command again, it does what is left") from error
     return _report(sweep, dense)
 
 
 def _train(sweep: Sweep, context: SparkContext) -> DenseResult:
-    slots = wait_for_slots(context)
-    gang_size(sweep.experiment.gang.tasks, slots, len(sweep.tickets))  # refuses too many before any work
+    """Stage after stage until nothing is left. Raises GangError where Spark has ended, else as `run_sweep`."""
     fruitless = 0
+    probed = False
     while True:
-        dense, left = sweep.run.dense_result(), sweep.left()
-        if dense is not None and dense.status != "done":
-            raise SweepError(f"the dense run {dense.status}: {dense.note}; lower training.learning_rate.peak, say")
+        dense, left = _usable(sweep.run.dense_result()), sweep.left()
         if dense is not None and not left:
             return dense
+        slots = wait_for_slots(context)
+        # At first more tasks than slots are refused; later executors may be lost, and fewer must do.
+        asked = sweep.experiment.gang.tasks
+        gang = gang_size("auto" if probed and asked != "auto" and asked > slots else asked, slots, _masks(left))
         try:
+            if not probed:
+                preflight.refuse(_probe(sweep, context, gang))
+                probed = True
             if dense is None:
                 _say(f"dense run: {sweep.timeline.total:,} steps, states kept at {_numbers(sweep.timeline.trellis)}")
                 with _progress(sweep, "dense run", 1, sweep.timeline.total):
                     run_gang(context, 1, _dense_task(sweep.assignment(())))
             else:
-                work = plan(left, gang_size(sweep.experiment.gang.tasks, slots, _masks(left)), sweep.cost)
+                work = plan(left, gang, sweep.cost)
                 _say(f"gang: {work.tickets} trainings on {len(work.tasks)} tasks")
                 with _progress(sweep, "tickets", work.tickets, sum(map(sweep.cost, left))):
                     run_gang(context, len(work.tasks), _ticket_task(sweep, work, dense.parameters))
-            fruitless = 0
+            progressed, how = _progressed(sweep, dense, left), "the gang ended without a result"
         except GangError as error:
-            fruitless = 0 if len(sweep.left()) < len(left) else fruitless + 1
-            if fruitless == _FRUITLESS_STAGES:
-                raise SweepError(f"gave up after {fruitless} stages without a result: {error}") from error
-            _say(f"the gang failed: {error}")
-            slots = wait_for_slots(context)
-            _say(f"planning what is left anew, on {slots} slots")
+            progressed, how = _progressed(sweep, dense, left), str(error)
+            _say(f"the gang failed: {how}")
+            cancel(context)
+            _say("planning what is left anew, on the executors that are left")
+        fruitless = 0 if progressed else fruitless + 1
+        if fruitless == _FRUITLESS_STAGES:
+            raise SweepError(f"gave up after {fruitless} stages without progress: {how}")
 
 
-def _dense_task(assignment: Assignment) -> Callable[[Place], int]:
-    def work(place: Place) -> int:
-        gang_task.run_dense(assignment, place)
-        return 1
-
-    return work
+def _progressed(sweep: Sweep, dense: DenseResult | None, left: Sequence[Ticket]) -> bool:
+    """Whether a stage left a result or a checkpoint behind; a lost executor may cost days without the first."""
+    results = len(sweep.left()) < len(left) or (dense is None and sweep.run.dense_result() is not None)
+    return results or any(beat["saved"] for beat in sweep.run.beats())
 
 
-def _ticket_task(sweep: Sweep, work: Plan, parameters: int) -> Callable[[Place], int]:
+def _usable(dense: DenseResult | None) -> DenseResult | None:
+    if dense is not None and dense.status != "done":
+        raise SweepError(
+            f"the dense run {dense.status}: {dense.note}; change the experiment, such as training.learning_rate.peak"
+        )
+    return dense
+
+
+def _probe(sweep: Sweep, context: SparkContext, tasks: int) -> list[str]:
+    """The problems that the tasks of a gang find where they run."""
+    what = (sweep.run.uri, sweep.dataset.uri, sweep.dataset.hash, sweep.experiment.gang.check_gpus)
+    probes = run_gang(context, tasks, lambda place: preflight.probe(place, *what))
+    found = {problem: None for probe in probes for problem in probe.problems}  # distinct, in order
+    unseen = preflight.unseen_probes(sweep.run.store, probes)
+    return [*preflight.duplicate_gpus([probe.place for probe in probes]), *found, *unseen]
+
+
+def _dense_task(assignment: Assignment) -> Callable[[Place], None]:
+    return lambda place: gang_task.run_dense(assignment, place)
+
+
+def _ticket_task(sweep: Sweep, work: Plan, parameters: int) -> Callable[[Place], None]:
     assignments = [sweep.assignment(tickets) for tickets in work.tasks]
     return lambda place: gang_task.run_tickets(assignments[place.task], place, parameters)
 
@@ -192,7 +232,10 @@ def _progress(sweep: Sweep, stage: str, trainings: int, steps: int) -> Iterator[
             last = False
             while not last:
                 last = ended.wait(_POLL)  # and once more after the end, for the final figures
-                beats = sweep.run.beats()
+                try:
+                    beats = sweep.run.beats()
+                except StorageError:
+                    continue  # away for a moment
                 images = sum(beat["images"] for beat in beats)
                 done = sum(beat["done"] for beat in beats)
                 progress.update(

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from lottery.experiment import Experiment
+from lottery.order import derived_seed
 from lottery.steps import Timeline
 
 NO_CONTROL = "none"
@@ -30,11 +31,11 @@ class Ticket:
 _NAME = re.compile(r"^(\d+)-(\d+)(?:-([a-z]+))?-s(\d+)$")
 
 
-def from_name(name: str) -> Ticket:
-    """The ticket of this name. Raises ValueError where the name is none."""
+def from_name(name: str) -> Ticket | None:
+    """The ticket of this name, or None where the name is no ticket's."""
     match = _NAME.match(name)
     if not match:
-        raise ValueError(f"{name} is not the name of a ticket, such as 07-000044-s0")
+        return None
     level, step, control, seed = match.groups()
     return Ticket(int(level), int(step), control or NO_CONTROL, int(seed))
 
@@ -54,6 +55,11 @@ def all_tickets(experiment: Experiment, timeline: Timeline) -> list[Ticket]:
             if "shuffle" in experiment.tickets.controls:
                 tickets += [Ticket(level, step, "shuffle", seed) for step in timeline.trellis]
     return tickets
+
+
+def stream_seed(ticket_seed: int, experiment_seed: int) -> int:
+    """The seed of a ticket's order of samples: seed 0 continues the dense run's, others have orders of their own."""
+    return experiment_seed if ticket_seed == 0 else derived_seed("ticket", experiment_seed, ticket_seed)
 
 
 def first_step(ticket: Ticket, experiment: Experiment) -> int:

@@ -10,7 +10,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -20,10 +21,11 @@ if __name__ == "__main__":
     die_with_parent()  # before the seconds that importing TensorFlow takes
 
 import numpy as np
+import tensorflow as tf
 
 from lottery import bundle, devices, masks, plan
 from lottery import input as data_input
-from lottery.assignment import Assignment, decode
+from lottery.assignment import EXIT_OUT_OF_MEMORY, Assignment, decode
 from lottery.bundle import Member
 from lottery.checkpoint import Checkpoint
 from lottery.ledger import DENSE, DenseResult, RunDirectory, ticket_result
@@ -31,7 +33,7 @@ from lottery.onlooker import OnlookersStore
 from lottery.order import derived_seed
 from lottery.steps import timeline
 from lottery.telemetry import Telemetry
-from lottery.tickets import Ticket, first_step
+from lottery.tickets import Ticket, first_step, stream_seed
 from lottery.training import Scores, Trainer
 from preprocessing.dataset import Dataset
 from preprocessing.errors import InputError, run_or_explain
@@ -72,7 +74,10 @@ class Worker:
             self._keep_trellis_state(dense)
         self._train([dense], self._experiment.seed, frozenset(self._timeline.trellis), self._keep_trellis_state)
         kernels = {path: np.asarray(dense.state[path]) for path in self._trainer.kernels}
+        if not all(np.isfinite(kernel).all() for kernel in kernels.values()):
+            dense.status, dense.reason = "diverged", f"weights are not finite after step {dense.step}"
         if dense.status == "training":
+            self._check_densities(masks.prunable_weights(kernels))
             for level, mask in enumerate(masks.global_magnitude_masks(kernels, self._experiment.masks.densities)):
                 self._run.write_mask(level, mask)
             dense.status = "done"
@@ -92,6 +97,11 @@ class Worker:
             )
         )
 
+    def _check_densities(self, prunable: int) -> None:
+        for density in self._experiment.masks.densities:
+            if masks.kept_weights(density, prunable) == 0:
+                raise InputError(f"masks.densities: {density} of {prunable} weights is none; leave it out")
+
     def train_tickets(self) -> None:
         """A bundle of tickets of one seed, each from mask x trellis state or from where it was saved."""
         done = self._run.done()
@@ -99,12 +109,13 @@ class Worker:
         if not tickets:
             return
         level_mask = lru_cache(maxsize=None)(self._run.mask)
-        shuffled = lru_cache(maxsize=None)(lambda seed, level: masks.shuffled(level_mask(level), seed, level))
+        seed = stream_seed(self._assignment.tickets[0].seed, self._experiment.seed)
+        shuffled = lru_cache(maxsize=None)(lambda level: masks.shuffled(level_mask(level), seed, level))
         trellis_state = lru_cache(maxsize=None)(self._run.trellis_state)
         members = []
         for name, ticket in tickets.items():
             shuffle = ticket.control == "shuffle"
-            mask = shuffled(ticket.seed, ticket.level) if shuffle else level_mask(ticket.level)
+            mask = shuffled(ticket.level) if shuffle else level_mask(ticket.level)
             member = Member(name, {}, first_step(ticket, self._experiment), mask)
             if not self._resume(member):
                 member.state = self._start(ticket, mask, trellis_state)
@@ -114,7 +125,7 @@ class Worker:
             if member.step == self._timeline.total:
                 self._finish(member, tickets[member.name])
 
-        self._train(members, self._assignment.tickets[0].seed, frozenset(), finish)
+        self._train(members, seed, frozenset(), finish)
         for member in members:
             if member.status == "training":  # it was saved at its last step, and then interrupted
                 self._finish(member, tickets[member.name])
@@ -126,7 +137,8 @@ class Worker:
     ) -> dict[str, np.ndarray[Any, Any]]:
         """A ticket's first state: weights and slots are mask x trellis state, or mask x new weights for `reinit`."""
         if ticket.control == "reinit":
-            state = self._trainer.first_state(derived_seed("reinit", ticket.seed, ticket.level))
+            seed = stream_seed(ticket.seed, self._experiment.seed)
+            state = self._trainer.first_state(derived_seed("reinit", seed, ticket.level))
         else:
             state = dict(trellis_state(ticket.step).variables)
             if self._experiment.tickets.optimizer_state == "fresh":
@@ -143,6 +155,7 @@ class Worker:
             self._dataset,
             self._experiment.data,
             seed,
+            self._experiment.input,
             worker=self._place.worker,
             workers=self._place.workers,
         )
@@ -150,7 +163,9 @@ class Worker:
         at = sum(member.step for member in members)
         if self._place.workers > 1 and not devices.agree(self._strategy, at):
             raise RuntimeError("the workers were not saved at the same step; the run directory changed as they started")
-        saving = _Saving(self._experiment.gang.checkpoint, self._experiment.gang.mean_time_between_failures)
+        # A gang stops when any of its executors fails.
+        failures = self._experiment.gang.mean_time_between_failures / self._assignment.tasks
+        saving = _Saving(self._experiment.gang.checkpoint, failures)
 
         def reached(member: Member) -> None:
             if member.step in self._timeline.evaluations:
@@ -163,6 +178,7 @@ class Worker:
                     self._check(member)
                 if member.status == "training":
                     self._save(member)
+            self._tell({"saved": 1})
 
         def progressed(images: int) -> None:
             if self._place.chief and saving.due():
@@ -187,8 +203,9 @@ class Worker:
         self._run.write_telemetry(members[0].name, [*rows, telemetry.row()])
 
     def _evaluate(self, member: Member) -> None:
-        batches = data_input.evaluation_batches(self._dataset, self._experiment.data)
-        scores = self._trainer.evaluate(itertools.islice(batches, self._experiment.training.evaluate_batches))
+        config = self._experiment
+        batches = data_input.evaluation_batches(self._dataset, config.data, config.input)
+        scores = self._trainer.evaluate(self._telling(itertools.islice(batches, config.training.evaluate_batches)))
         self._scores[member.name] = scores
         self._metrics.setdefault(member.name, []).append(
             {
@@ -206,6 +223,12 @@ class Worker:
         count = self._dataset.split(self._experiment.data.evaluate).count
         batches = self._experiment.training.evaluate_batches
         return count if batches is None else min(count, batches * self._experiment.data.batch)
+
+    def _telling(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """The same batches; a long evaluation is progress, and must not be taken for a hang."""
+        for batch in batches:
+            self._tell({"images": 0})
+            yield batch
 
     def _keep_trellis_state(self, member: Member) -> None:
         if member.step in self._timeline.trellis:
@@ -311,6 +334,10 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         run_or_explain(main)
+    except tf.errors.ResourceExhaustedError as error:
+        traceback.print_exception(error)
+        sys.stderr.flush()
+        os._exit(EXIT_OUT_OF_MEMORY)
     except SystemExit as ended:
         # All there is to keep is in the store. TensorFlow's own way out takes another 2 s.
         sys.stdout.flush()

@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from preprocessing.errors import InputError
-from preprocessing.manifest import LABELS, MANIFEST, REJECTED, Manifest, SplitInfo, content_hash
-from preprocessing.petastorm_metadata import COMMON_METADATA, common_metadata
+from preprocessing.manifest import COMMON_METADATA, LABELS, MANIFEST, REJECTED, Manifest, SplitInfo, content_hash
+from preprocessing.output import sweep
+from preprocessing.petastorm_metadata import common_metadata
 from preprocessing.settings import Settings
 from preprocessing.shards import WORK, RejectedImage, ShardRecord
 from preprocessing.sources import TRAIN
@@ -91,6 +92,7 @@ def commit(output: Store, manifest: Manifest, rejected: Iterable[RejectedImage],
     for split, info in manifest.splits.items():
         data = common_metadata(info, manifest.size, manifest.codec, manifest.quality or 95)
         output.write(f"{split}/{COMMON_METADATA}", data)
+    sweep(output, manifest)
     output.write(MANIFEST, manifest.to_json())
     output.delete_tree(WORK)
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
-from typing import Any
-
 import cv2
 import msgspec
-import pyarrow as pa
 
-from preprocessing.images import Rejected, decode
+from preprocessing.images import MAX_BYTES, TOO_LARGE, Rejected, decode
 from preprocessing.manifest import FileInfo
+from preprocessing.raw_bytes import read_images
 from preprocessing.settings import Settings
 from preprocessing.shard_writer import ShardWriter
 from preprocessing.shards import RejectedImage, Shard, ShardRecord
@@ -26,11 +22,15 @@ def convert_shard(shard: Shard, source: Store, output: Store, settings: Settings
     with output.replacing(shard.file_name) as path:
         with ShardWriter(path, settings.size, settings.codec, settings.quality, settings.row_group_rows) as writer:
             ids, labels = table.column("id").to_pylist(), table.column("label").to_pylist()
-            for name, label, data in zip(ids, labels, read_images(source, table), strict=True):
+            for name, label, data in zip(ids, labels, read_images(source, table, MAX_BYTES), strict=True):
                 try:
-                    writer.add(decode(data, settings.size), label, name)
+                    if data is None:
+                        raise Rejected(TOO_LARGE, f"more than {MAX_BYTES:,} bytes")
+                    decode(data, settings.size, out=writer.next_image())
                 except Rejected as error:
                     rejected.append(RejectedImage(shard.split, name, error.reason, error.detail))
+                else:
+                    writer.add(label, name)
         size = path.stat().st_size
     file = None
     if writer.rows:
@@ -51,20 +51,6 @@ def convert_shard(shard: Shard, source: Store, output: Store, settings: Settings
     return record
 
 
-def read_images(source: Store, table: pa.Table) -> Iterator[bytes]:
-    """The bytes of every image of `table` (columns path, offset, length), in its order."""
-    with ExitStack() as stack:
-        opened: dict[str, Any] = {}
-        columns = (table.column(name).to_pylist() for name in ("path", "offset", "length"))
-        for path, offset, length in zip(*columns, strict=True):
-            if offset == 0:
-                yield source.read(path)
-                continue
-            if path not in opened:
-                opened[path] = stack.enter_context(source.open_input(path))
-            yield opened[path].read_at(length, offset)
-
-
-def _channels(sums: Any) -> tuple[int, int, int]:
-    red, green, blue = sums.tolist()
+def _channels(sums: list[int]) -> tuple[int, int, int]:
+    red, green, blue = sums
     return red, green, blue

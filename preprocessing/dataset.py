@@ -5,10 +5,12 @@ from __future__ import annotations
 from preprocessing.errors import InputError
 from preprocessing.manifest import MANIFEST, Manifest, SplitInfo, read_manifest
 from preprocessing.reading import Split
+from preprocessing.retries import retrying
+from preprocessing.row_groups import Reading
 from preprocessing.schema import Codec
 from preprocessing.storage import Store
 
-__all__ = ["Dataset", "Split", "SplitInfo"]
+__all__ = ["Dataset", "Reading", "Split", "SplitInfo"]
 
 
 class Dataset:
@@ -34,14 +36,14 @@ class Dataset:
     def open(cls, uri: str) -> Dataset:
         """The dataset at a path or URI; `InputError` where there is none, or none that is whole."""
         store = Store(uri)
-        manifest = read_manifest(store)
+        manifest = retrying(lambda: read_manifest(store))
         if manifest is None:
             what = f"has no {MANIFEST}" if store.is_folder() else "does not exist"
             raise InputError(f"{store.uri} is no dataset: it {what}; make one with jobs/preprocess.py --output {uri}")
         return cls(store, manifest)
 
-    def split(self, name: str) -> Split:
-        """The split of that name; `InputError` lists those that there are."""
+    def split(self, name: str, reading: Reading | None = None) -> Split:
+        """The split of that name, read as `reading` says; `InputError` lists those that there are."""
         if name not in self.splits:
             raise InputError(f"{self.uri} has no split {name!r}; it has {', '.join(sorted(self.splits))}")
-        return Split(self._store, name, self.manifest)
+        return Split(self._store, name, self.manifest, reading)

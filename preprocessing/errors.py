@@ -7,12 +7,19 @@ from collections.abc import Callable
 from typing import NoReturn
 
 EXIT_BAD_INPUT = 2
+EXIT_STORAGE = 74  # EX_IOERR of sysexits.h
 
 
 class InputError(Exception):
     """Something the user gave cannot be used. The message is one line: the input, its value, the remedy."""
 
     exit_status = EXIT_BAD_INPUT
+
+
+class StorageError(InputError):
+    """Storage failed at something it may yet do: full, away, or not permitted. The same work can be tried again."""
+
+    exit_status = EXIT_STORAGE
 
 
 def run_or_explain(main: Callable[[], int]) -> NoReturn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +17,12 @@ from preprocessing.convert import convert_shard
 from preprocessing.errors import InputError
 from preprocessing.layouts import open_source
 from preprocessing.manifest import Manifest, read_manifest
-from preprocessing.output import State, check_room, clear, inspect
+from preprocessing.output import State, begin, check_room, inspect
 from preprocessing.schema import image_bytes, stride
-from preprocessing.selection import select
+from preprocessing.selection import choose_classes, select
 from preprocessing.settings import Settings, fingerprint
-from preprocessing.shards import RejectedImage, plan_shards, read_record
-from preprocessing.sources import Source
+from preprocessing.shards import RejectedImage, Shard, ShardRecord, plan_shards, read_record
+from preprocessing.sources import Mapper, Source
 from preprocessing.spark_run import convert_all, spark_context, spark_mapper
 from preprocessing.storage import Store
 
@@ -42,42 +43,60 @@ class Request:
     overwrite: bool = False
 
 
-def run(request: Request, start_spark: Callable[[str], AbstractContextManager[Any]] = spark_context) -> Manifest:
-    """Makes the dataset, or finds that it is made. Every `InputError` that can come before Spark starts does."""
+@dataclass(frozen=True)
+class Prepared:
+    """A request whose every input is checked, as far as that goes without reading images."""
+
+    source: Source
+    output: Store
+    classes: list[str]
+    fingerprint: str
+    state: State
+
+
+def prepare(request: Request) -> Prepared:
+    """Checks a request; changes nothing. Every `InputError` that can come before Spark starts comes from here."""
     request.settings.check()
     if not 0 <= request.max_rejected <= 1:
         raise InputError(f"--max-rejected {request.max_rejected:g}: give a fraction from 0 to 1")
     output = Store(request.output)
     source = open_source(Store(request.source), request.layout)
     _check_apart(source.store, output)
-    mark = fingerprint(source.signature(), request.settings)
-    state = inspect(output, mark, request.overwrite)
-    if state is State.DONE:
+    classes = choose_classes(source.classes(), request.settings.classes, request.settings.seed)
+    mark = fingerprint(source.signature(classes), request.settings)
+    return Prepared(source, output, classes, mark, inspect(output, mark, request.overwrite))
+
+
+def run(request: Request, start_spark: Callable[[str], AbstractContextManager[Any]] = spark_context) -> Manifest:
+    """Makes the dataset, or finds that it is made."""
+    ready = prepare(request)
+    source, output = ready.source, ready.output
+    if ready.state is State.DONE:
         manifest = read_manifest(output)
-        assert manifest is not None  # inspect has just read it
+        assert manifest is not None  # prepare has just read it
         say(f"{output.uri} holds this dataset already: {summary(manifest)}; nothing to do")
         return manifest
-    classes: list[str] = []
-    names: dict[str, str] = {}
-    splits: dict[str, pa.Table] = {}
-    if source.listed_quickly:
-        classes, splits, names = _choose(source, request.settings)
-        check_room(output, estimate_bytes(splits, request.settings))
+    output.check_writable()
+    described = {"uri": source.store.uri, "layout": source.layout}
+    splits = choose_images(ready, request.settings) if source.listed_quickly else {}
     with start_spark("preprocess") as context:
         if not source.listed_quickly:
-            classes, splits, names = _choose(source, request.settings, spark_mapper(context))
-            check_room(output, estimate_bytes(splits, request.settings))
-        if state is State.FRESH:
-            clear(output)
+            splits = choose_images(ready, request.settings, spark_mapper(context))
+        if ready.state is State.FRESH:
+            begin(output, ready.fingerprint, {"source": described, "settings": request.settings.as_dict()})
         shards = plan_shards(splits, request.settings)
-        finished = [record for shard in shards if (record := read_record(output, shard.record_name(mark)))]
+        finished = finished_shards(ready, shards)
         done = {(record.split, record.index) for record in finished}
         if finished:
             say(f"{len(finished)} of {len(shards)} shards are whole from an earlier run")
-        images = sum(shard.images for shard in shards)
         convert = functools.partial(
-            convert_shard, source=source.store, output=output, settings=request.settings, fingerprint=mark
+            convert_shard,
+            source=source.store,
+            output=output,
+            settings=request.settings,
+            fingerprint=ready.fingerprint,
         )
+        images = sum(shard.images for shard in shards)
         records = finished + convert_all(
             context,
             [shard for shard in shards if (shard.split, shard.index) not in done],
@@ -87,11 +106,30 @@ def run(request: Request, start_spark: Callable[[str], AbstractContextManager[An
         )
     rejected = [image for record in records for image in record.rejected]
     planned = {split: len(table) for split, table in splits.items()}
-    described = {"uri": source.store.uri, "layout": source.layout}
-    manifest = build_manifest(records, planned, classes, request.settings, mark, described)
-    commit(output, manifest, rejected, names)
+    manifest = build_manifest(records, planned, ready.classes, request.settings, ready.fingerprint, described)
+    commit(output, manifest, rejected, source.names())
     say(f"{output.uri}: {summary(manifest)}" + (f" ({commonest(rejected)})" if rejected else ""))
     return manifest
+
+
+def choose_images(ready: Prepared, settings: Settings, mapper: Mapper = map) -> dict[str, pa.Table]:
+    """The images of each split in the dataset's order; `InputError` where the disk has no room for them."""
+    catalogue = ready.source.catalogue(ready.classes, mapper)
+    if catalogue.ignored:
+        say(f"{catalogue.ignored:,} files of the source are no images by name and are left out")
+    splits = select(catalogue, ready.classes, settings)
+    check_room(ready.output, estimate_bytes(splits, settings))
+    return splits
+
+
+def finished_shards(ready: Prepared, shards: Iterable[Shard]) -> list[ShardRecord]:
+    """Records of the shards that an earlier run of the same job left whole."""
+    if ready.state is not State.BEGUN:
+        return []
+    names = [shard.record_name(ready.fingerprint) for shard in shards]
+    with ThreadPoolExecutor(16) as pool:  # a round trip or two each, on a bucket
+        records = pool.map(functools.partial(read_record, ready.output), names)
+        return [record for record in records if record is not None]
 
 
 def too_many(rejected: Iterable[RejectedImage], images: int, limit: float) -> str | None:
@@ -126,16 +164,6 @@ def summary(manifest: Manifest) -> str:
 def say(text: str) -> None:
     """Tells the user, on standard output."""
     print(text, file=sys.stdout, flush=True)
-
-
-def _choose(
-    source: Source, settings: Settings, mapper: Any = map
-) -> tuple[list[str], dict[str, pa.Table], dict[str, str]]:
-    catalogue = source.catalogue(mapper)
-    if catalogue.ignored:
-        say(f"{catalogue.ignored:,} files of the source are no images by name and are left out")
-    classes, splits = select(catalogue, settings)
-    return classes, splits, catalogue.names
 
 
 def _check_apart(source: Store, output: Store) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from preprocessing.errors import InputError
 from preprocessing.source_folders import FolderSource
+from preprocessing.source_kaggle import KaggleSource
+from preprocessing.source_tar import TarSource
 from preprocessing.sources import Source
 from preprocessing.storage import Store
 
 # In the order in which they are tried.
-LAYOUTS: tuple[type[Source], ...] = (FolderSource,)
+LAYOUTS: tuple[type[Source], ...] = (TarSource, KaggleSource, FolderSource)
 NAMES = tuple(kind.layout for kind in LAYOUTS)
 
 

@@ -15,6 +15,7 @@ from preprocessing.storage import Store
 MANIFEST = "manifest.json"
 LABELS = "labels.json"
 REJECTED = "rejected.parquet"
+COMMON_METADATA = "_common_metadata"  # petastorm's, in the folder of each split
 FORMAT: Literal["lottery-trellis-dataset"] = "lottery-trellis-dataset"
 VERSION: Literal[1] = 1
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import enum
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from preprocessing.errors import InputError
-from preprocessing.manifest import LABELS, MANIFEST, REJECTED, read_manifest
+from preprocessing.manifest import COMMON_METADATA, FORMAT, LABELS, MANIFEST, REJECTED, Manifest, read_manifest
 from preprocessing.shards import WORK, work_folder
 from preprocessing.sources import MINIVAL, TRAIN, VAL
 from preprocessing.storage import Store
 
 # All that a dataset consists of. Nothing else is ever deleted.
-OWN_FOLDERS = (TRAIN, VAL, MINIVAL, WORK)
+SPLITS = (TRAIN, VAL, MINIVAL)
+OWN_FOLDERS = (*SPLITS, WORK)
 OWN_FILES = (LABELS, REJECTED)
+JOB = "job.json"
 
 
 class State(enum.Enum):
@@ -33,6 +37,8 @@ def inspect(output: Store, fingerprint: str, overwrite: bool) -> State:
     """
     place = output.uri
     if output.exists(MANIFEST):
+        if FORMAT.encode() not in output.read(MANIFEST):
+            raise InputError(f"{place}/{MANIFEST} is no dataset's: give an empty or new folder as --output")
         if overwrite:
             return State.FRESH
         manifest = read_manifest(output)
@@ -64,20 +70,44 @@ def inspect(output: Store, fingerprint: str, overwrite: bool) -> State:
     return State.FRESH
 
 
-def clear(output: Store) -> None:
-    """Deletes a dataset, finished or not; its manifest first, so that what is left is never taken for one."""
+def begin(output: Store, fingerprint: str, description: dict[str, Any]) -> None:
+    """Makes room for a new dataset: what was there, finished or not, is deleted.
+
+    First comes a mark of the new job, so that after a kill at any moment `inspect` knows what the rest is; then the
+    manifest goes, so that the rest is never taken for a dataset.
+    """
+    mine = work_folder(fingerprint)
+    output.write(f"{mine}/{JOB}", json.dumps(description, indent=1).encode())
     output.delete(MANIFEST)
     for name in OWN_FILES:
         output.delete(name)
-    for name in OWN_FOLDERS:
+    for name in SPLITS:
         output.delete_tree(name)
+    for name in output.folders(WORK):
+        if f"{WORK}/{name}" != mine:
+            output.delete_tree(f"{WORK}/{name}")
+
+
+def sweep(output: Store, manifest: Manifest) -> None:
+    """Deletes from the folders of rows what is not of this dataset: what killed tasks and replaced datasets left."""
+    wanted = {file.name for info in manifest.splits.values() for file in info.files}
+    wanted |= {f"{split}/{COMMON_METADATA}" for split in manifest.splits}
+    for split in SPLITS:
+        output.delete_temporaries(split)
+        for name in output.list(split):
+            if name not in wanted:
+                output.delete(name)
 
 
 def check_room(output: Store, needed: int) -> int | None:
-    """Free bytes where `output` is, or None where that cannot be asked; `InputError` if fewer than `needed`."""
+    """Free bytes where `output` is, or None where that cannot be asked; `InputError` if `needed` are more.
+
+    What is there already counts as free: it is kept, or makes room.
+    """
     folder: Path | None = output.local_path
     if folder is None:
         return None
+    needed -= sum(entry.size for split in SPLITS for entry in output.entries(split))
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free

@@ -16,8 +16,6 @@ from pyspark.sql.types import IntegerType, StringType
 from preprocessing.manifest import SplitInfo
 from preprocessing.schema import SCHEMA, Codec
 
-COMMON_METADATA = "_common_metadata"
-
 
 def common_metadata(info: SplitInfo, size: int, codec: Codec, quality: int) -> bytes:
     """The bytes of a split's `_common_metadata`: petastorm's schema, and the row groups of each file."""

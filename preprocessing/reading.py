@@ -1,187 +1,113 @@
-"""Rows of a split by index. Local tensors are copied out of memory-mapped files; anything else is read by row group."""
+"""Rows of a split by index, one by one, in batches or as a stream that is read ahead."""
 
 from __future__ import annotations
 
-import mmap
-from collections import OrderedDict
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from preprocessing.codecs import decode_stored
-from preprocessing.errors import InputError
-from preprocessing.manifest import FileInfo, Manifest
-from preprocessing.schema import LENGTH_BYTES, SCHEMA, blob_bytes, image_bytes, npy_header, row_group_sizes, stride
+from preprocessing.codecs import StoredImages
+from preprocessing.file_checks import damaged
+from preprocessing.manifest import Manifest
+from preprocessing.read_ahead import read_ahead
+from preprocessing.row_group import Blob, RowGroup
+from preprocessing.row_groups import Reading, RowGroups
 from preprocessing.storage import Store
 
-# Row groups kept where rows cannot be mapped: enough for the neighbours of a batch.
-CACHED_ROW_GROUPS = 8
+# Bytes of row groups that a stream holds, or has on their way, where rows cannot be mapped.
+READ_AHEAD_BYTES = 256 * 2**20
+
+Stored = tuple[list[Blob], NDArray[np.int32]]
 
 
 class Split:
-    """The images and labels of one split, in file order. Safe to use from several processes, each with its own."""
+    """The images and labels of one split, in file order. Safe to use from several processes, each with its own.
 
-    def __init__(self, store: Store, name: str, manifest: Manifest) -> None:
-        info = manifest.splits[name]
+    `at_hand` says whether rows in any order come at the speed of a local disk; where not, `stream` is the way to read.
+    """
+
+    def __init__(self, store: Store, name: str, manifest: Manifest, reading: Reading | None = None) -> None:
         self.name = name
-        self.count = info.count
-        self._files = info.files
+        self.count = manifest.splits[name].count
         self._store = store
+        self._reading = reading or Reading()
+        self._groups = RowGroups(store, name, manifest, self._reading)
+        self._stored_images = StoredImages(manifest.codec, manifest.size)
         self._size = manifest.size
-        self._codec = manifest.codec
-        self._group_rows = manifest.row_group_rows
-        ends = np.cumsum([file.rows for file in info.files], dtype=np.int64)
-        self._starts = np.concatenate([np.zeros(1, np.int64), ends])
-        self._mapped: dict[int, _MappedFile] = {}
-        self._row_groups: OrderedDict[tuple[int, int], list[bytes]] = OrderedDict()
-        self._labels: NDArray[np.int32] | None = None
+        self.at_hand = self._groups.at_hand
+        self.row_group_bytes = max((file.bytes // file.row_groups for file in self._groups.files), default=0)
+
+    @property
+    def row_group_starts(self) -> NDArray[np.int64]:
+        """The first row of each row group and, last, the number of rows: int64 [row groups + 1]."""
+        return self._groups.starts
 
     @property
     def labels(self) -> NDArray[np.int32]:
-        """Labels of all rows, int32 [count]; read once."""
-        if self._labels is None:
-            parts = [self._read_labels(file) for file in self._files]
-            labels = np.concatenate([np.zeros(0, np.int32), *parts])
-            labels.setflags(write=False)
-            self._labels = labels
-        return self._labels
+        """Labels of all rows, int32 [count]. Reads every row group."""
+        parts = [self._groups.get(number).labels for number in range(len(self._groups.starts) - 1)]
+        return np.concatenate([np.zeros(0, np.int32), *parts])
 
     def gather(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
         """Rows by index: images uint8 [n, size, size, 3] in a new array, labels int32 [n].
 
         `IndexError` for an index outside 0..count-1; `InputError` names a file that is missing or damaged.
         """
+        blobs, labels = self.stored(indices)
+        images = np.empty((len(blobs), self._size, self._size, 3), np.uint8)
+        for image, blob, index in zip(images, blobs, indices, strict=True):
+            image[...] = self.image(blob, index)
+        return images, labels
+
+    def stored(self, indices: NDArray[np.int64]) -> Stored:
+        """Rows by index: images as they are stored, not copied where they can be mapped; labels int32 [n]."""
+        numbers, places = self._locate(indices)
+        self._groups.check()
+        groups: dict[int, RowGroup] = {}
+        if not self._groups.near:  # in file order, so that each is fetched once
+            groups = {number: self._groups.get(number) for number in np.unique(numbers).tolist()}
+        return self._pick(numbers, places, groups)
+
+    def stream(self, pieces: Iterable[NDArray[np.int64]]) -> Iterator[Stored]:
+        """`stored` of each piece, in order. Where rows are not mapped, what later pieces need is read ahead."""
+        if self._groups.near:
+            yield from map(self.stored, pieces)
+            return
+        located = ((self._locate(piece)) for piece in pieces)
+        ahead: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+
+        def numbers() -> Iterator[Sequence[int]]:
+            for piece in located:
+                ahead.append(piece)
+                yield np.unique(piece[0]).tolist()
+
+        for groups in read_ahead(
+            numbers(), self._groups.get, self._groups.size, self._reading.threads, READ_AHEAD_BYTES
+        ):
+            yield self._pick(*ahead.pop(0), groups)
+
+    def image(self, blob: Blob, index: int) -> NDArray[np.uint8]:
+        """A stored image, row `index` of the split, as uint8 [size, size, 3]; a view of it where it is a tensor."""
+        image = self._stored_images.decode(blob)
+        if image is None:
+            number, place = (int(array[0]) for array in self._groups.holding(np.array([index], np.int64)))
+            file, group = self._groups.file(number)
+            raise damaged(self._store, file, f"row {place} of row group {group} is no image of size {self._size}")
+        return image
+
+    def _locate(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         wanted = np.asarray(indices, np.int64)
         if wanted.size and (wanted.min() < 0 or wanted.max() >= self.count):
             raise IndexError(f"rows of {self.name} are 0..{self.count - 1}, asked for {wanted.min()}..{wanted.max()}")
-        images = np.empty((len(wanted), self._size, self._size, 3), np.uint8)
-        places = np.searchsorted(self._starts, wanted, side="right") - 1
-        rows = wanted - self._starts[places]
-        if self._codec == "tensor" and self._store.local_path is not None:
-            flat = images.reshape(len(wanted), image_bytes(self._size))
-            for number in np.unique(places):
-                chosen = np.flatnonzero(places == number)
-                self._map(int(number)).copy(rows[chosen], flat, chosen)
-        else:
-            # Row group by row group, so that each is read once whatever the order of the indices.
-            for position in np.lexsort((rows, places)):
-                images[position] = self._read_row(int(places[position]), int(rows[position]))
-        return images, self.labels[wanted]
+        return self._groups.holding(wanted)
 
-    def _map(self, number: int) -> _MappedFile:
-        if number not in self._mapped:
-            self._mapped[number] = _MappedFile(self._store, self._files[number], self._size, self._group_rows)
-        return self._mapped[number]
-
-    def _read_row(self, number: int, row: int) -> NDArray[np.uint8]:
-        group, offset = divmod(row, self._group_rows)
-        key = (number, group)
-        if key in self._row_groups:
-            self._row_groups.move_to_end(key)
-        else:
-            table = self._read(self._files[number], "image", group)
-            self._row_groups[key] = table.column("image").to_pylist()
-            while len(self._row_groups) > CACHED_ROW_GROUPS:
-                self._row_groups.popitem(last=False)
-        blobs = self._row_groups[key]
-        image = decode_stored(blobs[offset], self._codec, self._size) if offset < len(blobs) else None
-        if image is None:
-            raise _damaged(self._store, self._files[number], f"row {row} is no image of size {self._size}")
-        return image
-
-    def _read_labels(self, file: FileInfo) -> NDArray[np.int32]:
-        return np.asarray(self._read(file, "label", None).column("label").to_numpy(), np.int32)
-
-    def _read(self, file: FileInfo, column: str, group: int | None) -> pa.Table:
-        try:
-            with self._store.open_input(file.name) as source:
-                parquet = pq.ParquetFile(source)
-                _check(self._store, file, parquet.metadata, source.size(), self._group_rows)
-                if group is None:
-                    return parquet.read(columns=[column], use_threads=False)
-                return parquet.read_row_group(group, columns=[column], use_threads=False)
-        except FileNotFoundError as error:
-            raise _damaged(self._store, file, "it is missing") from error
-        except (pa.ArrowException, OSError) as error:
-            raise _damaged(self._store, file, str(error).splitlines()[0]) from error
-
-
-class _MappedFile:
-    """One local file of tensors, memory-mapped; where each row lies is worked out from the footer and checked."""
-
-    def __init__(self, store: Store, file: FileInfo, size: int, group_rows: int) -> None:
-        self._store = store
-        self._file = file
-        self._size = size
-        self._group_rows = group_rows
-        folder = store.local_path
-        assert folder is not None  # the caller's condition for mapping
-        path = folder / file.name
-        try:
-            with path.open("rb") as source:
-                self._map = mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ)
-            metadata = pq.read_metadata(path)
-        except FileNotFoundError as error:
-            raise _damaged(store, file, "it is missing") from error
-        except (pa.ArrowException, OSError, ValueError) as error:
-            raise _damaged(store, file, str(error).splitlines()[0]) from error
-        _check(store, file, metadata, len(self._map), group_rows)
-        self._group_starts = self._find_row_groups(metadata)
-
-    @cached_property
-    def _bytes(self) -> NDArray[np.uint8]:
-        return np.frombuffer(self._map, np.uint8)
-
-    @cached_property
-    def _expected(self) -> NDArray[np.uint8]:
-        head = blob_bytes(self._size).to_bytes(LENGTH_BYTES, "little") + npy_header(self._size)
-        return np.frombuffer(head, np.uint8)
-
-    def copy(self, rows: NDArray[np.int64], out: NDArray[np.uint8], positions: NDArray[np.int64]) -> None:
-        """Copies the pixels of `rows` of this file to `positions` of `out`, uint8 [n, size * size * 3]."""
-        groups, offsets = np.divmod(rows, self._group_rows)
-        starts = self._group_starts[groups] + offsets * stride(self._size)
-        data, head, end = self._bytes, len(self._expected), stride(self._size)
-        for position, start in zip(positions.tolist(), starts.tolist(), strict=True):
-            # The head is in the page that the copy needs anyway, so that checking it costs next to nothing.
-            if not np.array_equal(data[start : start + head], self._expected):
-                raise _damaged(self._store, self._file, f"no image of size {self._size} at byte {start}")
-            out[position] = data[start + head : start + end]
-
-    def _find_row_groups(self, metadata: pq.FileMetaData) -> NDArray[np.int64]:
-        starts = np.empty(metadata.num_row_groups, np.int64)
-        for group in range(metadata.num_row_groups):
-            rows = metadata.row_group(group).num_rows
-            column = metadata.row_group(group).column(0)
-            data = rows * stride(self._size)
-            start = column.data_page_offset + column.total_compressed_size - data
-            # One uncompressed page is a short header and then the values: anything else leaves another gap.
-            plain = (
-                column.path_in_schema == "image"
-                and column.compression == "UNCOMPRESSED"
-                and not column.has_dictionary_page
-                and column.data_page_offset < start < column.data_page_offset + 64
-                and start + data <= len(self._map)
-            )
-            if not plain:
-                raise _damaged(self._store, self._file, f"row group {group} is not laid out as tensors are")
-            starts[group] = start
-        return starts
-
-
-def _check(store: Store, file: FileInfo, metadata: pq.FileMetaData, size: int, group_rows: int) -> None:
-    if size != file.bytes:
-        raise _damaged(store, file, f"it has {size:,} bytes, the manifest says {file.bytes:,}")
-    groups = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
-    if groups != row_group_sizes(file.rows, group_rows):
-        raise _damaged(store, file, f"its row groups are not {file.rows:,} rows by {group_rows}")
-    if not metadata.schema.to_arrow_schema().equals(SCHEMA):
-        raise _damaged(store, file, "its columns are not image, label and id")
-
-
-def _damaged(store: Store, file: FileInfo, how: str) -> InputError:
-    remedy = "copy the file again, or make the dataset again with jobs/preprocess.py --overwrite"
-    return InputError(f"{store.uri}/{file.name} is damaged: {how}; {remedy}")
+    def _pick(self, numbers: NDArray[np.int64], places: NDArray[np.int64], groups: dict[int, RowGroup]) -> Stored:
+        blobs = []
+        labels = np.empty(len(numbers), np.int32)
+        get = self._groups.get
+        for position, (number, place) in enumerate(zip(numbers.tolist(), places.tolist(), strict=True)):
+            group = groups.get(number) or get(number)
+            blobs.append(group.blob(place))
+            labels[position] = group.labels[place]
+        return blobs, labels

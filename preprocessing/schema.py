@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 Codec = Literal["tensor", "jpeg"]
 CODECS: tuple[Codec, ...] = ("tensor", "jpeg")
@@ -51,17 +47,3 @@ def row_group_sizes(rows: int, row_group_rows: int) -> list[int]:
     """Rows in each row group of a file of `rows`: all are full but, perhaps, the last."""
     full, rest = divmod(rows, row_group_rows)
     return [row_group_rows] * full + ([rest] if rest else [])
-
-
-def hash_row_group(
-    digest: hashlib._Hash, lengths: NDArray[np.uint32], blobs: Any, labels: NDArray[np.int32], ids: Sequence[str]
-) -> None:
-    """Feeds a row group to a file's content hash.
-
-    In order: the images' lengths (uint32, little-endian), the images, the labels (int32, little-endian), the ids as
-    UTF-8 with a zero byte after each. `blobs` is any contiguous buffer of all the images.
-    """
-    digest.update(lengths.astype("<u4").tobytes())
-    digest.update(blobs)
-    digest.update(labels.astype("<i4").tobytes())
-    digest.update(b"".join(name.encode() + b"\0" for name in ids))

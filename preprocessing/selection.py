@@ -18,12 +18,11 @@ from preprocessing.settings import Settings
 from preprocessing.sources import MINIVAL, TRAIN, Catalogue
 
 
-def select(catalogue: Catalogue, settings: Settings) -> tuple[list[str], dict[str, pa.Table]]:
-    """The classes, and for each split the catalogue's rows in the dataset's order with a column `label` (int32).
+def select(catalogue: Catalogue, classes: Sequence[str], settings: Settings) -> dict[str, pa.Table]:
+    """For each split the catalogue's rows in the dataset's order, with a column `label` (int32), a place in `classes`.
 
-    Raises `InputError` for a class that is not there, for more classes or a larger holdout than there are images for.
+    Raises `InputError` for a larger holdout than there are images for.
     """
-    classes = choose_classes(catalogue.classes, settings.classes, settings.seed)
     labels = {name: label for label, name in enumerate(classes)}
     splits = {}
     for split, table in catalogue.splits.items():
@@ -46,7 +45,7 @@ def select(catalogue: Catalogue, settings: Settings) -> tuple[list[str], dict[st
     for split, (kept, ids, label, table) in sorted(parts.items()):
         order = kept[np.argsort(name_keys(f"order of {split}", settings.seed, ids[kept]), kind="stable")]
         chosen[split] = table.take(pa.array(order)).append_column("label", pa.array(label[order]))
-    return classes, chosen
+    return chosen
 
 
 def choose_classes(classes: Sequence[str], wanted: int | tuple[str, ...] | None, seed: int) -> list[str]:

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from preprocessing.errors import InputError
-from preprocessing.sources import TRAIN, VAL, Catalogue, Mapper, Source, is_image_name, make_table
+from preprocessing.sources import (
+    TRAIN,
+    VAL,
+    WHOLE_FILE,
+    Catalogue,
+    Mapper,
+    Row,
+    Source,
+    is_image_name,
+    make_table,
+    parse_synset_mapping,
+)
 from preprocessing.storage import Entry, Store
 
 LISTING_THREADS = 16  # listing a class of a bucket takes a few round trips
+SYNSET_MAPPING = "LOC_synset_mapping.txt"
 
 
 class FolderSource(Source):
@@ -21,53 +34,70 @@ class FolderSource(Source):
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
-        self._catalogue: Catalogue | None = None
+        self._listed: dict[tuple[str, ...], Catalogue] = {}
 
     @classmethod
     def recognises(cls, store: Store) -> bool:
         """Whether there is a folder `train`."""
         return store.is_folder(TRAIN)
 
-    def signature(self) -> str:
+    def classes(self) -> list[str]:
+        """The folders of `train`."""
+        folders = self.store.folders(TRAIN)
+        if not folders:
+            raise InputError(f"{self.store.uri}/{TRAIN} has no class folders: put images into {TRAIN}/<class>/")
+        unknown = sorted(set(self.store.folders(VAL)) - set(folders))
+        if unknown:
+            where = f"{self.store.uri}/{VAL}/{unknown[0]}"
+            raise InputError(f"{where} is no class of {TRAIN} ({len(unknown)} such): add it there, or remove it")
+        return folders
+
+    def names(self) -> dict[str, str]:
+        """Those of Kaggle's file, where it lies beside the folders."""
+        try:
+            return parse_synset_mapping(self.store.read(SYNSET_MAPPING).decode(errors="replace"))
+        except FileNotFoundError:
+            return {}
+
+    def signature(self, classes: Sequence[str]) -> str:
         """A hash of every image's id and size."""
         digest = hashlib.sha256()
-        for name, table in sorted(self.catalogue().splits.items()):
+        for name, table in sorted(self.catalogue(classes).splits.items()):
             digest.update(name.encode() + b"\0")
             digest.update("\0".join(table.column("id").to_pylist()).encode())
             digest.update(table.column("length").to_numpy().tobytes())
         return digest.hexdigest()
 
-    def catalogue(self, mapper: Mapper = map) -> Catalogue:
-        """Every image, listed once."""
-        if self._catalogue is None:
-            self._catalogue = self._list()
-        return self._catalogue
+    def catalogue(self, classes: Sequence[str], mapper: Mapper = map) -> Catalogue:
+        """Every image of `classes`, listed once."""
+        key = tuple(classes)
+        if key not in self._listed:
+            self._listed[key] = self._list(classes)
+        return self._listed[key]
 
-    def _list(self) -> Catalogue:
-        classes = self.store.folders(TRAIN)
-        if not classes:
-            raise InputError(f"{self.store.uri}/{TRAIN} has no class folders: put images into {TRAIN}/<class>/")
+    def _list(self, classes: Sequence[str]) -> Catalogue:
         splits, ignored = {}, 0
         for split in (TRAIN, VAL):
-            folders = classes if split == TRAIN else self.store.folders(VAL)
-            unknown = sorted(set(folders) - set(classes))
-            if unknown:
-                where = f"{self.store.uri}/{VAL}/{unknown[0]}"
-                raise InputError(f"{where} is no class of {TRAIN} ({len(unknown)} such): add it there, or remove it")
-            rows = []
-            for name, entries in zip(folders, list_folders(self.store, split, folders), strict=True):
-                images = [entry for entry in entries if is_image_name(entry.name)]
-                ignored += len(entries) - len(images)
-                prefix = len(split) + 1
-                rows += [(entry.name[prefix:], name, entry.name, 0, entry.size) for entry in images]
+            rows, others = list_class_folders(self.store, split, classes)
+            ignored += others
             if rows:
                 splits[split] = make_table(rows)
         if TRAIN not in splits:
             raise InputError(f"{self.store.uri}/{TRAIN} holds no images: its class folders have no *.JPEG files")
-        return Catalogue(classes, splits, ignored=ignored)
+        return Catalogue(splits, ignored)
 
 
-def list_folders(store: Store, parent: str, names: list[str]) -> list[list[Entry]]:
-    """The files below each of the folders `names` of `parent`."""
+def list_class_folders(store: Store, parent: str, classes: Sequence[str]) -> tuple[list[Row], int]:
+    """The images below `parent`/<class>, and how many files there are none by name."""
+    rows, ignored = [], 0
     with ThreadPoolExecutor(LISTING_THREADS) as pool:
-        return list(pool.map(lambda name: store.entries(f"{parent}/{name}"), names))
+        listings = pool.map(lambda name: store.entries(f"{parent}/{name}"), classes)
+        for name, entries in zip(classes, listings, strict=True):
+            images = [entry for entry in entries if is_image_name(entry.name)]
+            ignored += len(entries) - len(images)
+            rows += [_row(entry, name, len(parent) + 1) for entry in images]
+    return rows, ignored
+
+
+def _row(entry: Entry, name: str, prefix: int) -> Row:
+    return entry.name[prefix:], name, entry.name, WHOLE_FILE, entry.size

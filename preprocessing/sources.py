@@ -5,10 +5,9 @@ from __future__ import annotations
 import abc
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from preprocessing.errors import InputError
@@ -16,6 +15,8 @@ from preprocessing.storage import Store
 
 TRAIN, VAL, MINIVAL = "train", "val", "minival"
 EXTENSIONS = (".jpeg", ".jpg", ".png", ".gif", ".bmp", ".webp")
+# The offset of an image that is a file of its own.
+WHOLE_FILE = -1
 
 # A raw image: `id` is `<class>/<file name>` in every layout; its bytes are [offset, offset + length) of `path`.
 CATALOGUE_SCHEMA = pa.schema(
@@ -27,20 +28,17 @@ CATALOGUE_SCHEMA = pa.schema(
         pa.field("length", pa.int64()),
     ]
 )
+Row = tuple[str, str, str, int, int]
 
+# `map`, or what runs a function over a list elsewhere; results come back in order.
 Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All images of a source, by split, each table sorted by id.
+    """The images of some classes, by split, each table sorted by id. `ignored` counts files that are none by name."""
 
-    `classes` are sorted; `names` maps some or all of them to words; `ignored` counts files that are no image by name.
-    """
-
-    classes: list[str]
     splits: dict[str, pa.Table]
-    names: dict[str, str] = field(default_factory=dict)
     ignored: int = 0
 
 
@@ -60,12 +58,20 @@ class Source(abc.ABC):
         """Whether a folder is in this layout."""
 
     @abc.abstractmethod
-    def signature(self) -> str:
-        """A hash (hex) that changes with the source's content, as far as names, sizes and order show it."""
+    def classes(self) -> list[str]:
+        """All classes, sorted; `InputError` if there is none."""
+
+    def names(self) -> dict[str, str]:
+        """Names in words of some or all of the classes."""
+        return {}
 
     @abc.abstractmethod
-    def catalogue(self, mapper: Mapper = map) -> Catalogue:
-        """Every image; `mapper` is `map`, or what runs a function over a list elsewhere."""
+    def signature(self, classes: Sequence[str]) -> str:
+        """A hash (hex) that changes with the images of `classes`, as far as names, sizes and order show it."""
+
+    @abc.abstractmethod
+    def catalogue(self, classes: Sequence[str], mapper: Mapper = map) -> Catalogue:
+        """Every image of `classes`; `InputError` where the source is damaged or there is none of train."""
 
 
 def is_image_name(name: str) -> bool:
@@ -74,8 +80,8 @@ def is_image_name(name: str) -> bool:
     return not last.startswith(".") and last.lower().endswith(EXTENSIONS)
 
 
-def make_table(rows: Iterable[tuple[str, str, str, int, int]]) -> pa.Table:
-    """A catalogue's table of (id, class, path, offset, length), sorted by id; `InputError` where an id comes twice."""
+def make_table(rows: Iterable[Row]) -> pa.Table:
+    """A catalogue's table, sorted by id; `InputError` where an id comes twice."""
     ordered = sorted(rows)
     columns = list(zip(*ordered, strict=True)) or [()] * len(CATALOGUE_SCHEMA)
     for before, after in itertools.pairwise(ordered):
@@ -85,6 +91,7 @@ def make_table(rows: Iterable[tuple[str, str, str, int, int]]) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=CATALOGUE_SCHEMA)
 
 
-def total_bytes(table: pa.Table) -> int:
-    """Bytes of all images of a catalogue's table."""
-    return int(np.sum(table.column("length").to_numpy(), dtype=np.int64))
+def parse_synset_mapping(text: str) -> dict[str, str]:
+    """Kaggle's LOC_synset_mapping.txt: a wnid and, after a space, its names, on every line."""
+    pairs = (line.partition(" ") for line in text.splitlines() if line.strip())
+    return {wnid: words.strip() for wnid, _, words in pairs if words.strip()}

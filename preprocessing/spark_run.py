@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import sys
 import threading
+import zipimport
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 from preprocessing.errors import InputError
 from preprocessing.progress import Progress
 from preprocessing.shards import RejectedImage, Shard, ShardRecord
+from preprocessing.sources import Mapper
 
 POLL_SECONDS = 0.2
 _GROUP = "lottery-trellis-preprocess"
@@ -18,25 +22,39 @@ _GROUP = "lottery-trellis-preprocess"
 
 @contextmanager
 def spark_context(name: str) -> Iterator[Any]:
-    """A Spark context with what spark-submit configured, stopped at the end."""
+    """A Spark context with what spark-submit configured, stopped at the end; `InputError` where it cannot start."""
     from pyspark import SparkConf, SparkContext  # not before every input is checked: this starts the JVM
+    from pyspark.errors import PySparkException
 
-    context = SparkContext.getOrCreate(SparkConf().setAppName(name))
+    try:
+        context = SparkContext.getOrCreate(SparkConf().setAppName(name))
+    except PySparkException as error:
+        why = " ".join(str(error).split())
+        raise InputError(
+            f"Spark cannot start: {why}; set JAVA_HOME to a Java 11 or 17, and see the log above"
+        ) from error
     try:
         yield context
     finally:
         context.stop()
 
 
-def spark_mapper(context: Any) -> Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]:
+def spark_mapper(context: Any) -> Mapper:
     """A `map` whose calls are tasks. Results come back in order."""
 
     def run(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
         if not items:
             return []
-        with _explained():
-            results: list[Any] = context.parallelize(items, len(items)).map(function).collect()
-            return results
+        ended = context.accumulator(0)
+
+        def task(item: Any) -> Any:
+            spare_later_tasks()
+            found = function(item)
+            ended.add(1)
+            return found
+
+        with Progress("index", len(items), "archives") as progress, _polling(lambda: progress.update(ended.value)):
+            return _collect(context, items, task)
 
     return run
 
@@ -69,55 +87,81 @@ def convert_all(
     ended = context.accumulator([], Append())
     resumed = sum(record.images for record in finished)
     earlier = [image for record in finished for image in record.rejected]
-    total = resumed + sum(shard.images for shard in shards)
-    stop = threading.Event()
     verdict: list[str] = []
 
-    def watch() -> None:
-        with Progress("convert", total, "images", resumed=resumed) as progress:
-            while True:
-                last = stop.wait(POLL_SECONDS)
-                found = list(ended.value)
-                rejected = earlier + [image for _, images in found for image in images]
-                progress.update(resumed + sum(count for count, _ in found), rejected=len(rejected))
-                reason = give_up(rejected)
-                if reason and not verdict:
-                    verdict.append(reason)
-                    context.cancelJobGroup(_GROUP)
-                if last:
-                    return
-
     def task(shard: Shard) -> ShardRecord:
+        spare_later_tasks()
         record = convert(shard)
-        ended.add([(record.images, record.rejected)])
+        ended.add([((record.split, record.index), (record.images, record.rejected))])
         return record
 
+    def look() -> None:
+        found = dict(ended.value)  # by shard, as a task may run twice
+        rejected = earlier + [image for _, images in found.values() for image in images]
+        progress.update(resumed + sum(count for count, _ in found.values()), rejected=len(rejected))
+        reason = give_up(rejected)
+        if reason and not verdict:
+            verdict.append(reason)
+            context.cancelJobGroup(_GROUP)
+
     context.setJobGroup(_GROUP, "convert images", interruptOnCancel=True)
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
+    total = resumed + sum(shard.images for shard in shards)
+    records: list[ShardRecord] = []
     try:
-        with _explained():
-            records: list[ShardRecord] = context.parallelize(shards, len(shards)).map(task).collect() if shards else []
+        with Progress("convert", total, "images", resumed=resumed) as progress, _polling(look):
+            records = _collect(context, shards, task)
     except InputError:
         if not verdict:
             raise
-        records = []
-    finally:
-        stop.set()
-        watcher.join()
-    if verdict:
-        raise InputError(verdict[0])
+    reason = verdict[0] if verdict else give_up(earlier + [image for record in records for image in record.rejected])
+    if reason:
+        raise InputError(reason)
     return records
 
 
-@contextmanager
-def _explained() -> Iterator[None]:
-    from py4j.protocol import Py4JJavaError
+def _collect(context: Any, items: Sequence[Any], task: Callable[[Any], Any]) -> list[Any]:
+    """Runs a task for each item and returns what they return; what goes wrong is an `InputError` in one line."""
+    from py4j.protocol import Py4JError
 
+    if not items:
+        return []
+    try:
+        found: list[Any] = context.parallelize(items, len(items)).map(task).collect()
+    except Py4JError as error:
+        raise InputError(explain(str(error))) from error
+    return found
+
+
+@contextmanager
+def _polling(look: Callable[[], None]) -> Iterator[None]:
+    """Calls `look` every so often while the block runs, and once after it."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(POLL_SECONDS):
+            look()
+        look()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
     try:
         yield
-    except Py4JJavaError as error:
-        raise InputError(explain(str(error))) from error
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def spare_later_tasks() -> None:
+    """Spares every later task of this worker a tenth of a second.
+
+    PySpark invalidates the import caches before each task, upon which Python reads the table of contents of pyspark.zip
+    once for every package in it; all that is needed from there has long been imported. It also collects garbage after
+    each task, among the objects of all the libraries, which are there to stay.
+    """
+    gc.freeze()
+    for path, finder in list(sys.path_importer_cache.items()):
+        if isinstance(finder, zipimport.zipimporter):
+            del sys.path_importer_cache[path]
 
 
 def explain(text: str) -> str:
@@ -125,7 +169,10 @@ def explain(text: str) -> str:
     ours = re.findall(r"preprocessing\.errors\.InputError: (.+)", text)
     if ours:
         return str(ours[-1]).strip()
-    python = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception|Exit|Interrupt)\b: .+", text, re.MULTILINE)
-    causes = [line for line in python if "Job aborted" not in line and "Py4JJavaError" not in line]
-    cause = causes[0] if causes else text.strip().splitlines()[0]
+    python = re.findall(
+        r"^(?!org\.|java|py4j)(?:\w+\.)*\w*(?:Error|Exception|Exit|Interrupt)\b: .+", text, re.MULTILINE
+    )
+    lost = re.findall(r"most recent failure: Lost task [^:]*: (?:[\w.$]+: )?(.+)", text)
+    # Python's own error is the most telling; next is why Spark lost the task, as when a worker was killed.
+    cause = next(iter([*python, *lost, *text.strip().splitlines()]))
     return f"the Spark job failed: {cause.strip()[:300]}; see the log above, mend that, and run the same command again"

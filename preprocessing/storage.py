@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 from pyarrow import fs as pafs
 
-from preprocessing.errors import InputError
+from preprocessing.errors import InputError, StorageError
 
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 _TEMPORARY = re.compile(r"^\..*\.[0-9a-f]{32}\.tmp$")
@@ -40,7 +40,7 @@ class Store:
 
     `uri` is a local path (absolute or relative), or a URI: s3://, gs://, hdfs:// or file://. A store is cheap, opens
     its filesystem on first use and can be pickled. Nothing is read or created by making one. A URI that means nothing
-    raises `InputError`, as does every failure of the storage but an absent file, which is `FileNotFoundError`.
+    raises `InputError`; a failure of the storage is its kind `StorageError`, an absent file `FileNotFoundError`.
     """
 
     def __init__(self, uri: str | os.PathLike[str]) -> None:
@@ -50,14 +50,14 @@ class Store:
         self._query = ""
         if not _SCHEME.match(text):
             self._scheme = ""
-            self._base = str(Path(text).absolute())
+            self._base = os.path.abspath(text)  # noqa: PTH100 - `absolute` would leave the `..` in
         else:
             parts = urlsplit(text)
             if parts.scheme not in _SCHEMES:
                 raise InputError(f"{text}: unknown scheme {parts.scheme}://; known are {', '.join(_SCHEMES)}")
             if parts.scheme == "file":
                 self._scheme = ""
-                self._base = str(Path(unquote(parts.path)).absolute())
+                self._base = os.path.abspath(unquote(parts.path))  # noqa: PTH100
             else:
                 if not parts.netloc and parts.scheme != "hdfs":
                     raise InputError(f"{text}: names no bucket; write {parts.scheme}://bucket/folder")
@@ -136,7 +136,10 @@ class Store:
                     return False
                 self.write(path, data)
                 time.sleep(SETTLE_SECONDS)
-                return self.read(path) == data
+                try:
+                    return self.read(path) == data
+                except FileNotFoundError:  # deleted since: whoever did saw another's
+                    return False
             temporary = self._temporary(path)
             try:
                 self._write_plainly(temporary, data)
@@ -176,6 +179,23 @@ class Store:
                     else:
                         self._upload(self._name(path), source)
 
+    def check_writable(self) -> None:
+        """Raises `InputError` where nothing can be written here, as far as that shows; leaves nothing behind."""
+        folder = self.local_path
+        if folder is None:
+            name = f".{uuid.uuid4().hex}.tmp"
+            self.write(name, b"")
+            self.delete(name)
+            return
+        while not folder.exists():
+            folder = folder.parent
+        if not folder.is_dir():
+            raise InputError(f"cannot write to {self.uri}: {folder} is a file; choose another place")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise InputError(
+                f"cannot write to {self.uri}: {folder} is not writable; check the permissions of this user"
+            )
+
     def exists(self, path: str) -> bool:
         """Whether there is a file (not a folder) of that name."""
         return self.size(path) is not None
@@ -210,6 +230,12 @@ class Store:
         """Deletes the file; nothing happens where there is none."""
         with self._explained("delete", path), contextlib.suppress(FileNotFoundError):
             self._fs.delete_file(self._name(path))
+
+    def delete_temporaries(self, prefix: str) -> None:
+        """Deletes, below folder `prefix`, what writers left that were killed."""
+        for info in self._select(prefix, recursive=True):
+            if info.type == pafs.FileType.File and _TEMPORARY.match(info.base_name):
+                self._discard(info.path)
 
     def delete_tree(self, path: str = "") -> None:
         """Deletes the folder and all that is below it; nothing happens where there is none."""
@@ -302,7 +328,7 @@ class Store:
             raise
         except (OSError, pa.ArrowException) as error:
             where = f"{self._base}/{path}" if path else self._base
-            raise InputError(f"cannot {action} {where}: {_reason(error)}; {_remedy(error)}") from error
+            raise StorageError(f"cannot {action} {where}: {_reason(error)}; {_remedy(error)}") from error
 
     def list(self, prefix: str = "") -> list[str]:
         """Names of the files below folder `prefix`, relative to the store, sorted; empty where it is absent."""

@@ -6,26 +6,30 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
 import pytest
 
 from demo.digits import write_digits
+from tests.cluster.small_sweep import arguments, run_directory
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 240  # seconds
 
 
-def command(job: str, *arguments: str) -> list[str]:
-    return ["spark-submit", "--properties-file", "conf/spark/local.conf", f"jobs/{job}", *map(str, arguments)]
+LOCAL = ("--properties-file", "conf/spark/local.conf", "--master", "local[2]")
 
 
-def submit(job: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def command(job: str, *arguments: str, options: Sequence[str] = LOCAL) -> list[str]:
+    return ["spark-submit", *options, f"jobs/{job}", *map(str, arguments)]
+
+
+def submit(job: str, *arguments: str, options: Sequence[str] = LOCAL) -> subprocess.CompletedProcess[str]:
     """Runs a job to its end. spark-submit hands on the driver's standard error with its standard output, as one."""
     return subprocess.run(
-        command(job, *arguments),
+        command(job, *arguments, options=options),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -40,9 +44,11 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts a job in the background; all of its processes are gone after the test."""
     started = []
 
-    def begin(job: str, *arguments: str) -> subprocess.Popen[str]:
+    def begin(job: str, *arguments: str, options: Sequence[str] = LOCAL) -> subprocess.Popen[str]:
         log = (tmp_path / f"{len(started)}.log").open("w")
-        process = subprocess.Popen(command(job, *arguments), cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            command(job, *arguments, options=options), cwd=ROOT, stdout=log, stderr=log, start_new_session=True
+        )
         log.close()
         started.append(process)
         return process
@@ -86,6 +92,19 @@ def data(images: Path) -> Path:
     done = submit("preprocess.py", "--source", images, "--output", output, "--size", "8")
     assert done.returncode == 0, done.stdout
     return output
+
+
+@pytest.fixture(scope="session")
+def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs folder of a sweep that nothing happened to."""
+    runs = tmp_path_factory.mktemp("undisturbed")
+    done = submit("lottery_sweep.py", *arguments(data, runs))
+    assert done.returncode == 0, done.stdout
+    run = run_directory(runs)
+    assert done.stdout.splitlines()[-2:] == [f"results: {run}/results.parquet", f"picture: {run}/report/accuracy.png"]
+    assert "0 of 9 tickets are done, 0 of 3 controls" in done.stdout
+    assert "gang: 12 trainings on 2 tasks" in done.stdout
+    return runs
 
 
 def _command_line(process: psutil.Process) -> list[str]:

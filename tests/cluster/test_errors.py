@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import submit
+from tests.cluster.conftest import LOCAL, submit
 
 pytestmark = pytest.mark.cluster
 
 
-def refused(job: str, *arguments: object) -> str:
+def refused(job: str, *arguments: object, options: Sequence[str] = LOCAL) -> str:
     """The one line that a job ends with."""
-    done = submit(job, *map(str, arguments))
+    done = submit(job, *map(str, arguments), options=options)
     assert done.returncode == 2, done.stdout
     assert "Traceback" not in done.stdout
     lines = done.stdout.strip().splitlines()
@@ -69,3 +70,11 @@ def test_run_directory_of_another_experiment(data: Path, tmp_path: Path) -> None
 
 def test_missing_option(tmp_path: Path) -> None:
     assert "--experiment" in refused("lottery_sweep.py", "--data", tmp_path, "--runs", tmp_path)
+
+
+def test_settings_of_the_command_line_with_which_no_gang_can_run(data: Path, tmp_path: Path) -> None:
+    arguments = ["--experiment", "conf/digits.yaml", "--data", data, "--runs", tmp_path]
+    options = [*LOCAL, "--conf", "spark.dynamicAllocation.enabled=true"]
+    line = refused("lottery_sweep.py", *arguments, options=options)
+    assert "spark.dynamicAllocation.enabled=true" in line
+    assert "set it to false" in line

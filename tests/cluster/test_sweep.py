@@ -11,53 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.cluster.conftest import descendants, submit, wait_until
+from tests.cluster.small_sweep import TRAININGS, arguments, measured, results, run_directory
 
 pytestmark = pytest.mark.cluster
-
-SETTINGS = (
-    "training.length=4ep",
-    "training.learning_rate={peak: 0.03, warmup: 1ep}",
-    "trellis=[0ep, 0.5ep, 1ep]",
-    "masks.densities=[0.2, 0.05, 0.02]",
-    "gang.bundle=4",
-)
-TRAININGS = 3 * (3 + 1)
-
-
-def arguments(data: Path, runs: Path, *settings: str) -> list[str]:
-    chosen = [word for setting in (*SETTINGS, *settings) for word in ("--set", setting)]
-    return ["--experiment", "conf/digits.yaml", "--data", str(data), "--runs", str(runs), *chosen]
-
-
-def run_directory(runs: Path) -> Path:
-    (found,) = runs.iterdir()
-    return found
-
-
-def results(runs: Path) -> list[Path]:
-    return sorted(runs.glob("*/tickets/*/result.json"))
-
-
-def measured(runs: Path) -> dict[str, tuple[object, ...]]:
-    """What a sweep found, without how long it took and where it ran."""
-    found = {}
-    for path in results(runs):
-        result = json.loads(path.read_text())
-        found[path.parent.name] = tuple(result[key] for key in ("status", "top1", "top5", "loss", "kept", "steps"))
-    return found
-
-
-@pytest.fixture(scope="session")
-def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The runs folder of a sweep that nothing happened to."""
-    runs = tmp_path_factory.mktemp("undisturbed")
-    done = submit("lottery_sweep.py", *arguments(data, runs))
-    assert done.returncode == 0, done.stdout
-    run = run_directory(runs)
-    assert done.stdout.splitlines()[-2:] == [f"results: {run}/results.parquet", f"picture: {run}/report/accuracy.png"]
-    assert "0 of 9 tickets are done, 0 of 3 controls" in done.stdout
-    assert "gang: 12 trainings on 2 tasks" in done.stdout
-    return runs
 
 
 def test_results_are_whole_and_tidy(undisturbed: Path) -> None:
@@ -91,7 +47,7 @@ def test_a_second_run_trains_nothing(data: Path, undisturbed: Path) -> None:
 def test_a_killed_child_is_replaced(data: Path, undisturbed: Path, tmp_path: Path, start) -> None:
     runs = tmp_path / "runs"
     sweep = start("lottery_sweep.py", *arguments(data, runs))
-    wait_until(lambda: list(runs.glob("*/dense/result.json")))
+    wait_until(lambda: results(runs))
     wait_until(lambda: descendants(sweep.pid, "lottery.worker"))
     victim = descendants(sweep.pid, "lottery.worker")[0]
     victim.send_signal(signal.SIGKILL)
@@ -130,6 +86,22 @@ def test_a_killed_driver_leaves_no_child_and_the_next_run_does_what_is_left(
     assert "dense run:" not in done.stdout
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert measured(runs) == measured(undisturbed)
+
+
+def test_an_interrupted_sweep_stops_and_leaves_nothing_behind(data: Path, tmp_path: Path, start) -> None:
+    runs = tmp_path / "runs"
+    sweep = start("lottery_sweep.py", *arguments(data, runs))
+    wait_until(lambda: descendants(sweep.pid, "lottery.worker"))
+    children = descendants(sweep.pid, "lottery.worker")
+    (driver,) = [each for each in descendants(sweep.pid, "jobs/lottery_sweep.py") if "python" in each.name()]
+    driver.send_signal(signal.SIGINT)
+    assert sweep.wait(60) == 130
+    log = (tmp_path / "0.log").read_text()
+    assert "interrupted; run the same command again, it does what is left" in log
+    assert "Traceback" not in log
+    assert "anew" not in log
+    wait_until(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children), 30)
+    assert not list(runs.glob("*/claim.json"))
 
 
 def test_plan_says_what_would_run_and_runs_nothing(data: Path, tmp_path: Path) -> None:

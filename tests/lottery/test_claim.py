@@ -1,7 +1,9 @@
+import contextlib
 import os
 import re
 import socket
 import subprocess
+import threading
 import time
 
 import msgspec
@@ -75,3 +77,49 @@ def test_the_heartbeat_beats(store, monkeypatch):
             assert time.monotonic() < deadline
             time.sleep(0.02)
     assert not store.exists("claim.json")
+
+
+def test_two_that_see_the_same_stale_claim_do_not_both_get_it(store, monkeypatch):
+    """Both have read it before either deletes it."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    write(store, process=gone.pid)
+    both_read = threading.Barrier(2, timeout=10)
+    remove = claim._remove_stale
+
+    def wait_for_the_other(*arguments):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both_read.wait()
+        remove(*arguments)
+
+    monkeypatch.setattr(claim, "_remove_stale", wait_for_the_other)
+    inside, most, refused = [], [], []
+
+    def work():
+        try:
+            with claimed(store):
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0.3)
+                inside.pop()
+        except BusyError as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * len(most)
+    assert len(most) + len(refused) == 2
+    assert store.list() == []
+
+
+def test_one_that_was_taken_over_is_interrupted(store, monkeypatch):
+    monkeypatch.setattr(claim, "_HEARTBEAT", 0.05)
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), claimed(store):  # noqa: PT012
+        write(store, token="another", host="elsewhere")
+        time.sleep(60)
+    assert time.monotonic() - started < 30
+    assert msgspec.json.decode(store.read("claim.json"), type=Claim).token == "another"

@@ -30,8 +30,22 @@ def test_pinned_identities():
         "gang.bundle=5",
         "gang.hang_after=60",
         "gang.checkpoint=10",
+        "input.cache_dir=/somewhere",
+        "input.cache_bytes=1000",
+        "input.read_threads=2",
+        "input.threads=1",
+        "input.shuffle_window=all",  # its default
         "tickets.schedule=continue",  # its default
         "training.learning_rate.peak=3e-2",  # another way to write the same number
+        "data.train=train",
+        "data.evaluate=val",
+        "training.label_smoothing=0.0",
+        "training.learning_rate.factor=0.1",
+        "training.learning_rate.milestones=[]",
+        "training.optimizer.nesterov=false",
+        "tickets.seeds=[0]",
+        "model.options={}",
+        "seed=0",
     ],
 )
 def test_what_cannot_change_a_result_is_not_in_the_identity(override):
@@ -58,6 +72,9 @@ def test_what_cannot_change_a_result_is_not_in_the_identity(override):
         "masks.classifier=false",
         "masks.densities=[0.5]",
         "tickets.optimizer_state=rewind",
+        "input.shuffle_window=16",
+        "data.crop_scale=[0.08, 1]",
+        "data.colour=0.4",
     ],
 )
 def test_what_can_change_a_result_is_in_the_identity(override):
@@ -123,6 +140,13 @@ def test_broken_yaml_is_an_error_that_names_the_file(yaml, word, tmp_path):
 def test_adamw_with_l2_decay_is_refused():
     with pytest.raises(InputError, match=r"weight_decay_kind: l2 is not adamw's"):
         experiment.load(DIGITS, ["training.optimizer={name: adamw}", "training.weight_decay_kind=l2"])
+
+
+def test_a_file_that_is_no_text(tmp_path):
+    path = tmp_path / "image.yaml"
+    path.write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(InputError, match="UTF-8"):
+        experiment.load(str(path))
 
 
 def test_missing_file(tmp_path):

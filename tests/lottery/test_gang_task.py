@@ -8,9 +8,9 @@ from lottery.gang_task import ChildError, Place, child_environment, run_dense, r
 from lottery.ledger import ticket_result
 from lottery.supervisor import Ended
 from lottery.tickets import Ticket
-from preprocessing.errors import InputError
+from preprocessing.errors import InputError, StorageError
 
-PLACE = Place(3, "host:1", ("1",), 2, 1)
+PLACE = Place(3, "host:1", "host", ("1",), 2, 4, 1)
 TICKETS = [Ticket(0, step) for step in (0, 5, 10)]
 
 
@@ -31,7 +31,12 @@ def gang(small, monkeypatch):
             bundles.append([ticket.step for ticket in told.tickets])
             for ticket in told.tickets:
                 on_event({"images": 16, "done": 0})
-                if not behave(ticket, len(bundles)):
+                outcome = behave(ticket, len(bundles))
+                if outcome == "saved":
+                    on_event({"saved": 1})
+                if outcome == "memory":
+                    return Ended(3, "exit status 3", "ResourceExhaustedError")
+                if outcome is not True:
                     return Ended(-9, "killed by SIGKILL (out of memory?)", "first line\nlast line")
                 sweep.run.write_result(
                     ticket_result(
@@ -73,8 +78,40 @@ def test_a_ticket_that_kills_its_process_fails_alone(gang):
     bundles, results = gang(lambda ticket, child: ticket.step != 5)
     assert bundles == [[0, 5, 10], [5, 10], [5], [5], [10]]
     assert [results[step].status for step in (0, 5, 10)] == ["done", "failed", "done"]
-    assert results[5].note == "its process died twice: killed by SIGKILL (out of memory?): last line"
+    assert results[5].note == (
+        "its process died again and again: killed by SIGKILL (out of memory?): first line | last line"
+    )
+    assert (results[5].executor, results[5].task) == ("host:1", 3)
     assert results[5].kept == 4
+
+
+def test_a_bundle_that_does_not_fit_into_memory_is_halved(gang):
+    bundles, results = gang(lambda ticket, child: True if child > 2 else "memory")
+    assert bundles == [[0, 5, 10], [0], [0], [5, 10]]
+    assert {result.status for result in results.values()} == {"done"}
+
+
+def test_a_child_that_dies_often_but_gets_on_is_not_given_up(gang):
+    bundles, results = gang(lambda ticket, child: "saved" if child < 6 else True)
+    assert bundles == [[0, 5, 10]] * 6
+    assert {result.status for result in results.values()} == {"done"}
+
+
+def test_storage_that_is_away_fails_the_task_not_the_ticket(gang, monkeypatch):
+    ended = Ended(74, "exit status 74", "error: cannot write s3://b/x: timed out; check the network")
+    monkeypatch.setattr(gang_task, "supervise", lambda *_: ended)
+    with pytest.raises(StorageError, match="^cannot write"):
+        run_tickets(gang.sweep.assignment(TICKETS), PLACE, 1000)
+    assert not gang.sweep.run.results()
+
+
+def test_a_sign_of_life_that_cannot_be_written_is_no_reason_to_stop(gang, monkeypatch):
+    def refuse(self, task, beat):
+        raise StorageError("away")
+
+    monkeypatch.setattr("lottery.ledger.RunDirectory.write_beat", refuse)
+    _, results = gang(lambda ticket, child: True)
+    assert len(results) == 3
 
 
 def test_bad_input_in_a_child_ends_the_task_with_its_message(gang, monkeypatch):

@@ -56,6 +56,12 @@ def test_best_ticket_controls_and_match_of_each_level():
     assert (third.epoch, third.top1, third.matches) == (None, None, False)
 
 
+def test_a_reset_point_of_which_a_seed_diverged_is_not_judged_by_the_others():
+    results = [result(0, 0.0, 0.8), result(0, 1.0, 0.99, seed=0), result(0, 1.0, None, seed=1, status="diverged")]
+    (level,) = report.levels(DENSE, results)
+    assert (level.epoch, level.top1) == (0.0, 0.8)
+
+
 def test_matching_is_within_one_standard_error_of_the_dense_accuracy():
     error = report.standard_error(DENSE)
     assert error == pytest.approx((0.96 * 0.04 / 400) ** 0.5)

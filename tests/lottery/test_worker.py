@@ -46,7 +46,7 @@ def test_dense_run_keeps_its_states_along_the_trellis(after_dense, worker):
     assert [row["step"] for row in sweep.run.metrics(DENSE)] == [10, 20, 30]
     result = sweep.run.dense_result()
     assert (result.status, result.steps, result.evaluated) == ("done", 30, 160)
-    assert result.top1 == sweep.run.metrics(DENSE)[-1]["top1"] > 0.5
+    assert result.top1 == sweep.run.metrics(DENSE)[-1]["top1"] > 0.3  # chance is 0.1
 
 
 def test_masks_are_of_the_dense_runs_final_weights(after_dense, worker):
@@ -91,11 +91,14 @@ def test_reinit_has_the_mask_but_new_weights_and_all_steps(after_dense, worker):
     assert sweep.run.results()[0].steps == 30
 
 
-@pytest.mark.parametrize("step", [0, 5, 10])
-def test_a_ticket_that_keeps_all_weights_is_the_dense_run(after_dense, small, worker, step):
+@pytest.mark.parametrize(("step", "seed"), [(0, 0), (5, 0), (10, 0), (5, 1)])
+def test_a_ticket_that_keeps_all_weights_is_the_dense_run(after_dense, small, worker, step, seed):
     """Learning rate, data order and optimizer continue from the reset step: else the bits would differ."""
     dense = after_dense()
-    sweep = small("masks.densities=[1.0]", "tickets.optimizer_state=rewind", runs="other")
+    if seed:
+        dense = small(f"seed={seed}", runs="another seed")
+        worker(dense).train_dense()
+    sweep = small(f"seed={seed}", "masks.densities=[1.0]", "tickets.optimizer_state=rewind", runs="other")
     for point in sweep.timeline.trellis:
         sweep.run.write_trellis_state(dense.run.trellis_state(point))
     everything = {path: np.ones_like(kept) for path, kept in dense.run.mask(0).items()}
@@ -104,6 +107,17 @@ def test_a_ticket_that_keeps_all_weights_is_the_dense_run(after_dense, small, wo
     worker(sweep, ticket).train_tickets()
     assert equal(final(sweep, ticket), final(dense, DENSE))
     assert sweep.run.results()[0].steps == 30 - step
+
+
+def test_other_seeds_have_other_orders_of_samples(after_dense, small, worker):
+    dense = after_dense()
+    sweep = small("tickets.seeds=[0, 7]", runs="other")
+    sweep.run.write_trellis_state(dense.run.trellis_state(5))
+    sweep.run.write_mask(0, dense.run.mask(0))
+    tickets = [Ticket(0, 5, seed=seed) for seed in (0, 7)]
+    for ticket in tickets:
+        worker(sweep, ticket).train_tickets()
+    assert not equal(final(sweep, tickets[0]), final(sweep, tickets[1]))
 
 
 def test_schedule_restart_trains_all_the_steps_from_the_first(after_dense, small, worker):
@@ -189,6 +203,13 @@ def test_a_ticket_that_diverges_is_a_result_and_the_others_go_on(after_dense, wo
     assert {result.status for ticket, result in results.items() if ticket.step != 5} == {"done"}
 
 
+def test_a_density_that_keeps_no_weight_is_refused(small, worker):
+    from preprocessing.errors import InputError
+
+    with pytest.raises(InputError, match="masks.densities: 1e-06 of"):
+        worker(small("masks.densities=[0.5, 1e-6]")).train_dense()
+
+
 def test_a_dense_run_that_diverges_says_so(small, worker):
     sweep = small("training.learning_rate.peak=1e12")
     worker(sweep).train_dense()
@@ -198,25 +219,36 @@ def test_a_dense_run_that_diverges_says_so(small, worker):
     assert sweep.run.missing_masks(2) == [0, 1]
 
 
-def test_a_ticket_that_runs_out_of_memory_is_a_result_and_the_others_go_on(after_dense, worker, monkeypatch):
+@pytest.fixture
+def scarce(monkeypatch):
     import tensorflow as tf
 
     from lottery.training import Trainer
 
+    def run(self, *arguments):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating\nand much more")
+
+    monkeypatch.setattr(Trainer, "run", run)
+    return tf.errors.ResourceExhaustedError
+
+
+def test_a_ticket_that_runs_out_of_memory_alone_is_a_result(after_dense, worker, scarce):
     sweep = after_dense()
-    tickets = [Ticket(0, 0), Ticket(0, 5)]
-    run, calls = Trainer.run, iter(range(1000))
+    worker(sweep, Ticket(0, 0)).train_tickets()
+    (result,) = sweep.run.results()
+    assert result.status == "failed"
+    assert result.note == "out of memory at step 0: OOM when allocating"
 
-    def scarce(self, *arguments):
-        if next(calls) == 0:
-            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating\nand much more")
-        return run(self, *arguments)
 
-    monkeypatch.setattr(Trainer, "run", scarce)
-    worker(sweep, *tickets).train_tickets()
-    first, second = sweep.run.results()
-    assert (first.status, second.status) == ("failed", "done")
-    assert first.note == "out of memory at step 0: OOM when allocating"
+def test_a_bundle_or_a_dense_run_that_runs_out_of_memory_can_be_tried_again(after_dense, small, worker, scarce):
+    sweep = after_dense()
+    with pytest.raises(scarce):
+        worker(sweep, Ticket(0, 0), Ticket(0, 5)).train_tickets()
+    assert not sweep.run.results()
+    other = small(runs="other")
+    with pytest.raises(scarce):
+        worker(other).train_dense()
+    assert other.run.dense_result() is None
 
 
 def test_masked_weights_that_are_not_0_fail_the_ticket(after_dense, worker, monkeypatch):

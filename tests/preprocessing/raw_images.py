@@ -46,7 +46,9 @@ def write_folders(root: Path, per_class: dict[str, int], bad: dict[str, bytes] |
             folder.mkdir(parents=True)
             for place in range(count):
                 data = jpeg(40 + number % 7 * 5, 36 + number % 5 * 9, seed=number)
-                stem = f"ILSVRC2012_val_{number:08}" if split == "val" else f"{name}_{place}"
+                # Val is numbered through all classes, which are mixed in it.
+                val = f"ILSVRC2012_val_{place * len(CLASSES) + CLASSES.index(name) + 1:08}"
+                stem = val if split == "val" else f"{name}_{place}"
                 (folder / f"{stem}.JPEG").write_bytes(data)
                 number += 1
     for path, data in (bad or {}).items():
@@ -68,13 +70,13 @@ class SerialSpark:
     def collect(self) -> list[Any]:
         return self._items
 
-    def accumulator(self, value: Any, kind: Any) -> Any:
+    def accumulator(self, value: Any, kind: Any = None) -> Any:
         class Accumulator:
             def __init__(self) -> None:
                 self.value = value
 
             def add(self, more: Any) -> None:
-                self.value = kind.addInPlace(self.value, more)
+                self.value = kind.addInPlace(self.value, more) if kind else self.value + more
 
         return Accumulator()
 

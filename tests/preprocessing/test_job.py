@@ -12,6 +12,7 @@ from raw_images import CLASSES, jpeg, no_spark, preprocess, write_folders
 
 from preprocessing.dataset import Dataset
 from preprocessing.errors import InputError
+from preprocessing.storage import Store
 
 
 def test_a_second_run_has_nothing_to_do(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,6 +114,35 @@ def test_an_unfinished_dataset_of_other_settings_is_in_the_way(raw: Path, tmp_pa
     assert Dataset.open(str(tmp_path / "out")).splits["train"].count == 42
 
 
+def test_a_kill_while_the_old_dataset_is_deleted(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    preprocess(raw, out, rows_per_shard=5, holdout=0.3)
+    real = Store.delete_tree
+
+    def killed(self: Store, path: str = "") -> None:
+        if path == "val":
+            raise KeyboardInterrupt
+        real(self, path)
+
+    monkeypatch.setattr(Store, "delete_tree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        preprocess(raw, out, overwrite=True, rows_per_shard=20)
+    monkeypatch.setattr(Store, "delete_tree", real)
+    with pytest.raises(InputError, match="is no dataset"):
+        Dataset.open(str(out))
+    preprocess(raw, out, overwrite=True, rows_per_shard=20)
+    preprocess(raw, tmp_path / "fresh", rows_per_shard=20)
+    files = [sorted(str(path.relative_to(root)) for path in root.rglob("*.*")) for root in (out, tmp_path / "fresh")]
+    assert files[0] == files[1]
+
+
+def test_the_manifest_of_another_program(raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"name": "a web page"}')
+    (tmp_path / "train").mkdir()
+    with pytest.raises(InputError, match=r"manifest\.json is no dataset's"):
+        preprocess(raw, tmp_path, start=no_spark, overwrite=True)
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_folder_of_somebody_elses_is_left_alone(raw: Path, tmp_path: Path, overwrite: bool) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
@@ -133,7 +163,7 @@ def test_a_done_dataset_with_a_damaged_file_is_not_done(raw: Path, tmp_path: Pat
     ("build", "says"),
     [
         ([], "does not exist: give the folder"),
-        ([""], "is in no known layout, it is empty; expected train/<class>/"),
+        ([""], "is in no known layout, it is empty; expected ILSVRC2012_img_train"),
         (["other/x"], "is in no known layout, it holds other/; expected"),
         (["train"], "train has no class folders"),
         (["train/n01440764"], "holds no images"),
@@ -164,7 +194,7 @@ def test_sources_that_are_none(tmp_path: Path, build: list[str], says: str) -> N
         ({"row_group_rows": 0}, "--rows-per-row-group 0: give 1 or more"),
         ({"row_group_rows": 2000, "size": 256}, "MiB a row group, more than 256: ask for 1364 or fewer"),
         ({"max_rejected": 1.5}, "--max-rejected 1.5: give a fraction"),
-        ({"layout": "zip"}, "--layout zip: known are folders"),
+        ({"layout": "zip"}, "--layout zip: known are tar, kaggle, folders"),
     ],
 )
 def test_values_out_of_range(raw: Path, tmp_path: Path, options: dict[str, Any], says: str) -> None:

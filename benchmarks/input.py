@@ -1,0 +1,157 @@
+"""How fast images come from a dataset into TensorFlow's tensors: ours and the peers, on the same images, in one run.
+
+`python -m benchmarks.input --dataset DIR` prints a table and, last, one JSON line. DIR is a local dataset of tensors.
+Peers read copies of it in their own formats, made in a folder in memory and read once before, so that no disk is
+measured. Every measurement is a process of its own, held to one core (or two), and begins after its first images.
+
+A ratio compares images per CPU-second, which another process on the machine disturbs least; only `cores` compares
+images per second. Of several rounds the best of each counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from benchmarks.input_peers import write_tars, write_tfrecords
+from preprocessing.dataset import Dataset
+from preprocessing.errors import InputError, run_or_explain
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# In the order of the table: name, what it is, the cores that it is given.
+CONTENDERS: tuple[tuple[str, str, int], ...] = (
+    ("limit", "read() into memory and a copy of each batch", 1),
+    ("mapped", "ours: memory-mapped, all images shuffled", 1),
+    ("general", "ours: row groups through pyarrow.fs, windows of 4 shuffled", 1),
+    ("augmented", "ours: mapped, crop 224, flip, normalised float32", 1),
+    ("augmented_2", "the same on two cores", 2),
+    ("resized", "ours: mapped, random resized crop 224, flip, colour", 1),
+    ("tfrecord", "TFRecord: parse, decode_raw, batch", 1),
+    ("tfrecord_augmented", "TFRecord: the same and tf.image's crop 224, flip, normalised float32", 1),
+    ("petastorm", "petastorm's make_petastorm_dataset, batch", 1),
+    ("webdataset", "webdataset: tar of raw pixels, batched", 1),
+)
+# Peers whose package is not among the project's, and why.
+LEFT_OUT = {
+    "mosaicml-streaming": "needs PyTorch with its CUDA libraries",
+    "ffcv": "needs PyTorch, and OpenCV's headers to be built",
+}
+# Ratio: whose speed, over whose, the target.
+RATIOS: tuple[tuple[str, str, str, float], ...] = (
+    ("limit", "mapped", "limit", 0.30),
+    ("tfrecord", "mapped", "tfrecord", 4.0),
+    ("petastorm", "mapped", "petastorm", 20.0),
+    ("augmented", "augmented", "tfrecord_augmented", 8.0),
+    ("general", "general", "tfrecord", 1.5),
+    ("cores", "augmented_2", "augmented", 1.5),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs everything."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", required=True, help="a local dataset of tensors of 224 px or more")
+    parser.add_argument("--split", default="train")
+    parser.add_argument("--batch", type=int, default=64, help="images in a batch (default 64)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="that each measurement takes (default 3)")
+    parser.add_argument("--rounds", type=int, default=2, help="times that all is measured; the best counts (default 2)")
+    parser.add_argument("--only", help="contenders to run, with commas between")
+    options = parser.parse_args(arguments)
+    wanted = options.only.split(",") if options.only else [name for name, _, _ in CONTENDERS]
+    dataset = Dataset.open(options.dataset)
+    split = dataset.split(options.split)
+    if dataset.codec != "tensor" or dataset.size < 224 or not split.at_hand or split.count < options.batch:
+        raise InputError(
+            f"--dataset {options.dataset}: give a local dataset of tensors of 224 px or more, with at least "
+            f"{options.batch} images in {options.split}"
+        )
+    memory = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="input-benchmark-", dir=memory) as folder:
+        if any(name.startswith("tfrecord") for name in wanted):
+            write_tfrecords(split, Path(folder))
+        if "webdataset" in wanted and find_spec("webdataset"):
+            write_tars(split, Path(folder))
+        results: dict[str, dict[str, float]] = {}
+        for _ in range(options.rounds):
+            for name, _, cores in CONTENDERS:
+                if name in wanted and not (name == "webdataset" and not find_spec("webdataset")):
+                    _keep_best(results, name, _measure(name, cores, folder, options))
+    ratios = compute_ratios(results)
+    print_table(results, ratios, split.count, options.batch)
+    print(json.dumps({"images": split.count, "size": dataset.size, "results": results, "ratios": ratios}))
+    return 0
+
+
+def compute_ratios(results: dict[str, dict[str, float]]) -> dict[str, float]:
+    """The ratios of the targets, as far as both sides were measured."""
+    ratios = {}
+    for ratio, ours, other, _ in RATIOS:
+        if ours in results and other in results:
+            by = "per_second" if ratio == "cores" else "per_cpu_second"
+            ratios[ratio] = round(results[ours][by] / results[other][by], 3)
+    return ratios
+
+
+def print_table(results: dict[str, dict[str, float]], ratios: dict[str, float], images: int, batch: int) -> None:
+    """Results and ratios for a reader."""
+    print(f"\n{images:,} images, batches of {batch}\n")
+    print(f"{'':20}{'images/CPU-s':>14}{'images/s':>12}{'MB resident':>13}")
+    for name, what, _ in CONTENDERS:
+        if name in results:
+            row = results[name]
+            print(
+                f"{name:20}{row['per_cpu_second']:14,.0f}{row['per_second']:12,.0f}{row['resident_mb']:13,.0f}  {what}"
+            )
+        elif name == "webdataset" and not find_spec("webdataset"):
+            print(f"{name:20}is not installed: pip install lottery-trellis[bench]")
+    for name, why in LEFT_OUT.items():
+        print(f"{name:20}is not measured: it {why}")
+    print()
+    for ratio, ours, other, target in RATIOS:
+        if ratio in ratios:
+            print(f"[{ratio}] {ours} / {other} = {ratios[ratio]:.2f}, wanted {target:g}")
+
+
+def _measure(name: str, cores: int, folder: str, options: argparse.Namespace) -> dict[str, float]:
+    request = {
+        "name": name,
+        "dataset": str(options.dataset),
+        "split": options.split,
+        "folder": folder,
+        "batch": options.batch,
+        "seconds": options.seconds,
+        "cores": sorted(os.sched_getaffinity(0))[:cores],
+    }
+    child = subprocess.run(
+        [sys.executable, "-m", "benchmarks.input_contenders", json.dumps(request)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60 + 20 * options.seconds,
+        check=False,
+    )
+    if child.returncode:
+        raise InputError(f"benchmark of {name} failed: {' '.join(child.stderr.splitlines()[-1:])}; run it with --only")
+    found: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
+    print(f"{name}: {found['per_cpu_second']:,.0f} images/CPU-s", file=sys.stderr, flush=True)
+    return found
+
+
+def _keep_best(results: dict[str, dict[str, float]], name: str, found: dict[str, float]) -> None:
+    best = results.setdefault(name, found)
+    for key in ("per_second", "per_cpu_second"):
+        best[key] = max(best[key], found[key])
+    best["resident_mb"] = max(best["resident_mb"], found["resident_mb"])
+
+
+if __name__ == "__main__":
+    run_or_explain(main)

@@ -1,0 +1,170 @@
+"""One contender of `benchmarks.input`, measured in this process. Each is an endless stream of batches."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from preprocessing.dataset import Dataset
+
+CROP = 224
+_WARM_UP_SECONDS = 1.0
+
+Stream = Iterator[int]  # how many images each batch has; the batch itself is dropped
+
+
+def limit(request: dict[str, Any], dataset: Dataset) -> Stream:
+    """The files as they are, read into memory that is used again, and copied to where a batch lies."""
+    size = request["batch"] * dataset.size**2 * 3
+    source, batch = np.empty(size, np.uint8), np.zeros(size, np.uint8)
+    names = [file.name for file in dataset.splits[request["split"]].files]
+    for name in itertools.cycle(names):
+        with (Path(dataset.uri) / name).open("rb", buffering=0) as file:
+            while file.readinto(source) == size:
+                batch[:] = source
+                yield request["batch"]
+
+
+def ours(request: dict[str, Any], dataset: Dataset, mapped: bool = True, **data: Any) -> Stream:
+    """Our stream; with a crop, normalised as the compiled step does it."""
+    import tensorflow as tf
+
+    from lottery.experiment import Data, Input
+    from lottery.input import TrainingInput
+
+    settings = Input(shuffle_window="all" if mapped else 4)
+    options = Data(batch=request["batch"], train=request["split"], **data)
+    source = TrainingInput(dataset, options, 0, settings, mapped=mapped)
+    normalise = _normaliser(tf, dataset) if data else None
+    for images, _ in source.stream([(step, step + 1) for step in range(100_000)]):
+        if normalise is not None:
+            normalise(images)
+        yield request["batch"]
+
+
+def tfrecord(request: dict[str, Any], dataset: Dataset, augmented: bool = False) -> Stream:
+    """TFRecord as its documentation has it; a batch is a tensor of uint8, or with tf.image's operations of float32."""
+    import tensorflow as tf
+
+    files = sorted(map(str, Path(request["folder"]).glob("*.tfrecord")))
+    features = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)}
+    mean, std = tf.constant(dataset.mean, tf.float32), tf.constant(dataset.std, tf.float32)
+
+    def parse(example: Any) -> Any:
+        row = tf.io.parse_single_example(example, features)
+        image = tf.reshape(tf.io.decode_raw(row["image"], tf.uint8), [dataset.size, dataset.size, 3])
+        if augmented:
+            image = tf.image.random_flip_left_right(tf.image.random_crop(image, [CROP, CROP, 3]))
+            image = (tf.cast(image, tf.float32) - mean) / std
+        return image, row["label"]
+
+    rows = tf.data.TFRecordDataset(files, buffer_size=8 << 20).repeat().map(parse, tf.data.AUTOTUNE)
+    return _drain(rows.batch(request["batch"]).prefetch(tf.data.AUTOTUNE))
+
+
+def petastorm(request: dict[str, Any], dataset: Dataset) -> Stream:
+    """Petastorm's TensorFlow dataset over a reader of one thread."""
+    from petastorm import make_reader
+    from petastorm.tf_utils import make_petastorm_dataset
+
+    url = (Path(dataset.uri) / request["split"]).as_uri()
+    with make_reader(url, reader_pool_type="thread", workers_count=1, num_epochs=None) as reader:
+        yield from _drain(
+            make_petastorm_dataset(reader).map(lambda row: (row.image, row.label)).batch(request["batch"])
+        )
+
+
+def webdataset(request: dict[str, Any], dataset: Dataset) -> Stream:
+    """webdataset's tars, decoded to arrays, stacked, and handed to TensorFlow."""
+    import tensorflow as tf
+    import webdataset as wds
+
+    shape = dataset.size, dataset.size, 3
+
+    def decode(row: dict[str, bytes]) -> Any:
+        return np.frombuffer(row["image"], np.uint8).reshape(shape), np.frombuffer(row["label"], "<i4")[0]
+
+    files = sorted(map(str, Path(request["folder"]).glob("*.tar")))
+    while True:
+        rows = wds.WebDataset(files, shardshuffle=False, empty_check=False).map(decode)
+        for images, _ in rows.batched(request["batch"], partial=False):
+            tf.convert_to_tensor(images)
+            yield request["batch"]
+
+
+CONTENDERS: dict[str, Callable[[dict[str, Any], Dataset], Stream]] = {
+    "limit": limit,
+    "mapped": ours,
+    "general": lambda request, dataset: ours(request, dataset, mapped=False),
+    "augmented": lambda request, dataset: ours(request, dataset, crop=CROP, flip=True),
+    "augmented_2": lambda request, dataset: ours(request, dataset, crop=CROP, flip=True),
+    "resized": lambda request, dataset: ours(
+        request, dataset, crop=CROP, flip=True, crop_scale=(0.08, 1.0), colour=0.4
+    ),
+    "tfrecord": tfrecord,
+    "tfrecord_augmented": lambda request, dataset: tfrecord(request, dataset, augmented=True),
+    "petastorm": petastorm,
+    "webdataset": webdataset,
+}
+
+
+def measure(stream: Stream, seconds: float) -> dict[str, float]:
+    """Images a second, and a second of all threads' processor time, after a warm-up; resident memory, less files'."""
+    _run(stream, _WARM_UP_SECONDS)
+    images, wall, cpu = _run(stream, seconds)
+    memory = psutil.Process().memory_info()
+    return {
+        "per_second": round(images / wall, 1),
+        "per_cpu_second": round(images / cpu, 1),
+        "resident_mb": round((memory.rss - memory.shared) / 1e6, 1),
+    }
+
+
+def _run(stream: Stream, seconds: float) -> tuple[int, float, float]:
+    wall, cpu, images = time.perf_counter(), time.process_time(), 0
+    while time.perf_counter() - wall < seconds:
+        images += next(stream)
+    return images, time.perf_counter() - wall, time.process_time() - cpu
+
+
+def _normaliser(tf: Any, dataset: Dataset) -> Callable[[Any], Any]:
+    mean, scale = np.array(dataset.mean, np.float32), 1 / np.array(dataset.std, np.float32)
+
+    @tf.function(jit_compile=True)  # type: ignore[untyped-decorator]
+    def normalise(images: Any) -> Any:
+        return (tf.cast(images, tf.float32) - mean) * scale
+
+    return normalise  # type: ignore[no-any-return]
+
+
+def _drain(dataset: Any) -> Stream:
+    for images, _ in dataset:
+        yield int(images.shape[0])
+
+
+def main() -> None:
+    """Measures what the request, JSON in the first argument, names."""
+    request = json.loads(sys.argv[1])
+    os.sched_setaffinity(0, request["cores"])
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    if request["name"] != "limit":
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(len(request["cores"]))
+        tf.config.threading.set_inter_op_parallelism_threads(len(request["cores"]))
+    stream = CONTENDERS[request["name"]](request, Dataset.open(request["dataset"]))
+    print(json.dumps(measure(stream, request["seconds"])), flush=True)
+    os._exit(0)  # without the threads' long way out
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,310 @@
+"""What benchmarks/preprocess.py measures. Each runs in a process of its own; peers are imported only where they run."""
+
+from __future__ import annotations
+
+import io
+import math
+import multiprocessing
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from benchmarks.preprocess import ROOT, SIZE
+from preprocessing.images import centre_square, decode, scale_divisor
+
+ROWS_PER_FILE = 256
+PSNR_IMAGES = 250
+
+
+def run(name: str, source: Path, output: Path, cores: int) -> dict[str, Any]:
+    """Measures one contender: images, seconds, cpu_seconds, bytes written, and what it alone can tell."""
+    files = sorted((source / "train").glob("*/*.JPEG"))
+    if name == "ours":
+        return _ours(source, output, cores)
+    if name == "petastorm":
+        return _petastorm(files, output, cores)
+    found = _processes(POOLED[name], files, output, cores)
+    if name == "pillow":
+        found["psnr_db"] = psnr(files[:PSNR_IMAGES])
+    return found
+
+
+# A process for each core, each with its share of the images. It prepares itself, waits for the others, then works.
+
+Worker = Callable[[Sequence[Path], Path], Callable[[], None]]
+
+
+def _processes(worker: Worker, files: Sequence[Path], output: Path, cores: int) -> dict[str, Any]:
+    context = multiprocessing.get_context("spawn")
+    ready, done, cpu = context.Barrier(cores + 1), context.Barrier(cores + 1), context.Array("d", cores)
+    children = [
+        context.Process(target=_work, args=(worker, files[place::cores], output / str(place), ready, done, cpu, place))
+        for place in range(cores)
+    ]
+    for child in children:
+        child.start()
+    ready.wait(timeout=120)
+    started = time.perf_counter()
+    done.wait(timeout=1200)
+    seconds = time.perf_counter() - started
+    for child in children:
+        child.join()
+    return {"images": len(files), "seconds": seconds, "cpu_seconds": sum(cpu), "bytes": _bytes_below(output)}
+
+
+def _work(worker: Worker, files: Sequence[Path], output: Path, ready: Any, done: Any, cpu: Any, place: int) -> None:
+    cv2.setNumThreads(1)
+    output.mkdir(parents=True)
+    action = worker(files, output)
+    ready.wait()
+    started = time.process_time()
+    action()
+    cpu[place] = time.process_time() - started
+    done.wait()
+
+
+def limit(files: Sequence[Path], _: Path) -> Callable[[], None]:
+    """Decode + resize and nothing else."""
+    loaded = [path.read_bytes() for path in files]
+
+    def action() -> None:
+        for data in loaded:
+            decode(data, SIZE)
+
+    return action
+
+
+def pillow(files: Sequence[Path], _: Path) -> Callable[[], None]:
+    """The same with Pillow."""
+    loaded = [path.read_bytes() for path in files]
+    with_pillow(loaded[0])
+
+    def action() -> None:
+        for data in loaded:
+            with_pillow(data)
+
+    return action
+
+
+def tfrecord(files: Sequence[Path], output: Path) -> Callable[[], None]:
+    """TFRecord files of raw tensors."""
+    import tensorflow as tf
+
+    def feature(value: bytes) -> Any:
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+    def action() -> None:
+        for start in range(0, len(files), ROWS_PER_FILE):
+            with tf.io.TFRecordWriter(str(output / f"{start}.tfrecord")) as writer:
+                for path, image in _decoded(files[start : start + ROWS_PER_FILE]):
+                    label = tf.train.Feature(int64_list=tf.train.Int64List(value=[_label(path)]))
+                    features = {"image": feature(image.tobytes()), "label": label, "id": feature(path.name.encode())}
+                    writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+
+    return action
+
+
+def webdataset(files: Sequence[Path], output: Path) -> Callable[[], None]:
+    """Tar files of `.npy` tensors."""
+    import webdataset as wds
+
+    def action() -> None:
+        with wds.ShardWriter(str(output / "%05d.tar"), maxcount=ROWS_PER_FILE, verbose=0) as writer:
+            for path, image in _decoded(files):
+                writer.write({"__key__": path.stem, "npy": image, "cls": _label(path)})
+
+    return action
+
+
+def mosaic(files: Sequence[Path], output: Path) -> Callable[[], None]:
+    """MDS files of raw tensors."""
+    from streaming import MDSWriter
+
+    columns = {"image": f"ndarray:uint8:{SIZE},{SIZE},3", "label": "int", "id": "str"}
+
+    def action() -> None:
+        with MDSWriter(out=str(output / "mds"), columns=columns, size_limit=ROWS_PER_FILE * SIZE * SIZE * 3) as writer:
+            for path, image in _decoded(files):
+                writer.write({"image": image, "label": _label(path), "id": path.name})
+
+    return action
+
+
+POOLED: dict[str, Worker] = {
+    "limit": limit,
+    "pillow": pillow,
+    "tfrecord": tfrecord,
+    "webdataset": webdataset,
+    "mosaic": mosaic,
+}
+
+
+def with_pillow(data: bytes) -> NDArray[np.uint8]:
+    """Pillow's full decode and antialiased bilinear resize of the square that `decode` keeps."""
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    divisor = scale_divisor(min(image.size), SIZE)
+    left, top, side = (value * divisor for value in centre_square(*image.size, divisor))
+    box = (left, top, left + side, top + side)
+    return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR, box=box))
+
+
+def psnr(files: Iterable[Path]) -> float:
+    """Mean peak signal-to-noise ratio, in dB, of `decode` against Pillow."""
+    values = []
+    for path in files:
+        data = path.read_bytes()
+        error = np.mean((decode(data, SIZE).astype(np.float64) - with_pillow(data)) ** 2)
+        values.append(10 * math.log10(255**2 / max(error, 1e-3)))
+    return float(np.mean(values))
+
+
+# Spark.
+
+
+def _ours(source: Path, output: Path, cores: int) -> dict[str, Any]:
+    from contextlib import contextmanager
+
+    from preprocessing.job import Request
+    from preprocessing.job import run as run_job
+    from preprocessing.settings import Settings
+    from preprocessing.spark_run import spark_context
+
+    _prepare_spark(cores)
+    with spark_context("benchmark") as context:
+        context.parallelize(range(2 * cores), 2 * cores).map(_import_all).collect()
+        startup = time.time() - float(os.environ["BENCHMARK_STARTED"])
+
+        @contextmanager
+        def running(_: str) -> Any:
+            yield context
+
+        with _Watch() as watch:
+            manifest = run_job(Request(str(source), str(output / "dataset"), Settings(size=SIZE)), running)
+    return {
+        "images": manifest.images_in - manifest.rejected,
+        "bytes": _bytes_below(output),
+        "startup_s": startup,
+        **watch.found(),
+    }
+
+
+def _import_all(_: int) -> str:
+    """Has a Python worker import what tasks need, and takes long enough for every core to start one."""
+    import preprocessing.convert
+
+    time.sleep(0.2)
+    return preprocessing.convert.__name__
+
+
+def _petastorm(files: Sequence[Path], output: Path, cores: int) -> dict[str, Any]:
+    from petastorm.codecs import CompressedImageCodec, ScalarCodec
+    from petastorm.etl.dataset_metadata import materialize_dataset
+    from petastorm.unischema import Unischema, UnischemaField, dict_to_spark_row
+    from pyspark.sql import SparkSession
+    from pyspark.sql.types import StringType
+
+    _prepare_spark(cores, memory="4g")
+    spark = SparkSession.builder.appName("petastorm").getOrCreate()
+    schema = Unischema(
+        "ImagenetSchema",
+        [
+            UnischemaField("noun_id", np.str_, (), ScalarCodec(StringType()), False),
+            UnischemaField("image", np.uint8, (SIZE, SIZE, 3), CompressedImageCodec("png"), False),
+        ],
+    )
+
+    def to_row(path: str) -> Any:
+        cv2.setNumThreads(1)
+        image = cv2.imread(path)
+        side = min(image.shape[:2])
+        top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+        square = image[top : top + side, left : left + side]
+        resized = cv2.resize(square, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+        return dict_to_spark_row(schema, {"noun_id": Path(path).parent.name, "image": resized})
+
+    spark.sparkContext.parallelize(range(2 * cores), 2 * cores).map(_import_all).collect()
+    url = (output / "petastorm").as_uri()
+    with _Watch() as watch, materialize_dataset(spark, url, schema, 256):
+        rows = spark.sparkContext.parallelize([str(path) for path in files], 16).map(to_row)
+        spark.createDataFrame(rows, schema.as_spark_schema()).write.option("compression", "none").parquet(url)
+    found = {"images": len(files), "bytes": _bytes_below(output), **watch.found()}
+    spark.stop()
+    return {name: value for name, value in found.items() if name != "task_rss_mb"}
+
+
+def _prepare_spark(cores: int, memory: str = "512m") -> None:
+    """Sets what pyspark starts the JVM with: the properties that users run with, on so many cores."""
+    script = '. scripts/activate && printf %s "${JAVA_HOME:-}"'
+    java = subprocess.run(["sh", "-c", script], cwd=ROOT, capture_output=True, check=True, text=True).stdout
+    if java:
+        os.environ["JAVA_HOME"] = java
+    properties = ROOT / "conf" / "spark" / "local.conf"
+    os.environ["PYSPARK_SUBMIT_ARGS"] = (
+        f"--properties-file {properties} --master local[{cores}] --driver-memory {memory} pyspark-shell"
+    )
+
+
+class _Watch:
+    """Wall time, processor time of this process and all below it, and the largest memory of a Python worker."""
+
+    def __enter__(self) -> _Watch:
+        self._stop = threading.Event()
+        self._rss = 0
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+        self._cpu = _tree_cpu()
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._seconds = time.perf_counter() - self._started
+        self._cpu = _tree_cpu() - self._cpu
+        self._stop.set()
+        self._thread.join()
+
+    def found(self) -> dict[str, Any]:
+        return {"seconds": self._seconds, "cpu_seconds": self._cpu, "task_rss_mb": self._rss / 2**20}
+
+    def _sample(self) -> None:
+        while not self._stop.wait(0.1):
+            for child in psutil.Process().children(recursive=True):
+                try:
+                    if "pyspark.daemon" in child.cmdline():
+                        self._rss = max(self._rss, child.memory_info().rss)
+                except psutil.Error:
+                    continue
+
+
+def _tree_cpu() -> float:
+    total = 0.0
+    for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+        try:
+            times = process.cpu_times()
+        except psutil.Error:
+            continue
+        total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def _decoded(files: Sequence[Path]) -> Iterable[tuple[Path, NDArray[np.uint8]]]:
+    for path in files:
+        yield path, decode(path.read_bytes(), SIZE)
+
+
+def _label(path: Path) -> int:
+    return int(path.parent.name[1:])
+
+
+def _bytes_below(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

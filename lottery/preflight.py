@@ -1,0 +1,142 @@
+"""What has to be right before a gang is worth starting: settings on the driver, and the rest from the executors."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lottery.gang_task import Place, child_environment
+from preprocessing.dataset import Dataset
+from preprocessing.errors import InputError
+from preprocessing.storage import Store
+
+MINIMUM_FREE_BYTES = 1 << 30
+_SEES_GPUS = (
+    "import tensorflow as tf; gpus = tf.config.list_physical_devices('GPU'); "
+    "[tf.ones(1) + 1 for gpu in gpus[:1]]; print(len(gpus))"
+)
+_TENSORFLOW_TIMEOUT = 180.0  # seconds; a first import from a network file system is slow
+
+
+def setting_problems(settings: Mapping[str, str]) -> list[str]:
+    """One line for each Spark setting with which a gang cannot run, with the setting that mends it."""
+    problems = []
+    if settings.get("spark.dynamicAllocation.enabled", "false") == "true":
+        problems.append(
+            "spark.dynamicAllocation.enabled=true: Spark refuses barrier stages with it; "
+            "set it to false and spark.executor.instances to the number of executors"
+        )
+    if settings.get("spark.speculation", "false") == "true":
+        problems.append("spark.speculation=true: would train a ticket twice at once; set it to false")
+    for name in ("spark.task.resource.gpu.amount", "spark.executor.resource.gpu.amount"):
+        if not re.fullmatch(r"[1-9][0-9]*", settings.get(name, "1")):
+            problems.append(f"{name}={settings[name]}: hands one GPU to several tasks; set it to a whole number")
+    on_executor = settings.get("spark.executor.resource.gpu.amount")
+    on_task = settings.get("spark.task.resource.gpu.amount")
+    if on_executor and not on_task:
+        problems.append(
+            f"spark.executor.resource.gpu.amount={on_executor} without spark.task.resource.gpu.amount: "
+            "no task would be given a GPU; set it too"
+        )
+    return problems
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """Raises InputError where there are problems; of several, all but the last are printed as errors before."""
+    for problem in problems[:-1]:
+        print(f"error: {problem}", file=sys.stderr, flush=True)
+    if problems:
+        raise InputError(problems[-1])
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What one task of the gang found where it runs; `problems` are lines with their remedies."""
+
+    place: Place
+    problems: tuple[str, ...]
+    blob: str  # what it left in the run directory, for the driver to see and delete
+
+
+def probe(place: Place, run: str, data: str, dataset_hash: str, check_gpus: bool) -> Probe:
+    """Looks, from an executor, at everything that training there will need, and leaves a small blob behind."""
+    blob = f"probes/{uuid.uuid4().hex}"
+    checks = [_dataset_problem(data, dataset_hash), _run_directory_problem(run, blob)]
+    if check_gpus and place.gpus:
+        checks.append(_gpu_problem(place))
+    return Probe(place, tuple(f"executor {place.executor}: {problem}" for problem in checks if problem), blob)
+
+
+def unseen_probes(store: Store, probes: Sequence[Probe]) -> list[str]:
+    """One line for each executor whose blob the driver does not see: it writes to a folder of its own."""
+    seen = set(store.list("probes"))
+    store.delete_tree("probes")
+    return [
+        f"executor {probe.place.executor}: what it writes to {store.uri} the driver does not see; "
+        "--runs must be on a file system that driver and executors share"
+        for probe in probes
+        if probe.blob not in seen and not probe.problems
+    ]
+
+
+def duplicate_gpus(places: Sequence[Place]) -> list[str]:
+    """One line for each GPU that was handed to two tasks of one host."""
+    claimed = [(place.host, gpu) for place in places for gpu in place.gpus]
+    return [
+        f"GPU {gpu} of {host} was handed to {claimed.count((host, gpu))} tasks; "
+        "set spark.task.resource.gpu.amount to a whole number and check the discovery script"
+        for host, gpu in sorted({gpu for gpu in claimed if claimed.count(gpu) > 1})
+    ]
+
+
+def _dataset_problem(data: str, dataset_hash: str) -> str | None:
+    try:
+        found = Dataset.open(data).hash
+    except InputError as error:
+        return f"{error}; the dataset must be on a file system that executors see"
+    if found != dataset_hash:
+        return f"dataset {data} is not the driver's; put it on a file system that driver and executors share"
+    return None
+
+
+def _run_directory_problem(run: str, blob: str) -> str | None:
+    store = Store(run)
+    try:
+        store.write(blob, b"probe")
+        if store.read(blob) != b"probe":
+            return f"{run} does not give back what was written; choose another --runs"
+    except (InputError, FileNotFoundError) as error:
+        return f"{error}; --runs must be writable from executors"
+    folder = store.local_path
+    free = shutil.disk_usage(folder).free if folder else MINIMUM_FREE_BYTES
+    if free < MINIMUM_FREE_BYTES:
+        return f"{run} has {free >> 20} MiB free; make room for weights and checkpoints, or choose another --runs"
+    return None
+
+
+def _gpu_problem(place: Place) -> str | None:
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _SEES_GPUS],
+            env={**os.environ, **child_environment(place.gpus, place.cores)},
+            capture_output=True,
+            text=True,
+            timeout=_TENSORFLOW_TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"TensorFlow did not start within {_TENSORFLOW_TIMEOUT:.0f} s; check the environment of the executors"
+    seen = done.stdout.strip().splitlines()[-1:] or ["0"]
+    if done.returncode or seen != [str(len(place.gpus))]:
+        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
+        return (
+            f"Spark gave GPUs {', '.join(place.gpus)}, TensorFlow sees {seen[0]}: {last[0]}; "
+            "install tensorflow[and-cuda] and a driver that fits its CUDA"
+        )
+    return None

@@ -1,0 +1,119 @@
+"""Row groups through a filesystem: one ranged read each where pages are plain, Parquet's own reader where not."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from preprocessing.errors import InputError
+from preprocessing.file_checks import check_footer, check_size, damaged
+from preprocessing.manifest import FileInfo, Manifest
+from preprocessing.pages import Place, locate, to_plain
+from preprocessing.retries import may_pass, retrying
+from preprocessing.row_group import RowGroup, from_chunks, from_values
+from preprocessing.storage import Store
+
+# A far file costs a request, or several, to open again; a near one a descriptor to keep open.
+_OPEN_FILES = 128
+
+
+class RowGroupStore:
+    """Fetches row groups of a split's files. Safe to use from several threads."""
+
+    def __init__(self, store: Store, manifest: Manifest) -> None:
+        self._store, self._manifest = store, manifest
+        self._open: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def fetch(self, file: FileInfo, group: int) -> RowGroup:
+        """Row group `group` of a file. `InputError` names a file that is missing, damaged or out of reach."""
+
+        def read() -> RowGroup:
+            try:
+                return self._read(file, group)
+            except Exception:
+                with self._lock:
+                    self._open.pop(file.name, None)  # a broken connection stays broken
+                raise
+
+        try:
+            # A local disk that fails once fails again, and what cannot be parsed there is not the network's fault.
+            return retrying(read) if self._store.local_path is None else read()
+        except FileNotFoundError as error:
+            raise damaged(self._store, file, "it is missing") from error
+        except InputError as error:
+            if not may_pass(error):
+                raise
+            raise _unreadable(self._store, file, error) from error
+        except (pa.ArrowException, OSError) as error:
+            if self._store.local_path is None and not isinstance(error, pa.ArrowException):
+                raise _unreadable(self._store, file, error) from error
+            raise damaged(self._store, file, _line(error)) from error
+
+    def _read(self, file: FileInfo, group: int) -> RowGroup:
+        source, metadata = self._source(file)
+        place = locate(metadata, group)
+        found = None
+        if place is not None:
+            found = self._read_plain(source, place)
+        if found is None:
+            found = self._read_any(source, metadata, group)
+        if found is None:
+            raise damaged(self._store, file, f"row group {group} holds no images of size {self._manifest.size}")
+        return found
+
+    def _read_plain(self, source: Any, place: Place) -> RowGroup | None:
+        start, end = place.whole
+        data = np.frombuffer(source.read_at(end - start, start), np.uint8)
+        if len(data) != end - start:
+            raise OSError(f"{len(data):,} bytes came of {end - start:,}")
+        images, labels = data[: place.images.end - start], data[place.labels.start - start :]
+        return from_chunks(images, labels, place.rows, self._manifest.codec, self._manifest.size)
+
+    def _read_any(self, source: Any, metadata: Any, group: int) -> RowGroup | None:
+        parquet = pq.ParquetFile(source, metadata=metadata)
+        table = parquet.read_row_group(group, columns=["image", "label"], use_threads=False)
+        labels: NDArray[np.int32] = table.column("label").to_numpy().astype(np.int32)
+        images = to_plain(table.column("image").to_pylist())
+        return from_values(images, labels, self._manifest.codec, self._manifest.size)
+
+    def _source(self, file: FileInfo) -> tuple[Any, Any]:
+        """The opened file, which can be read at any place by any thread, and its footer."""
+        with self._lock:
+            if file.name in self._open:
+                self._open.move_to_end(file.name)
+                return self._open[file.name]
+        use_quick_allocator()
+        source = self._store.open_input(file.name)
+        check_size(self._store, file, source.size())
+        metadata = pq.ParquetFile(source).metadata
+        check_footer(self._store, file, metadata, self._manifest.row_group_rows)
+        with self._lock:
+            self._open[file.name] = source, metadata
+            while len(self._open) > _OPEN_FILES:
+                self._open.popitem(last=False)  # closed when the last thread lets go of it
+        return source, metadata
+
+
+def use_quick_allocator() -> None:
+    """Makes mimalloc Arrow's allocator: with its default one a row group takes ten times as long to read."""
+    if pa.default_memory_pool().backend_name != "mimalloc" and "mimalloc" in pa.supported_memory_backends():
+        pa.set_memory_pool(pa.mimalloc_memory_pool())
+
+
+def _unreadable(store: Store, file: FileInfo, error: BaseException) -> InputError:
+    reason = error.__cause__ if isinstance(error, InputError) and error.__cause__ else error
+    return InputError(
+        f"cannot read {store.uri}/{file.name}: {_line(reason)}; it was tried several times: "
+        "check the address, the credentials and the network, then run again"
+    )
+
+
+def _line(error: BaseException) -> str:
+    return " ".join((str(error).splitlines() or [type(error).__name__])[0].split())[:300]

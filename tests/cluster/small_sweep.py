@@ -1,0 +1,38 @@
+"""A sweep of digits small enough for a test, and what it found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+SETTINGS = (
+    "training.length=4ep",
+    "training.learning_rate={peak: 0.03, warmup: 1ep}",
+    "trellis=[0ep, 0.5ep, 1ep]",
+    "masks.densities=[0.2, 0.05, 0.02]",
+    "gang.bundle=4",
+)
+TRAININGS = 3 * (3 + 1)
+
+
+def arguments(data: Path, runs: Path, *settings: str) -> list[str]:
+    chosen = [word for setting in (*SETTINGS, *settings) for word in ("--set", setting)]
+    return ["--experiment", "conf/digits.yaml", "--data", str(data), "--runs", str(runs), *chosen]
+
+
+def run_directory(runs: Path) -> Path:
+    (found,) = runs.iterdir()
+    return found
+
+
+def results(runs: Path) -> list[Path]:
+    return sorted(runs.glob("*/tickets/*/result.json"))
+
+
+def measured(runs: Path) -> dict[str, tuple[object, ...]]:
+    """What a sweep found, without how long it took and where it ran."""
+    found = {}
+    for path in results(runs):
+        result = json.loads(path.read_text())
+        found[path.parent.name] = tuple(result[key] for key in ("status", "top1", "top5", "loss", "kept", "steps"))
+    return found

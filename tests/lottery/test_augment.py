@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lottery import augment
+from lottery.experiment import Data
+from preprocessing.errors import InputError
+
+
+def image(size, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+
+
+def render(views, pictures, to):
+    out = np.empty((len(pictures), to, to, 3), np.uint8)
+    for index, picture in enumerate(pictures):
+        views.render(index, picture, out[index])
+    return out
+
+
+@settings(deadline=None)
+@given(
+    size=st.integers(1, 40),
+    crop=st.integers(1, 40),
+    flip=st.booleans(),
+    scale=st.none() | st.sampled_from([(0.08, 1.0), (1.0, 1.0), (0.001, 0.01)]),
+    aspect=st.sampled_from([(0.75, 4 / 3), (1.0, 1.0), (0.01, 100.0)]),
+    colour=st.sampled_from([0.0, 0.5]),
+    seed=st.integers(0, 5),
+)
+def test_views_lie_within_the_image(size, crop, flip, scale, aspect, colour, seed):
+    crop = min(crop, size)
+    data = Data(batch=7, crop=crop, flip=flip, crop_scale=scale, crop_aspect=aspect, colour=colour)
+    views = augment.training_views(data, size, seed, 0, 0)
+    top, left, height, width = views.parts.T
+    assert (np.minimum(np.minimum(top, left), np.minimum(height, width) - 1) >= 0).all()
+    assert (np.maximum(top + height, left + width) <= size).all()
+    assert render(views, [image(size)] * 7, crop).shape == (7, crop, crop, 3)
+
+
+def test_a_plain_crop_and_flip_is_part_of_the_image():
+    pictures = [image(20, seed) for seed in range(64)]
+    views = augment.training_views(Data(batch=64, crop=12, flip=True), 20, 0, 3, 5)
+    out = render(views, pictures, 12)
+    for index, picture in enumerate(pictures):
+        top, left, height, width = views.parts[index]
+        assert (height, width) == (12, 12)
+        part = picture[top : top + 12, left : left + 12]
+        assert np.array_equal(out[index], part[:, ::-1] if views.mirrored[index] else part)
+    assert 10 < views.mirrored.sum() < 54
+    assert set(views.parts[:, 0]) == set(views.parts[:, 1]) == set(range(9))  # corners too
+
+
+def test_a_view_is_a_function_of_seed_epoch_and_position():
+    data = Data(batch=32, crop=12, flip=True, crop_scale=(0.08, 1.0), colour=0.4)
+    base = augment.training_views(data, 20, 0, 0, 0)
+    same = augment.training_views(data, 20, 0, 0, 0)
+    for name in ("parts", "mirrored", "colours"):
+        assert np.array_equal(getattr(base, name), getattr(same, name))
+        for key in [(1, 0, 0), (0, 1, 0), (0, 0, 1)]:
+            assert not np.array_equal(getattr(base, name), getattr(augment.training_views(data, 20, *key), name))
+
+
+def test_areas_and_aspects_are_those_asked_for():
+    data = Data(batch=4000, crop=100, crop_scale=(0.2, 0.5), crop_aspect=(0.8, 1.25))
+    _, _, height, width = augment.training_views(data, 400, 0, 0, 0).parts.T
+    area, aspect = height * width / 400**2, width / height
+    assert area.min() > 0.195
+    assert area.max() < 0.505
+    assert abs(area.mean() - 0.35) < 0.01
+    assert aspect.min() > 0.79
+    assert aspect.max() < 1.26
+    assert abs(np.log(aspect).mean()) < 0.01
+
+
+def test_colours_are_what_the_three_steps_would_give():
+    """Brightness, contrast about the mean grey, saturation: one after the other in float64, without clipping."""
+    picture = (image(30) // 4 + 90).astype(np.uint8)  # far from 0 and 255
+    views = augment.training_views(Data(batch=20, colour=0.3), 30, 0, 0, 0)
+    for index, (brightness, contrast, saturation) in enumerate(views.colours):
+        expected = picture.astype(float) * brightness
+        grey = expected @ [0.299, 0.587, 0.114]
+        expected = (expected - grey.mean()) * contrast + grey.mean()
+        grey = expected @ [0.299, 0.587, 0.114]
+        expected = saturation * expected + (1 - saturation) * grey[:, :, None]
+        out = render(augment.Views(views.parts[index:], views.mirrored[index:], views.colours[index:]), [picture], 30)
+        assert np.abs(out[0] - np.clip(expected, 0, 255)).max() <= 1
+
+
+def test_no_change_of_colour_changes_nothing():
+    picture = image(16)
+    views = augment.Views(np.array([[0, 0, 16, 16]]), np.array([False]), np.ones((1, 3)))
+    assert np.array_equal(render(views, [picture], 16)[0], picture)
+
+
+@pytest.mark.parametrize(("size", "crop", "margin"), [(16, 12, 2), (16, 11, 2), (16, None, 0)])
+def test_the_centre(size, crop, margin):
+    picture, to = image(size), crop or size
+    out = render(augment.centre_views(Data(batch=1, crop=crop), size, 1), [picture], to)
+    assert np.array_equal(out[0], picture[margin : margin + to, margin : margin + to])
+
+
+def test_settings_that_do_not_fit():
+    with pytest.raises(InputError, match=r"data\.crop: 20 px is more than the dataset's 16 px; .*--set data\.crop=16"):
+        augment.check(Data(batch=1, crop=20), 16)
+    with pytest.raises(InputError, match=r"data\.crop_scale: \[1\.0, 0\.5\] is not \[least, most\]"):
+        augment.check(Data(batch=1, crop_scale=(1.0, 0.5)), 16)

@@ -1,0 +1,219 @@
+"""The stream of batches: the same whoever asks, however it is read and wherever it begins."""
+
+import itertools
+import shutil
+import time
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lottery.experiment import Data, Input
+from lottery.order import sample_order
+from preprocessing.dataset import Dataset
+from preprocessing.errors import InputError
+from tests.lottery.datasets import local_dataset
+
+pytestmark = pytest.mark.usefixtures("tensorflow")
+
+AUGMENTED = Data(batch=12, crop=11, flip=True, crop_scale=(0.2, 1.0), colour=0.3)
+
+
+@pytest.fixture(scope="module", params=["tensor", "jpeg"])
+def stored(request, tmp_path_factory):
+    uri, everything = local_dataset(tmp_path_factory.mktemp(request.param), codec=request.param)
+    return Dataset.open(uri), everything
+
+
+@pytest.fixture(scope="module")
+def tensors(tmp_path_factory):
+    uri, everything = local_dataset(tmp_path_factory.mktemp("tensors"))
+    return Dataset.open(uri), everything
+
+
+@pytest.fixture(scope="module")
+def training_input(tensorflow):
+    from lottery.input import TrainingInput
+
+    return TrainingInput
+
+
+def read(source, runs):
+    """All batches of a stream, as arrays."""
+    parts = [(np.asarray(images), np.asarray(labels)) for images, labels in source.stream(runs)]
+    return np.concatenate([images for images, _ in parts]), np.concatenate([labels for _, labels in parts])
+
+
+@pytest.mark.parametrize("window", ["all", 3])
+@pytest.mark.parametrize("mapped", [True, False])
+def test_batches_are_the_canonical_order(training_input, stored, window, mapped):
+    dataset, everything = stored
+    images, labels = everything["train"]
+    source = training_input(dataset, Data(batch=12), 5, Input(shuffle_window=window), mapped=mapped)
+    got, got_labels = read(source, [(0, 5), (5, 16), (16, 20)])  # two and a half epochs of 8 steps: 4 images left out
+    starts = dataset.split("train").row_group_starts
+    orders = [sample_order(dataset.hash, 5, epoch, starts, window)[:96] for epoch in range(3)]
+    rows = np.concatenate(orders)[: 20 * 12]
+    assert np.array_equal(got.reshape(240, 16, 16, 3), images[rows])
+    assert np.array_equal(got_labels.reshape(240), labels[rows])
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    window=st.sampled_from(["all", 1, 2, 7]),
+    start=st.integers(0, 30),
+    lengths=st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    workers=st.integers(1, 13),
+    mapped=st.booleans(),
+    threads=st.integers(1, 3),
+)
+def test_any_start_worker_and_path_give_the_same(
+    training_input, stored, window, start, lengths, workers, mapped, threads
+):
+    dataset, _ = stored
+    reference = training_input(dataset, AUGMENTED, 1, Input(shuffle_window=window, threads=1))
+    edges = np.cumsum([start, *lengths]).tolist()
+    expected = [reference.batch(step) for step in range(edges[0], edges[-1])]
+    worker = start % workers
+    among = training_input(
+        dataset,
+        AUGMENTED,
+        1,
+        Input(shuffle_window=window, threads=threads, read_threads=threads),
+        worker=worker,
+        workers=workers,
+        mapped=mapped,
+    )
+    runs = list(itertools.pairwise(edges))
+    images, labels = (np.concatenate(parts) for parts in zip(*among._runs(runs), strict=True))
+    share = slice(12 * worker // workers, 12 * (worker + 1) // workers)
+    assert np.array_equal(images, np.stack([batch[share] for batch, _ in expected]))
+    assert np.array_equal(labels, np.stack([batch[share] for _, batch in expected]))
+
+
+def test_threads_give_the_same(training_input, tmp_path, monkeypatch):
+    monkeypatch.setattr("lottery.input._FEW_BYTES", 0)
+    dataset = Dataset.open(local_dataset(tmp_path)[0])
+    one, three = (training_input(dataset, AUGMENTED, 1, Input(threads=threads)) for threads in (1, 3))
+    for expected, got in zip(one._runs([(0, 8)]), three._runs([(0, 8)]), strict=True):
+        assert np.array_equal(expected[0], got[0])
+        assert np.array_equal(expected[1], got[1])
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_no_batch_changes_while_it_is_held(training_input, tensors, mapped):
+    """Memory is used again, but never while a tensor, or an array made of one, looks at it."""
+    dataset, _ = tensors
+    source = training_input(dataset, AUGMENTED, 0, mapped=mapped)
+    held, copies = [], []
+    for epoch in range(3):
+        for images, labels in source.stream([(step, step + 1) for step in range(8 * epoch, 8 * epoch + 8)]):
+            held.append((images, labels, images[0, 3:]))
+            copies.append((images.numpy().copy(), labels.numpy().copy()))
+    expected = [source.batch(step) for step in range(24)]
+    for (images, labels, part), copy, (batch, batch_labels) in zip(held, copies, expected, strict=True):
+        for array, other in ((images.numpy(), copy[0]), (labels.numpy(), copy[1])):
+            assert np.array_equal(array, other)
+        assert np.array_equal(images[0].numpy(), batch)
+        assert np.array_equal(part.numpy(), batch[3:])
+        assert np.array_equal(labels[0].numpy(), batch_labels)
+
+
+def test_memory_is_used_again(training_input, tensors):
+    source = training_input(tensors[0], Data(batch=12), 0)
+    for _ in source.stream([(step, step + 1) for step in range(200)]):
+        pass
+    assert len(source._buffers._blocks) <= 8
+
+
+def test_tensorflow_takes_batches_as_they_are(training_input, tensors):
+    """A copy of every batch would halve the speed: the tensor must look at the pipeline's own memory."""
+    source = training_input(tensors[0], Data(batch=12), 0)
+    tensor, _ = next(source.stream([(0, 1)]))
+    shared = np.from_dlpack(_DLPack(tensor))
+    assert any(np.shares_memory(shared, block) for block in source._buffers._blocks)
+
+
+class _DLPack:
+    """A tensor under numpy's protocol."""
+
+    def __init__(self, tensor):
+        import tensorflow as tf
+
+        self._capsule = tf.experimental.dlpack.to_dlpack(tensor)
+
+    def __dlpack__(self, **_):
+        return self._capsule
+
+    def __dlpack_device__(self):
+        return 1, 0
+
+
+def test_shapes_are_known_to_tensorflow(training_input, tensors):
+    source = training_input(tensors[0], Data(batch=12, crop=9), 0, worker=1, workers=3)
+    images, labels = source.dataset([(0, 3)]).element_spec
+    assert images.shape.as_list() == [None, 4, 9, 9, 3]
+    assert labels.shape.as_list() == [None, 4]
+    assert source.batch(0)[0].shape == (4, 9, 9, 3)
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_evaluation_is_every_image_in_order_and_its_centre(tensors, stored, mapped):
+    from lottery.input import evaluation_batches
+
+    dataset, everything = stored
+    images, labels = everything["val"]
+    batches = list(evaluation_batches(dataset, Data(batch=8, crop=12), mapped=mapped))
+    assert [len(batch) for batch, _ in batches] == [8, 8, 5]  # the last is partial
+    assert np.array_equal(np.concatenate([batch for batch, _ in batches]), images[:, 2:14, 2:14])
+    assert np.array_equal(np.concatenate([batch for _, batch in batches]), labels)
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_the_first_batch_of_a_resume_comes_at_once(training_input, tensors, mapped):
+    source = training_input(tensors[0], AUGMENTED, 0, mapped=mapped)
+    expected = training_input(tensors[0], AUGMENTED, 0).batch(10**6)
+    started = time.monotonic()
+    images, _ = next(source.stream([(10**6, 10**6 + 1)]))
+    assert time.monotonic() - started < 1
+    assert np.array_equal(images[0].numpy(), expected[0])
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_a_file_that_disappears_is_one_clear_error(training_input, tmp_path, mapped):
+    uri, _ = local_dataset(tmp_path)
+    source = training_input(Dataset.open(uri), Data(batch=12), 0, mapped=mapped)
+    shutil.rmtree(tmp_path / "dataset" / "train")
+    with pytest.raises(InputError, match=r"train/part-0000\d\.parquet is damaged: it is missing; copy the file again"):
+        list(source.stream([(0, 8)]))
+
+
+def test_a_stream_can_be_left_and_begun_anew(training_input, tensors):
+    source = training_input(tensors[0], Data(batch=12), 0, mapped=False)
+    first = next(source.stream([(0, 1), (1, 2), (2, 100)]))[0].numpy()
+    assert np.array_equal(first, next(source.stream([(0, 1)]))[0].numpy())
+
+
+@pytest.mark.parametrize("window", ["all", 100])
+def test_a_window_that_cannot_be_held_is_refused(training_input, tensors, monkeypatch, tmp_path, window):
+    monkeypatch.setattr("preprocessing.row_groups.KEPT_BYTES", 10_000)
+    monkeypatch.setattr("lottery.input.READ_AHEAD_BYTES", 60_000)
+    dataset = tensors[0]
+    settings = Input(shuffle_window=window)
+    with pytest.raises(
+        InputError, match=rf"input\.shuffle_window: {window} is more row groups .*--set input\.shuffle_window=3, or"
+    ):
+        training_input(dataset, Data(batch=12), 0, settings, mapped=False)
+    training_input(dataset, Data(batch=12), 0, settings)
+    training_input(dataset, Data(batch=12), 0, Input(shuffle_window=3), mapped=False)
+    kept = Input(shuffle_window=window, cache_dir=str(tmp_path / "cache"))
+    source = training_input(dataset, Data(batch=12), 0, kept, mapped=False)
+    assert np.array_equal(
+        read(source, [(0, 8)])[0][3], training_input(dataset, Data(batch=12), 0, settings).batch(3)[0]
+    )
+
+
+def test_crop_larger_than_the_images(training_input, tensors):
+    with pytest.raises(InputError, match=r"data\.crop: 20 px is more than the dataset's 16 px"):
+        training_input(tensors[0], Data(batch=12, crop=20), 0)

@@ -1,0 +1,99 @@
+import pytest
+
+from lottery import preflight
+from lottery.gang_task import Place
+from preprocessing.errors import InputError
+
+GOOD = {
+    "spark.dynamicAllocation.enabled": "false",
+    "spark.executor.resource.gpu.amount": "2",
+    "spark.task.resource.gpu.amount": "2",
+}
+
+
+def place(task=0, gpus=(), host="h"):
+    return Place(task, f"{host}:{task}", host, gpus, 1, 2, 1)
+
+
+def test_good_settings_have_no_problem():
+    assert preflight.setting_problems(GOOD) == []
+    assert preflight.setting_problems({}) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        ("spark.dynamicAllocation.enabled", "true", "set it to false"),
+        ("spark.speculation", "true", "set it to false"),
+        ("spark.task.resource.gpu.amount", "0.5", "whole number"),
+        ("spark.executor.resource.gpu.amount", "0", "whole number"),
+    ],
+)
+def test_each_bad_setting_is_a_line_with_its_remedy(name, value, remedy):
+    (line,) = preflight.setting_problems({**GOOD, name: value})
+    assert line.startswith(f"{name}={value}: ")
+    assert remedy in line
+
+
+def test_gpus_that_no_task_would_get():
+    settings = {"spark.executor.resource.gpu.amount": "1"}
+    assert "spark.task.resource.gpu.amount" in preflight.setting_problems(settings)[0]
+
+
+def test_all_problems_are_shown(capsys):
+    with pytest.raises(InputError, match="^third$"):
+        preflight.refuse(["first", "second", "third"])
+    assert capsys.readouterr().err.splitlines() == ["error: first", "error: second"]
+    preflight.refuse([])
+
+
+def test_a_gpu_of_two_tasks_is_named():
+    places = [place(0, ("GPU-1",)), place(1, ("GPU-2", "GPU-1")), place(2, ("GPU-1",), host="other")]
+    (line,) = preflight.duplicate_gpus(places)
+    assert line.startswith("GPU GPU-1 of h was handed to 2 tasks")
+
+
+def probe(sweep, **fields):
+    what = {"run": sweep.run.uri, "data": sweep.dataset.uri, "dataset_hash": sweep.dataset.hash, "check_gpus": True}
+    return preflight.probe(fields.pop("where", place()), **{**what, **fields}).problems
+
+
+def test_a_place_where_all_is_well(small):
+    sweep = small()
+    assert probe(sweep) == ()
+    assert len(sweep.run.store.list("probes")) == 1
+
+
+def test_what_an_executor_cannot_see_is_named(small, tmp_path):
+    sweep = small()
+    (line,) = probe(sweep, data=str(tmp_path / "nowhere"))
+    assert line.startswith("executor h:0: ")
+    assert str(tmp_path / "nowhere") in line
+    assert "executors see" in line
+    assert "is not the driver's" in probe(sweep, dataset_hash="0" * 64)[0]
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert "must be writable" in probe(sweep, run=str(blocked / "run"))[0]
+
+
+def test_an_executor_with_a_folder_of_its_own_is_named(small, tmp_path):
+    sweep = small()
+    what = (sweep.dataset.uri, sweep.dataset.hash, False)
+    shared = preflight.probe(place(0), sweep.run.uri, *what)
+    own = preflight.probe(place(1), str(tmp_path / "own"), *what)
+    (line,) = preflight.unseen_probes(sweep.run.store, [shared, own])
+    assert line.startswith("executor h:1: what it writes to")
+    assert sweep.run.store.list("probes") == []
+
+
+def test_too_little_room_is_named(small, monkeypatch):
+    sweep = small()
+    monkeypatch.setattr(preflight, "MINIMUM_FREE_BYTES", 1 << 60)
+    assert "MiB free; make room" in probe(sweep)[0]
+
+
+@pytest.mark.cluster
+def test_a_gpu_that_tensorflow_does_not_see_is_named(small):
+    (line,) = probe(small(), where=place(gpus=("GPU-stub",)))
+    assert "Spark gave GPUs GPU-stub, TensorFlow sees 0" in line
+    assert probe(small(), where=place(gpus=("GPU-stub",)), check_gpus=False) == ()

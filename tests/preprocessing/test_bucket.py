@@ -1,0 +1,106 @@
+"""The whole job from and to a bucket: what differs from a disk is that nothing can be renamed or locked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from archives import write_official
+from raw_images import preprocess
+from s3_server import Bucket, s3_bucket
+
+from preprocessing.dataset import Dataset
+from preprocessing.errors import InputError
+from preprocessing.storage import Store
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setattr("preprocessing.storage.SETTLE_SECONDS", 0.0)
+    with s3_bucket() as found:
+        yield found
+
+
+def upload(folder: Path, store: Store) -> None:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            store.write(str(path.relative_to(folder)), path.read_bytes())
+
+
+def test_blobs(bucket: Bucket) -> None:
+    store = Store(bucket.uri)
+    assert store.list() == []
+    assert not store.is_folder()
+    store.write("a/x", b"1")
+    store.write("a/b/y", b"22")
+    assert bucket.objects["folder/a/x"] == b"1"
+    assert store.read("a/b/y") == b"22"
+    assert store.open_input("a/b/y").read_at(1, 1) == b"2"
+    assert store.list() == ["a/b/y", "a/x"]
+    assert store.list("a/b") == ["a/b/y"]
+    assert store.folders("a") == ["b"]
+    assert store.size("a/x") == 1
+    assert store.child("a").read("x") == b"1"
+    assert store.create("lock", b"me")
+    assert not store.create("lock", b"you")
+    with pytest.raises(FileNotFoundError):
+        store.read("absent")
+    store.delete("a/x")
+    store.delete_tree("a")
+    assert store.list() == ["lock"]
+
+
+def test_a_large_file_appears_whole(bucket: Bucket, tmp_path: Path) -> None:
+    store, data = Store(bucket.uri), bytes(range(256)) * 70_000  # several parts of an upload
+    with store.replacing("large") as local:
+        local.write_bytes(data)
+        assert not bucket.objects
+    assert store.read("large") == data
+    with pytest.raises(ZeroDivisionError), store.replacing("other") as local:
+        local.write_bytes(bytes(1 // 0))
+    assert not store.exists("other")
+
+
+def test_no_entrance(bucket: Bucket) -> None:
+    bucket.deny = True
+    with pytest.raises(InputError, match=r"cannot (read|look at) s3://bucket/folder.*; check the") as caught:
+        Store(bucket.uri).read("x")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("layout", ["folders", "tar"])
+def test_from_bucket_to_bucket(bucket: Bucket, raw: Path, made: Path, tmp_path: Path, layout: str) -> None:
+    source = raw
+    if layout == "tar":
+        source = tmp_path / "tar"
+        write_official(raw, source)
+    store = Store(bucket.uri)
+    upload(source, store.child("raw"))
+    bucket.puts.clear()
+    preprocess(store.child("raw").uri, store.child("out").uri, rows_per_shard=20)  # type: ignore[arg-type]
+    dataset = Dataset.open(store.child("out").uri)
+    assert dataset.hash == Dataset.open(str(made)).hash
+    for path in (made / "train").iterdir():
+        assert bucket.objects[f"folder/out/train/{path.name}"] == path.read_bytes()
+    images, labels = dataset.split("train").gather(np.array([41, 3, 3, 17]))
+    expected, same_labels = Dataset.open(str(made)).split("train").gather(np.array([41, 3, 3, 17]))
+    assert np.array_equal(images, expected)
+    assert np.array_equal(labels, same_labels)
+    # The manifest is the last thing to appear, and nothing of the work is left.
+    assert [key for key in bucket.puts if not key.endswith("/")][-1] == "folder/out/manifest.json"
+    assert not [key for key in bucket.objects if "_work" in key and not key.endswith("/")]
+    with pytest.raises(InputError, match="give --overwrite"):
+        preprocess(store.child("raw").uri, store.child("out").uri, size=16)  # type: ignore[arg-type]
+    preprocess(store.child("raw").uri, store.child("out").uri, size=16, overwrite=True)  # type: ignore[arg-type]
+    assert Dataset.open(store.child("out").uri).size == 16
+
+
+def test_no_dataset_in_the_bucket(bucket: Bucket) -> None:
+    Store(bucket.uri).write("x", b"1")
+    with pytest.raises(InputError, match=r"s3://bucket/folder/absent.* is no dataset: it does not exist"):
+        Dataset.open(Store(bucket.uri).child("absent").uri)

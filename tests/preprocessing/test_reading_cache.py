@@ -1,0 +1,149 @@
+"""The cache on a local disk: shared, bounded, whole, and no more than a help."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from raw_images import preprocess
+
+from preprocessing.dataset import Dataset, Reading
+from preprocessing.errors import InputError
+from preprocessing.manifest import FileInfo
+from preprocessing.row_group import RowGroup
+from preprocessing.row_group_store import RowGroupStore
+
+ROW_GROUPS = 7  # of train in `made`: 20, 20 and 2 rows by 8
+
+
+def everything(made: Path, reading: Reading) -> np.ndarray:
+    images, labels = Dataset.open(str(made)).split("train", reading).gather(np.arange(42)[::-1])
+    return np.concatenate([images.reshape(42, -1), labels[:, None].astype(np.uint8)], axis=1)
+
+
+def used(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.parent.name != "locks")
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """What was fetched from the store."""
+    log: list[tuple[str, int]] = []
+    fetch = RowGroupStore.fetch
+
+    def counted(self: RowGroupStore, file: FileInfo, group: int) -> RowGroup:
+        log.append((file.name, group))
+        return fetch(self, file, group)
+
+    monkeypatch.setattr(RowGroupStore, "fetch", counted)
+    return log
+
+
+def cached(folder: Path, limit: int = 10**9) -> Reading:
+    return Reading(str(folder), limit, mapped=False)
+
+
+def test_a_second_reader_fetches_nothing(made: Path, tmp_path: Path, fetched: list[tuple[str, int]]) -> None:
+    plain = everything(made, Reading())
+    assert np.array_equal(everything(made, cached(tmp_path)), plain)
+    assert len(fetched) == ROW_GROUPS
+    assert np.array_equal(everything(made, cached(tmp_path)), plain)
+    assert len(fetched) == ROW_GROUPS
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_it_stays_within_its_bytes(made: Path, tmp_path: Path, fetched: list[tuple[str, int]]) -> None:
+    plain, limit = everything(made, Reading()), 60_000
+    for _ in range(3):
+        del fetched[:]
+        assert np.array_equal(everything(made, cached(tmp_path, limit)), plain)
+        assert 0 < used(tmp_path) <= limit
+    assert len(fetched) == ROW_GROUPS - 2  # what is there stays, so that every epoch is spared as much
+
+
+def test_another_dataset_makes_room(raw: Path, made: Path, tmp_path: Path, fetched: list[tuple[str, int]]) -> None:
+    preprocess(raw, tmp_path / "other", rows_per_shard=20, seed=1)
+    cache, limit = tmp_path / "cache", 150_000
+    everything(tmp_path / "other", cached(cache, limit))
+    everything(made, cached(cache, limit))
+    assert used(cache) <= limit
+    del fetched[:]
+    everything(made, cached(cache, limit))
+    assert fetched == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "emptied", "other rows"])
+def test_what_a_disk_lost_is_fetched_again(
+    made: Path, tmp_path: Path, fetched: list[tuple[str, int]], damage: str
+) -> None:
+    plain = everything(made, cached(tmp_path))
+    path = next(path for path in sorted(tmp_path.rglob("train-*")))
+    data = path.read_bytes()
+    path.write_bytes({"cut": data[:-5], "emptied": b"", "other rows": b"\x01" + data[1:]}[damage])
+    del fetched[:]
+    assert np.array_equal(everything(made, cached(tmp_path)), plain)
+    assert len(fetched) == 1
+    assert path.read_bytes() == data
+
+
+def test_a_killed_writers_leavings_are_removed(made: Path, tmp_path: Path) -> None:
+    everything(made, cached(tmp_path, 60_000))
+    folder = next(path for path in tmp_path.iterdir() if path.name != "locks")
+    leaving = folder / "train-8-0000000.0123.tmp"
+    leaving.write_bytes(b"half")
+    os.utime(leaving, (0, 0))
+    everything(made, cached(tmp_path, 60_000))
+    assert not leaving.exists()
+
+
+def test_a_full_disk_ends_the_caching_and_not_the_reading(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = everything(made, Reading())
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert np.array_equal(everything(made, cached(tmp_path)), plain)
+    assert capsys.readouterr().err.count("No space left on device; reading on without it") == 1
+    assert used(tmp_path) == 0
+
+
+def test_a_folder_that_cannot_be_made_is_named(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(InputError, match=r"input\.cache_dir: .*/file/cache cannot be written to: .*; choose a folder"):
+        everything(made, cached(tmp_path / "file" / "cache"))
+
+
+def test_it_is_not_used_where_files_are_mapped(made: Path, tmp_path: Path) -> None:
+    everything(made, Reading(str(tmp_path / "cache"), 10**9))
+    assert not (tmp_path / "cache").exists()
+
+
+def _read(made: str, folder: str, barrier: object, results: object) -> None:
+    log = []
+    fetch = RowGroupStore.fetch
+    RowGroupStore.fetch = lambda self, file, group: log.append(group) or fetch(self, file, group)  # type: ignore[method-assign]
+    barrier.wait(30)  # type: ignore[attr-defined]
+    rows = everything(Path(made), cached(Path(folder)))
+    results.put((len(log), rows.tobytes()))  # type: ignore[attr-defined]
+
+
+@pytest.mark.cluster
+def test_processes_share_what_each_fetched(made: Path, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(3), context.Queue()
+    processes = [
+        context.Process(target=_read, args=(str(made), str(tmp_path), barrier, results), daemon=True) for _ in range(3)
+    ]
+    for process in processes:
+        process.start()
+    found = [results.get(timeout=60) for _ in processes]
+    for process in processes:
+        process.join(30)
+    assert sum(count for count, _ in found) == ROW_GROUPS  # each row group once, by one of them
+    assert {rows for _, rows in found} == {everything(made, Reading()).tobytes()}

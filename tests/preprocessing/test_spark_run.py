@@ -1,0 +1,61 @@
+"""What Spark says when a job fails, in one line."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from preprocessing.spark_run import explain, spare_later_tasks
+
+HEAD = """An error occurred while calling z:org.apache.spark.api.python.PythonRDD.collectAndServe.
+: org.apache.spark.SparkException: Job aborted due to stage failure: Task 0 in stage 1.0 failed 4 times, \
+most recent failure: Lost task 0.3 in stage 1.0 (TID 7) (192.0.2.1 executor 1): """
+TRACEBACK = """org.apache.spark.api.python.PythonException: Traceback (most recent call last):
+  File "/x/pyspark/worker.py", line 1247, in main
+    process()
+{error}
+
+\tat org.apache.spark.api.python.BasePythonRunner$ReaderIterator.handlePythonException(PythonRunner.scala:572)
+Caused by: org.apache.spark.api.python.PythonException: Traceback (most recent call last):
+{error}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            HEAD + TRACEBACK.format(error="preprocessing.errors.InputError: cannot write /x: No space left; free some"),
+            "cannot write /x: No space left; free some",
+        ),
+        (HEAD + TRACEBACK.format(error="MemoryError: out of it"), "the Spark job failed: MemoryError: out of it; see"),
+        (
+            HEAD + "org.apache.spark.SparkException: Python worker exited unexpectedly (crashed)\n\tat org.apache.x",
+            "the Spark job failed: Python worker exited unexpectedly (crashed); see",
+        ),
+        (
+            HEAD
+            + "ExecutorLostFailure (executor 1 exited caused by one of the running tasks) Reason: killed by YARN\nx",
+            "the Spark job failed: ExecutorLostFailure (executor 1 exited caused by one of the running tasks) Reason",
+        ),
+        ("something else\nand more", "the Spark job failed: something else; see"),
+    ],
+)
+def test_the_line_that_matters(text: str, line: str) -> None:
+    assert explain(text).startswith(line)
+    assert "\n" not in explain(text)
+
+
+def test_zip_importers_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with zipfile.ZipFile(tmp_path / "some.zip", "w") as archive:
+        archive.writestr("zipped_module.py", "")
+    monkeypatch.syspath_prepend(str(tmp_path / "some.zip"))
+    __import__("zipped_module")
+    assert str(tmp_path / "some.zip") in sys.path_importer_cache
+    spare_later_tasks()
+    gc.unfreeze()
+    assert str(tmp_path / "some.zip") not in sys.path_importer_cache
