@@ -141,6 +141,15 @@ class Trainer:
             fresh["optimizer/loss_scale"] = np.array(loss_scale.FIRST_SCALE, np.float32)
         return fresh
 
+    def check(self, state: State) -> None:
+        """Raises InputError where a state is not of this model: a user's own may have been changed since."""
+        for path, variable in self._variables.items():
+            if path not in state or tuple(state[path].shape) != tuple(variable.shape):
+                raise InputError(
+                    f"model {self._experiment.model.name}: has {path} of shape {tuple(variable.shape)}, the saved state "
+                    "has not; a model that was changed is another experiment: give it another name"
+                )
+
     def load(self, state: State, mask: Mask | None) -> None:
         """Puts a ticket's state and mask (None: nothing is masked) into the variables."""
         self._loaded = True
@@ -346,10 +355,22 @@ class Trainer:
         images, labels = (tensor[replica * share : (replica + 1) * share] for tensor in (images, labels))
         logits = tf.cast(self._model(self._normalise(images), training=False), tf.float32)
         loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        top1 = tf.math.in_top_k(labels, logits, 1)
-        top5 = tf.math.in_top_k(labels, logits, min(5, self._classes))
+        top1, top5 = hits(logits, labels, 1), hits(logits, labels, 5)
         sums = [tf.reduce_sum(tf.cast(value, tf.float64)) for value in (top1, top5, loss, tf.ones_like(loss))]
         return tf.stack(sums)
+
+
+def hits(logits: Any, labels: Any, top: int) -> Any:
+    """Whether each label is among the `top` likeliest classes, bool [batch].
+
+    Of equal logits the lower class is the likelier, so that a network whose output is constant is right by chance only
+    (tf.math.in_top_k calls all of them right). Where a logit is not finite, nothing is.
+    """
+    own = tf.gather(logits, labels, axis=1, batch_dims=1)[:, None]
+    lower = tf.range(tf.shape(logits)[1])[None, :] < labels[:, None]
+    ahead = tf.logical_or(logits > own, tf.logical_and(tf.equal(logits, own), lower))
+    rank = tf.reduce_sum(tf.cast(ahead, tf.int32), axis=1)
+    return tf.logical_and(rank < top, tf.reduce_all(tf.math.is_finite(logits), axis=1))
 
 
 def _slot_path(weight: str, slot: str) -> str:

@@ -144,6 +144,7 @@ class Worker:
             state = self._trainer.first_state(derived_seed("reinit", seed, ticket.level))
         else:
             state = dict(trellis_state(ticket.step).variables)
+            self._trainer.check(state)
             if self._experiment.tickets.optimizer_state == "fresh":
                 state |= self._trainer.fresh_optimizer()
         for kernel, kept in mask.items():
@@ -263,6 +264,7 @@ class Worker:
         saved = self._run.checkpoint(member.name)
         if saved is None:
             return False
+        self._trainer.check(saved.variables)
         member.state, member.step, member.seconds = saved.variables, saved.step, saved.seconds
         member.loss_sum, member.loss_steps = saved.loss_sum, saved.loss_steps
         rows = self._run.metrics(member.name)

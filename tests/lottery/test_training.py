@@ -170,3 +170,40 @@ def test_scores_are_means_over_images_however_they_are_batched(tensorflow):
     parts = trained.evaluate([(images[0], labels[0]), (images[1:].reshape(-1, *SHAPE), labels[1:].ravel())])
     assert whole.top1 == parts.top1
     assert whole.loss == pytest.approx(parts.loss, rel=1e-6)
+
+
+def test_a_constant_output_is_right_by_chance_only(tensorflow):
+    from lottery.training import hits
+
+    logits = tensorflow.zeros([6, 6])
+    labels = tensorflow.range(6)
+    assert hits(logits, labels, 1).numpy().tolist() == [True] + [False] * 5
+    assert hits(logits, labels, 5).numpy().tolist() == [True] * 5 + [False]
+
+
+def test_hits_are_the_likeliest_classes(tensorflow):
+    from lottery.training import hits
+
+    random = np.random.default_rng(0)
+    logits, labels = random.normal(size=(50, 20)).astype(np.float32), random.integers(20, size=50).astype(np.int32)
+    order = np.argsort(-logits, axis=1)
+    for top in (1, 5):
+        expected = [label in row[:top] for label, row in zip(labels, order, strict=True)]
+        assert hits(tensorflow.constant(logits), tensorflow.constant(labels), top).numpy().tolist() == expected
+
+
+def test_logits_that_are_not_finite_hit_nothing(tensorflow):
+    from lottery.training import hits
+
+    logits = tensorflow.constant([[np.nan, 0.0, 1.0], [1.0, 0.0, np.inf], [2.0, 0.0, 1.0]])
+    assert hits(logits, tensorflow.constant([2, 0, 0]), 3).numpy().tolist() == [False, False, True]
+
+
+def test_a_state_of_another_model_is_refused(tensorflow):
+    from preprocessing.errors import InputError
+
+    trained = trainer(tensorflow, config())
+    state = trained.first_state(0)
+    with pytest.raises(InputError, match="model conv_small: has .*give it another name"):
+        trained.check({path: value[..., :1] if value.ndim == 4 else value for path, value in state.items()})
+    trained.check(state)
