@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs everything, or, in a child, one contender."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True, help="folder with images, at any depth")
-    parser.add_argument("--count", type=int, default=6000, help="images to measure with, at least (default 6000)")
+    parser.add_argument("--count", type=int, default=4000, help="images to measure with, at least (default 4000)")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="processes or Spark cores (default all)")
     parser.add_argument("--rounds", type=int, default=2, help="times that all is measured; the best counts (default 2)")
     parser.add_argument("--work", type=Path, help="folder in memory for input and output (default /dev/shm)")

@@ -90,8 +90,10 @@ class Trainer:
         self._variables = self._name_variables()
         self._mean = tf.constant(mean, tf.float32)
         self._deviation = tf.constant(std, tf.float32)
+        self._loaded = False
         self._loaded_mask: Mask | None = None
-        # Signatures, so that runs and batches of all lengths share one trace: a large model's takes seconds.
+        # A large model's trace takes seconds: with signatures, runs and batches of all lengths share one; without
+        # AutoGraph, which rewrites Python that has no need of it, it takes half as long.
         self._compiled_steps = tf.function(
             self._steps,
             input_signature=(
@@ -99,9 +101,12 @@ class Trainer:
                 tf.TensorSpec([None, None], tf.int32),
                 tf.TensorSpec([None], tf.float32),
             ),
+            autograph=False,
         )
         self._compiled_sums = tf.function(
-            self._sums, input_signature=(tf.TensorSpec([None, *shape], tf.uint8), tf.TensorSpec([None], tf.int32))
+            self._sums,
+            input_signature=(tf.TensorSpec([None, *shape], tf.uint8), tf.TensorSpec([None], tf.int32)),
+            autograph=False,
         )
 
     @property
@@ -120,7 +125,9 @@ class Trainer:
 
     def first_state(self, seed: int) -> dict[str, NDArray[Any]]:
         """Freshly initialised weights, a function of `seed` alone, with a fresh optimizer."""
-        weights = {variable.path: np.asarray(variable) for variable in self._build(seed).variables}
+        pristine = not self._loaded and seed == self._experiment.seed
+        model = self._model if pristine else self._build(seed)
+        weights = {variable.path: np.array(variable) for variable in model.variables}
         return {**self.fresh_optimizer(), **weights}
 
     def fresh_optimizer(self) -> dict[str, NDArray[Any]]:
@@ -136,7 +143,9 @@ class Trainer:
 
     def load(self, state: State, mask: Mask | None) -> None:
         """Puts a ticket's state and mask (None: nothing is masked) into the variables."""
-        self._assign([state[path] for path in self._variables])
+        self._loaded = True
+        for path, variable in self._variables.items():
+            variable.assign(state[path])
         if mask is not self._loaded_mask or self._loaded_mask is None:
             for path, variable in self._masks.items():
                 variable.assign(tf.ones(variable.shape) if mask is None else mask[path].astype(np.float32))
@@ -144,7 +153,7 @@ class Trainer:
 
     def state(self) -> dict[str, tf.Tensor]:
         """The values of all variables by path, as tensors that later steps do not change."""
-        return dict(zip(self._variables, self._read(), strict=True))
+        return {path: tf.identity(variable) for path, variable in self._variables.items()}
 
     def run(self, images: Any, labels: Any, rates: NDArray[np.float32]) -> NDArray[np.float32]:
         """Trains on a run of batches and returns each step's mean loss, float32 [steps].
@@ -299,8 +308,12 @@ class Trainer:
     def _apply_where_finite(self, finite: Any, gradients: list[Any], others: list[Any], rate: Any) -> None:
         """`_apply`, left out where a gradient overflowed float16; and the next loss scale."""
         finite = self._strategy.experimental_local_results(finite)[0]
-        if finite:
+
+        def take() -> Any:
             self._apply(gradients, others, rate)
+            return tf.no_op()
+
+        tf.cond(finite, take, tf.no_op)
         before, run = tf.convert_to_tensor(self._scale), tf.convert_to_tensor(self._good_steps)
         scale, good = loss_scale.next_scale(before, run, finite)
         self._strategy.extended.update(self._scale, _assign, args=(scale,))
@@ -309,14 +322,17 @@ class Trainer:
     def _steps(self, images: Any, labels: Any, rates: Any) -> Any:
         # One trace for runs of every length: the loop is in the graph, outside of strategy.run.
         count = tf.shape(rates)[0]
-        losses = tf.TensorArray(tf.float32, count)
-        for step in tf.range(count):
+
+        def train(step: Any, losses: Any) -> tuple[Any, Any]:
             loss, gradients, others, finite = self._strategy.run(self._replica_step, args=(images[step], labels[step]))
             if self._training.precision == "mixed_float16":
                 self._apply_where_finite(finite, gradients, others, rates[step])
             else:
                 self._apply(gradients, others, rates[step])
-            losses = losses.write(step, self._strategy.experimental_local_results(loss)[0])
+            return step + 1, losses.write(step, self._strategy.experimental_local_results(loss)[0])
+
+        losses = tf.TensorArray(tf.float32, count)
+        _, losses = tf.while_loop(lambda step, _: step < count, train, (tf.constant(0), losses))
         return losses.stack()
 
     def _sums(self, images: Any, labels: Any) -> Any:
@@ -334,15 +350,6 @@ class Trainer:
         top5 = tf.math.in_top_k(labels, logits, min(5, self._classes))
         sums = [tf.reduce_sum(tf.cast(value, tf.float64)) for value in (top1, top5, loss, tf.ones_like(loss))]
         return tf.stack(sums)
-
-    @tf.function
-    def _assign(self, values: list[Any]) -> None:
-        for variable, value in zip(self._variables.values(), values, strict=True):
-            variable.assign(value)
-
-    @tf.function
-    def _read(self) -> list[Any]:
-        return [tf.identity(variable) for variable in self._variables.values()]
 
 
 def _slot_path(weight: str, slot: str) -> str:

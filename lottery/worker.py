@@ -15,13 +15,16 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
+from lottery.lean_import import absent
 from lottery.supervisor import die_with_parent
 
 if __name__ == "__main__":
     die_with_parent()  # before the seconds that importing TensorFlow takes
 
 import numpy as np
-import tensorflow as tf
+
+with absent("matplotlib", "pandas", "sklearn"):
+    import tensorflow as tf
 
 from lottery import bundle, devices, masks, plan
 from lottery import input as data_input

@@ -40,6 +40,7 @@ def convert_shard(shard: Shard, source: Store, output: Store, settings: Settings
     record = ShardRecord(
         split=shard.split,
         index=shard.index,
+        plan=shard.plan,
         images=shard.images,
         file=file,
         class_counts=writer.class_counts,

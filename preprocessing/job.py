@@ -126,9 +126,8 @@ def finished_shards(ready: Prepared, shards: Iterable[Shard]) -> list[ShardRecor
     """Records of the shards that an earlier run of the same job left whole."""
     if ready.state is not State.BEGUN:
         return []
-    names = [shard.record_name(ready.fingerprint) for shard in shards]
     with ThreadPoolExecutor(16) as pool:  # a round trip or two each, on a bucket
-        records = pool.map(functools.partial(read_record, ready.output), names)
+        records = pool.map(functools.partial(read_record, ready.output, ready.fingerprint), shards)
         return [record for record in records if record is not None]
 
 

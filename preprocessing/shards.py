@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from preprocessing.settings import Settings
 from preprocessing.storage import Store
 
 # A split in this many files or more keeps that many cores busy. A file above `MAX_ROWS` is dear to lose.
-MIN_SHARDS = 8
+MIN_SHARDS = 16
 MAX_ROWS = 2048
 WORK = "_work"
 
@@ -35,6 +36,7 @@ class ShardRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     split: str
     index: int
+    plan: str
     images: int
     file: FileInfo | None
     class_counts: dict[int, int]
@@ -45,12 +47,13 @@ class ShardRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Shard:
-    """One task: the images `rows` (an Arrow stream of the selection's table) become one file."""
+    """One task: the images `rows` (an Arrow stream of the selection's table) become one file. `plan` is their hash."""
 
     split: str
     index: int
     images: int
     rows: bytes
+    plan: str = ""
 
     @property
     def file_name(self) -> str:
@@ -78,24 +81,32 @@ def plan_shards(splits: dict[str, pa.Table], settings: Settings) -> list[Shard]:
         step = settings.rows_per_shard or default_rows(len(table), settings.row_group_rows)
         for index, start in enumerate(range(0, len(table), step)):
             part = table.slice(start, step).drop_columns(["class"]).combine_chunks()
-            shards.append(Shard(split, index, len(part), serialise(part)))
+            shards.append(Shard(split, index, len(part), serialise(part), _hash(part)))
     return shards
 
 
 def default_rows(images: int, row_group_rows: int) -> int:
     """Images per file for a split: whole row groups, at least `MIN_SHARDS` files, no file above `MAX_ROWS`."""
-    groups = -(-images // (MIN_SHARDS * row_group_rows))
+    groups = images // (MIN_SHARDS * row_group_rows)
     return max(1, min(groups, MAX_ROWS // row_group_rows)) * row_group_rows
 
 
-def read_record(store: Store, name: str) -> ShardRecord | None:
-    """A record of an earlier run whose file is as it says, else None."""
+def read_record(store: Store, fingerprint: str, shard: Shard) -> ShardRecord | None:
+    """The record that an earlier run left of this shard, if its file is as it says; else None."""
     try:
-        record = msgspec.json.decode(store.read(name), type=ShardRecord)
+        record = msgspec.json.decode(store.read(shard.record_name(fingerprint)), type=ShardRecord)
     except (FileNotFoundError, msgspec.DecodeError, msgspec.ValidationError):
+        return None
+    if record.plan != shard.plan:  # of a version that cut the split into other files
         return None
     whole = record.file is None or store.size(record.file.name) == record.file.bytes
     return record if whole else None
+
+
+def _hash(table: pa.Table) -> str:
+    digest = hashlib.sha256("\0".join(table.column("id").to_pylist()).encode())
+    digest.update(table.column("label").to_numpy().tobytes() + table.column("length").to_numpy().tobytes())
+    return digest.hexdigest()
 
 
 def serialise(table: pa.Table) -> bytes:

@@ -120,6 +120,23 @@ def test_other_seeds_have_other_orders_of_samples(after_dense, small, worker):
     assert not equal(final(sweep, tickets[0]), final(sweep, tickets[1]))
 
 
+def test_the_process_says_how_well_it_used_its_machine(after_dense, worker):
+    sweep = after_dense()
+    ticket = Ticket(0, 5)
+    worker(sweep, ticket).train_tickets()
+    (row,) = sweep.run.telemetry(ticket.name)
+    assert row["images_per_s"] > 0
+    assert 0 <= row["input_wait"] < 1
+
+
+def test_only_the_first_batches_are_evaluated_where_so_many_are_asked_for(small, worker):
+    sweep = small("training.evaluate_batches=2")
+    worker(sweep).train_dense()
+    result = sweep.run.dense_result()
+    assert result.evaluated == 32
+    assert round(result.top1 * 32, 6) == int(round(result.top1 * 32, 6))
+
+
 def test_schedule_restart_trains_all_the_steps_from_the_first(after_dense, small, worker):
     dense = after_dense()
     sweep = small("tickets.schedule=restart", runs="other")

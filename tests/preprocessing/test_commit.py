@@ -19,6 +19,7 @@ def record(index: int, rows: int, bad_images: int, **changes: Any) -> ShardRecor
     values: dict[str, Any] = {
         "split": "train",
         "index": index,
+        "plan": "",
         "images": rows + bad_images,
         "file": file,
         "class_counts": {0: rows},

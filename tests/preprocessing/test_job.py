@@ -104,6 +104,22 @@ def test_whole_shards_of_a_stopped_job_are_kept(
     assert [name for name in converted if again[name] != kept[name]] == [converted[1]]
 
 
+def test_records_of_other_files_are_not_taken(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a version with another rule for the size of files left the job unfinished."""
+    import preprocessing.shards as shards
+
+    whole = preprocess(raw, tmp_path / "whole")
+    monkeypatch.setattr(shards, "default_rows", lambda *_: 16)
+    real = Store.write
+    monkeypatch.setattr(
+        Store, "write", lambda self, path, data: real(self, path, data) if path != "labels.json" else 1 / 0
+    )
+    with pytest.raises(ZeroDivisionError):
+        preprocess(raw, tmp_path / "out")
+    monkeypatch.undo()
+    assert preprocess(raw, tmp_path / "out") == whole
+
+
 def test_an_unfinished_dataset_of_other_settings_is_in_the_way(raw: Path, tmp_path: Path) -> None:
     preprocess(raw, tmp_path / "out")
     (tmp_path / "out" / "manifest.json").unlink()

@@ -109,5 +109,5 @@ def test_shards_hold_every_row_in_order() -> None:
 
 def test_default_rows_are_whole_row_groups() -> None:
     images = (1, 64, 1438, 4000, 50_000, 1_281_167)
-    assert [default_rows(count, 64) for count in images] == [64, 64, 192, 512, MAX_ROWS, MAX_ROWS]
+    assert [default_rows(count, 64) for count in images] == [64, 64, 64, 192, MAX_ROWS, MAX_ROWS]
     assert default_rows(10**6, 3000) == 3000

@@ -1,0 +1,234 @@
+"""What masks, bundles, starts and checkpoints cost, in one run.
+
+`python -m benchmarks.training` prints a table and, last, one JSON line. It makes its own data: the demo's digits, and
+smooth noise of 256 px as JPEG. Every measurement is a process of its own, held to one core. Names in brackets are
+ratios of two sides measured in the same run; names without are seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import simplejpeg
+
+from demo.digits import write_digits
+from lottery.plan import plan
+from lottery.sweep import Sweep, prepare
+from lottery.tickets import Ticket
+from preprocessing.errors import run_or_explain
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGETS = {"[mask]": 1.03, "[bundle]": 0.70, "digits_s": 60.0, "start_s": 12.0, "checkpoint_s": 1.0}
+
+# A small model at 224 px, for [bundle]; MobileNetV2 whole, for the rest. 64 images are 4 or 8 steps an epoch.
+_LARGE = ("data={batch: 8, crop: 224}", "trellis=[0]", "masks.densities=[0.5, 0.2, 0.1, 0.05, 0.02]", "tickets={}")
+_MOBILENET = ("model={name: mobilenet_v2}", "training.length=2", *_LARGE)
+_SMALL = ("model={name: mobilenet_v2, options: {alpha: 0.35}}", "training.length=20", *_LARGE)
+_RATE = ("training.learning_rate={peak: 0.001}",)
+
+
+def main() -> int:
+    """Makes the data, measures, prints."""
+    parser = argparse.ArgumentParser("benchmarks.training", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3, help="of each short measurement, of which the median counts")
+    parser.add_argument("--only", nargs="*", default=list(TARGETS), choices=list(TARGETS), metavar="NAME")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        bench = _Bench(Path(scratch), arguments.rounds)
+        found = {name: round(_MEASUREMENTS[name](bench), 3) for name in arguments.only}
+    for name, value in found.items():
+        print(f"{name:14} {value:8.3f}   target at most {TARGETS[name]:g}")
+    print(json.dumps({"rounds": arguments.rounds, **found}))
+    return 0
+
+
+class _Bench:
+    def __init__(self, folder: Path, rounds: int) -> None:
+        self.folder, self.rounds = folder, rounds
+        self._runs = 0
+
+    def digits(self) -> Path:
+        """The demo's dataset."""
+        if not (self.folder / "digits").exists():
+            write_digits(self.folder / "digits-images")
+            self._preprocess("digits-images", "digits", "--size", "8")
+        return self.folder / "digits"
+
+    def photos(self) -> Path:
+        """64 + 16 images of smooth noise, as JPEG of 256 px."""
+        if not (self.folder / "photos").exists():
+            random = np.random.default_rng(0)
+            for number in range(80):
+                coarse = random.integers(256, size=(16, 16, 3)).astype(np.uint8)
+                image = np.ascontiguousarray(coarse.repeat(16, axis=0).repeat(16, axis=1))
+                image ^= random.integers(16, size=image.shape).astype(np.uint8)
+                split = "train" if number < 64 else "val"
+                path = self.folder / "photo-images" / split / f"c{number % 4}" / f"{number}.JPEG"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(simplejpeg.encode_jpeg(image, quality=90))
+            self._preprocess("photo-images", "photos", "--size", "256", "--codec", "jpeg")
+        return self.folder / "photos"
+
+    def sweep(self, data: Path, *overrides: str) -> Sweep:
+        """The digits experiment with overrides, in a run directory of its own."""
+        self._runs += 1
+        made = prepare(str(ROOT / "conf/digits.yaml"), str(data), str(self.folder / f"runs{self._runs}"), overrides)
+        made.claim_run_directory()
+        return made
+
+    def child(self, sweep: Sweep, tickets: Sequence[Ticket] = (), first_step: bool = False) -> float:
+        """Seconds of a child process from its start to its end, or to its first finished step."""
+        started = time.perf_counter()
+        child = _start(["-m", "lottery.worker"])
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(json.dumps(sweep.assignment(tickets).message()).encode())
+        child.stdin.close()
+        for line in child.stdout:
+            if first_step and json.loads(line).get("images"):
+                child.kill()
+                child.wait()
+                return time.perf_counter() - started
+        if child.wait():
+            raise RuntimeError(f"the child ended with exit status {child.returncode}")
+        return time.perf_counter() - started
+
+    def in_process(self, function: str) -> float:
+        """What a function of this module returns in a process of its own, given the folder and the rounds."""
+        child = _start(
+            ["-c", f"import benchmarks.training as b; print(b.{function}({str(self.folder)!r}, {self.rounds}))"]
+        )
+        said, _ = child.communicate()
+        if child.returncode:
+            raise RuntimeError(f"{function} ended with exit status {child.returncode}")
+        return float(said.decode().split()[-1])
+
+    def _preprocess(self, source: str, output: str, *options: str) -> None:
+        job = ["spark-submit", "--properties-file", "conf/spark/local.conf", "jobs/preprocess.py"]
+        places = ["--source", str(self.folder / source), "--output", str(self.folder / output)]
+        subprocess.run([*job, *places, *options], cwd=ROOT, check=True, capture_output=True)
+
+
+def _start(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    """A Python process on one core."""
+    core = min(os.sched_getaffinity(0))
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        ["taskset", "--cpu-list", str(core), sys.executable, *arguments],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **environment},
+    )
+
+
+def _trained(bench: _Bench, *overrides: str) -> Sweep:
+    """A sweep on the photos whose dense run is done."""
+    sweep = bench.sweep(bench.photos(), *_RATE, *overrides)
+    bench.child(sweep)
+    return sweep
+
+
+def measure_bundle(bench: _Bench) -> float:
+    """Five tickets in one process, against five processes one after the other; starting up counts on both sides."""
+    together, apart = (_trained(bench, *_SMALL) for _ in range(2))
+    (task,) = plan(together.left(), 1, together.cost).tasks
+    whole = bench.child(together, task)
+    parts = [bench.child(apart, [ticket]) for ticket in task]
+    print(f"[bundle] together {whole:.1f} s, apart {sum(parts):.1f} s", file=sys.stderr)
+    return whole / sum(parts)
+
+
+def measure_digits(bench: _Bench) -> float:
+    """All 120 trainings of conf/digits.yaml after its dense run, in one process."""
+    sweep = bench.sweep(bench.digits())
+    bench.child(sweep)
+    return bench.child(sweep, sweep.left())
+
+
+def measure_start(bench: _Bench) -> float:
+    """From the start of the dense run's child to its first finished step, MobileNetV2 at 224 px, in batches of 8."""
+    resets = ("training.length=9", "trellis=[0, 1]")  # so that the first run of batches is of one
+    sweeps = [bench.sweep(bench.photos(), *_RATE, *_MOBILENET, *resets) for _ in range(bench.rounds)]
+    return statistics.median(bench.child(sweep, first_step=True) for sweep in sweeps)
+
+
+def mask_ratio(folder: str, rounds: int) -> float:
+    """A masked step of MobileNetV2 at 224 px in batches of 8 against a step that knows no masks."""
+    from lottery import devices
+    from lottery.training import Trainer
+
+    devices.configure(1, True)
+    sweep = _Bench(Path(folder), rounds).sweep(Path(folder) / "photos", *_RATE, *_MOBILENET)
+    strategy = devices.strategy(devices.Position())
+    masked, dense = (
+        Trainer(sweep.experiment, (224, 224, 3), 4, sweep.dataset.mean, sweep.dataset.std, strategy) for _ in range(2)
+    )
+    dense._masks = {}
+    images = np.random.default_rng(0).integers(256, size=(1, 8, 224, 224, 3)).astype(np.uint8)
+    labels, rates = np.zeros((1, 8), np.int32), np.full(1, 1e-3, np.float32)
+    times: dict[Trainer, list[float]] = {masked: [], dense: []}
+    for _ in range(8 * rounds + 2):
+        for trainer, seconds in times.items():
+            started = time.perf_counter()
+            trainer.run(images, labels, rates)
+            seconds.append(time.perf_counter() - started)
+    return statistics.median(times[masked][2:]) / statistics.median(times[dense][2:])
+
+
+def checkpoint_seconds(folder: str, rounds: int) -> float:
+    """Checking and saving a bundle of five tickets of MobileNetV2, to a local disk."""
+    from lottery import devices, masks
+    from lottery.bundle import Member
+    from lottery.worker import Worker
+
+    devices.configure(1, True)
+    sweep = _Bench(Path(folder), rounds).sweep(Path(folder) / "photos", *_RATE, *_MOBILENET)
+    worker = Worker(sweep.assignment(()), lambda event: None)
+    state: dict[str, Any] = worker._trainer.first_state(0)
+    kernels = {path: state[path] for path in worker._trainer.kernels}
+    members = []
+    for level, mask in enumerate(masks.global_magnitude_masks(kernels, sweep.experiment.masks.densities)):
+        worker._trainer.load({path: value * mask.get(path, 1) for path, value in state.items()}, mask)
+        members.append(Member(Ticket(level, 0).name, worker._trainer.state(), mask=mask))
+    seconds = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        for member in members:
+            worker._check(member)
+            worker._save(member)
+        seconds.append(time.perf_counter() - started)
+        assert {member.status for member in members} == {"training"}
+    return statistics.median(seconds)
+
+
+def _on_photos(function: str) -> Any:
+    def measure(bench: _Bench) -> float:
+        bench.photos()
+        return bench.in_process(function)
+
+    return measure
+
+
+_MEASUREMENTS = {
+    "[mask]": _on_photos("mask_ratio"),
+    "[bundle]": measure_bundle,
+    "digits_s": measure_digits,
+    "start_s": measure_start,
+    "checkpoint_s": _on_photos("checkpoint_seconds"),
+}
+
+if __name__ == "__main__":
+    run_or_explain(main)

@@ -1,0 +1,58 @@
+import json
+
+import pytest
+
+from preprocessing.errors import InputError
+
+WORKERS = ["a:1", "b:2"]
+
+
+def config(index=1, kind="worker", cluster=None):
+    return json.dumps({"cluster": cluster or {"worker": WORKERS}, "task": {"type": kind, "index": index}})
+
+
+def test_alone_without_tf_config(tensorflow):
+    from lottery.devices import position
+
+    assert position({}) == position({"TF_CONFIG": ""}) == (0, 1)
+    assert position({}).chief
+
+
+def test_place_among_the_workers(tensorflow):
+    from lottery.devices import position
+
+    assert position({"TF_CONFIG": config(1)}) == (1, 2)
+    assert not position({"TF_CONFIG": config(1)}).chief
+    assert position({"TF_CONFIG": config(0)}).chief
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", "{}", config(2), config(-1), config(0, "ps"), config(0, cluster={"worker": WORKERS, "ps": ["c:3"]})],
+)
+def test_another_tf_config_is_refused_in_one_line(tensorflow, text):
+    from lottery.devices import position
+
+    with pytest.raises(InputError, match="TF_CONFIG") as error:
+        position({"TF_CONFIG": text})
+    assert "\n" not in str(error.value)
+
+
+def test_agreement(tensorflow):
+    from lottery.devices import agree
+    from tests.lottery.test_training import strategy
+
+    assert agree(strategy(1), 5)
+    assert agree(strategy(2), 5)
+
+
+def test_an_onlooker_reads_and_does_not_write(tmp_path):
+    from lottery.onlooker import OnlookersStore
+    from preprocessing.storage import Store
+
+    Store(tmp_path).write("state", b"chief")
+    onlooker = OnlookersStore(tmp_path)
+    onlooker.write("state", b"other")
+    onlooker.write("new", b"other")
+    assert onlooker.read("state") == b"chief"
+    assert not onlooker.exists("new")

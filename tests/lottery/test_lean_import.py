@@ -1,0 +1,26 @@
+import importlib
+import sys
+
+import pytest
+
+from lottery.lean_import import absent
+
+
+def test_a_module_is_absent_within_and_there_again_after(monkeypatch):
+    monkeypatch.delitem(sys.modules, "wave", raising=False)
+    with absent("wave"), pytest.raises(ImportError):
+        importlib.import_module("wave")
+    assert importlib.import_module("wave").__name__ == "wave"
+
+
+def test_what_is_imported_already_stays():
+    with absent("sys", "pytest"):
+        assert importlib.import_module("pytest") is pytest
+    assert sys.modules["pytest"] is pytest
+
+
+def test_it_is_there_again_after_an_error():
+    sys.modules.pop("wave", None)
+    with pytest.raises(ZeroDivisionError), absent("wave"):
+        raise ZeroDivisionError
+    assert importlib.import_module("wave")

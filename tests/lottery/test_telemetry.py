@@ -1,0 +1,35 @@
+import time
+
+import pytest
+
+from lottery import telemetry
+from lottery.telemetry import GpuUse, Telemetry
+
+
+def test_a_row_counts_images_and_waiting_since_the_last_one():
+    def slow():
+        for number in range(3):
+            time.sleep(0.02)
+            yield number
+
+    watched = Telemetry()
+    assert list(watched.waiting(slow())) == [0, 1, 2]
+    watched.trained(30)
+    row = watched.row()
+    assert row["images_per_s"] == pytest.approx(30 / row["seconds"], rel=0.05)
+    assert 0.5 < row["input_wait"] <= 1.0
+    assert row["memory_mib"] > 10
+    assert "gpu_percent" not in row
+    time.sleep(0.01)
+    again = watched.row()
+    assert (again["images_per_s"], again["input_wait"]) == (0.0, 0.0)
+
+
+def test_nvidia_smis_words():
+    assert telemetry.parse("80, 1000\n60, 500\n") == GpuUse(70.0, 1500.0)
+
+
+@pytest.mark.parametrize("said", ["", "[N/A], 3\n", "no devices were found\n"])
+def test_words_of_another_kind(said):
+    with pytest.raises(ValueError, match=r"."):
+        telemetry.parse(said)
