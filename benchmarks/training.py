@@ -46,9 +46,10 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         bench = _Bench(Path(scratch), arguments.rounds)
-        found = {name: round(_MEASUREMENTS[name](bench), 3) for name in arguments.only}
-    for name, value in found.items():
-        print(f"{name:14} {value:8.3f}   target at most {TARGETS[name]:g}")
+        found = {}
+        for name in arguments.only:
+            found[name] = round(_MEASUREMENTS[name](bench), 3)
+            print(f"{name:14} {found[name]:8.3f}   target at most {TARGETS[name]:g}", flush=True)
     print(json.dumps({"rounds": arguments.rounds, **found}))
     return 0
 

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from lottery import augment
 from lottery.augment import Views
-from lottery.buffers import Buffers
 from lottery.experiment import Data, Input
 from lottery.order import sample_order, share
+from preprocessing.buffers import Buffers
 from preprocessing.dataset import Dataset, Reading, Split
 from preprocessing.errors import InputError
 from preprocessing.reading import READ_AHEAD_BYTES

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from preprocessing.buffers import Buffers
 from preprocessing.errors import InputError
 from preprocessing.file_checks import check_footer, check_size, damaged
 from preprocessing.manifest import FileInfo, Manifest
@@ -30,6 +31,7 @@ class RowGroupStore:
         self._store, self._manifest = store, manifest
         self._open: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
         self._lock = threading.Lock()
+        self._buffers = Buffers()
 
     def fetch(self, file: FileInfo, group: int) -> RowGroup:
         """Row group `group` of a file. `InputError` names a file that is missing, damaged or out of reach."""
@@ -73,9 +75,9 @@ class RowGroupStore:
         if self._store.local_path is None:
             data = np.frombuffer(source.read_at(end - start, start), np.uint8)
         else:
-            # numpy asks the kernel for huge pages, Arrow does not: new memory costs as much as the reading. A handle of
-            # its own, since this read moves the position; it costs nothing here.
-            data = np.empty(end - start, np.uint8)
+            # New memory costs as much as the reading, and Arrow takes new memory for each read. A handle of its own,
+            # since this read moves the position; it costs nothing here.
+            data = self._buffers.take((end - start,))
             with self._store.open_input(file.name) as own:
                 own.seek(start)
                 data = data[: own.readinto(data)]

@@ -79,6 +79,19 @@ def test_synchronised_batch_norm_makes_two_replicas_one(tensorflow):
     assert not np.allclose(losses["one"], losses["apart"], atol=1e-3)
 
 
+def test_statistics_are_of_all_replicas_images(tensorflow):
+    """The mean of the halves' means is the mean of all; of one half alone it is not."""
+    images, labels = batches(1)
+    means = []
+    for devices in (1, 2):
+        trained = trainer(tensorflow, config(model=BATCH_NORM), devices)
+        trained.load(trained.first_state(0), None)
+        trained.run(images, labels, rates(1))
+        means.append(next(value for path, value in arrays(trained.state()).items() if path.endswith("moving_mean")))
+    assert np.abs(means[0]).max() > 1e-2
+    assert np.allclose(*means, atol=1e-6)
+
+
 @pytest.mark.parametrize("devices", [1, 2])
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_a_state_taken_out_and_put_back_goes_on_in_the_same_bits(tensorflow, devices, precision):

@@ -1,4 +1,4 @@
-"""Memory for batches that is used again once nothing looks at it any more."""
+"""Memory for batches and row groups that is used again once nothing looks at it any more."""
 
 from __future__ import annotations
 
