@@ -146,8 +146,8 @@ class Trainer:
         for path, variable in self._variables.items():
             if path not in state or tuple(state[path].shape) != tuple(variable.shape):
                 raise InputError(
-                    f"model {self._experiment.model.name}: has {path} of shape {tuple(variable.shape)}, the saved state "
-                    "has not; a model that was changed is another experiment: give it another name"
+                    f"model {self._experiment.model.name}: has {path} of shape {tuple(variable.shape)}, the saved "
+                    "state has not; a model that was changed is another experiment: give it another name"
                 )
 
     def load(self, state: State, mask: Mask | None) -> None:

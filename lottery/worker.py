@@ -21,6 +21,7 @@ from lottery.supervisor import die_with_parent
 if __name__ == "__main__":
     die_with_parent()  # before the seconds that importing TensorFlow takes
 
+import msgspec
 import numpy as np
 
 with absent("matplotlib", "pandas", "sklearn"):
@@ -51,6 +52,9 @@ class Worker:
     def __init__(self, assignment: Assignment, tell: Event) -> None:
         self._assignment, self._tell = assignment, tell
         self._experiment = assignment.experiment
+        # The task's cores, not the machine's.
+        threads = assignment.threads if self._experiment.input.threads == "auto" else self._experiment.input.threads
+        self._reading = msgspec.structs.replace(self._experiment.input, threads=threads)
         self._dataset = Dataset.open(assignment.data)
         if self._dataset.hash != assignment.dataset_hash:
             raise InputError(f"dataset {assignment.data}: has changed since the sweep began; run the sweep again")
@@ -159,7 +163,7 @@ class Worker:
             self._dataset,
             self._experiment.data,
             seed,
-            self._experiment.input,
+            self._reading,
             worker=self._place.worker,
             workers=self._place.workers,
         )
@@ -208,7 +212,7 @@ class Worker:
 
     def _evaluate(self, member: Member) -> None:
         config = self._experiment
-        batches = data_input.evaluation_batches(self._dataset, config.data, config.input)
+        batches = data_input.evaluation_batches(self._dataset, config.data, self._reading)
         scores = self._trainer.evaluate(self._telling(itertools.islice(batches, config.training.evaluate_batches)))
         self._scores[member.name] = scores
         self._metrics.setdefault(member.name, []).append(
