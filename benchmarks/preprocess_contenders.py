@@ -7,7 +7,6 @@ import math
 import multiprocessing
 import os
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -275,13 +274,9 @@ def _prepare_spark(cores: int, memory: str = "512m") -> None:
 
 
 class _Watch:
-    """Wall time, processor time of this process and all below it, and the largest memory of a Python worker."""
+    """Wall time, processor time of this process and all below it, and the largest peak memory of a Python worker."""
 
     def __enter__(self) -> _Watch:
-        self._stop = threading.Event()
-        self._rss = 0
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-        self._thread.start()
         self._cpu = _tree_cpu()
         self._started = time.perf_counter()
         return self
@@ -289,20 +284,21 @@ class _Watch:
     def __exit__(self, *_: object) -> None:
         self._seconds = time.perf_counter() - self._started
         self._cpu = _tree_cpu() - self._cpu
-        self._stop.set()
-        self._thread.join()
+        self._peak = max((_peak_bytes(child) for child in psutil.Process().children(recursive=True)), default=0)
 
     def found(self) -> dict[str, Any]:
-        return {"seconds": self._seconds, "cpu_seconds": self._cpu, "task_rss_mb": self._rss / 2**20}
+        return {"seconds": self._seconds, "cpu_seconds": self._cpu, "task_rss_mb": self._peak / 2**20}
 
-    def _sample(self) -> None:
-        while not self._stop.wait(0.1):
-            for child in psutil.Process().children(recursive=True):
-                try:
-                    if "pyspark.daemon" in child.cmdline():
-                        self._rss = max(self._rss, child.memory_info().rss)
-                except psutil.Error:
-                    continue
+
+def _peak_bytes(process: psutil.Process) -> int:
+    """Of a Python worker of Spark, by the kernel's record: to sample it would take a tenth of a core from the tasks."""
+    try:
+        if "pyspark.daemon" not in process.cmdline():
+            return 0
+        lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    except (OSError, psutil.Error):
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def _tree_cpu() -> float:
