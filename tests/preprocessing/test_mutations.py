@@ -28,7 +28,7 @@ from preprocessing.storage import Store
 from preprocessing.tar_index import TarError, members
 
 REASONS = {EMPTY, TRUNCATED, CORRUPT, NOT_AN_IMAGE, TOO_LARGE}
-SECONDS = 20.0  # on a machine with other work; a hang takes minutes
+SECONDS = 10.0  # of processor time, which other work on the machine does not add to
 common = settings(
     deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
@@ -135,13 +135,13 @@ def mutate(data: bytes, seed: int, times: int) -> bytes:
 
 
 def decode_or_refuse(data: bytes, size: int) -> bool:
-    started = time.monotonic()
+    started = time.process_time()
     image, refusal = None, None
     try:
         image = decode(data, size)
     except Rejected as error:
         refusal = error
-    assert time.monotonic() - started < SECONDS
+    assert time.process_time() - started < SECONDS
     if refusal is not None:
         assert refusal.reason in REASONS
         assert "\n" not in refusal.detail
@@ -208,13 +208,13 @@ TARS.append(tar_bytes({f"{'long' * 40}/{name}": data for name, data in TAR_FILES
 
 
 def index_or_refuse(data: bytes) -> list[tuple[str, int]] | None:
-    started = time.monotonic()
+    started = time.process_time()
     try:
         found = list(members(lambda at, length: data[at : at + length], 0, len(data)))
     except TarError:
         return None
     finally:
-        assert time.monotonic() - started < SECONDS
+        assert time.process_time() - started < SECONDS
     assert all(0 < member.offset <= member.offset + member.size <= len(data) for member in found)
     return [(member.name, member.size) for member in found]
 
