@@ -105,3 +105,22 @@ def preprocess(source: Path, output: Path, start: Any = serial_spark, **options:
     request = {name: options.pop(name) for name in ("layout", "max_rejected", "overwrite") if name in options}
     settings = Settings(**{"size": 32, "row_group_rows": 8, **options})
     return run(Request(str(source), str(output), settings, **request), start)
+
+
+DAMAGES = ("missing", "cut", "emptied", "another row", "another file")
+
+
+def do_damage(path: Path, damage: str) -> None:
+    """Does one of DAMAGES to a dataset's file."""
+    data = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(data[:-1000])
+    elif damage == "emptied":
+        path.write_bytes(b"")
+    elif damage == "another row":
+        start = data.index(b"\x93NUMPY")
+        path.write_bytes(data[:start] + b"?" + data[start + 1 :])
+    else:
+        path.write_bytes(data[: len(data) - 4] + b"PAR2")

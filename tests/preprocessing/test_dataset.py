@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from raw_images import CLASSES, preprocess
+from raw_images import CLASSES, DAMAGES, do_damage, preprocess
 
 from preprocessing.dataset import Dataset, Reading
 from preprocessing.errors import InputError
@@ -147,21 +147,9 @@ def test_a_manifest_cut_short(copied: Path) -> None:
         Dataset.open(str(copied))
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "emptied", "another row", "another file"])
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_named(copied: Path, damage: str) -> None:
-    path = copied / "train" / "part-00001.parquet"
-    data = path.read_bytes()
-    if damage == "missing":
-        path.unlink()
-    elif damage == "cut":
-        path.write_bytes(data[:-1000])
-    elif damage == "emptied":
-        path.write_bytes(b"")
-    elif damage == "another row":
-        start = data.index(b"\x93NUMPY")
-        path.write_bytes(data[:start] + b"?" + data[start + 1 :])
-    else:
-        path.write_bytes(data[: len(data) - 4] + b"PAR2")
+    do_damage(copied / "train" / "part-00001.parquet", damage)
     part = Dataset.open(str(copied)).split("train")
     with pytest.raises(InputError, match=r"train/part-00001\.parquet is damaged: .*; copy the file again") as caught:
         part.gather(np.arange(part.count))

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raw_images import preprocess
+from raw_images import DAMAGES, do_damage, preprocess
 
 from preprocessing import reading as reading_module
 from preprocessing.dataset import Dataset, Reading
@@ -106,21 +106,9 @@ def copied(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "copied"))
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut", "emptied", "another row", "another file"])
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_met_by_a_stream_is_named(copied: Path, damage: str) -> None:
-    path = copied / "train" / "part-00001.parquet"
-    data = path.read_bytes()
-    if damage == "missing":
-        path.unlink()
-    elif damage == "cut":
-        path.write_bytes(data[:-1000])
-    elif damage == "emptied":
-        path.write_bytes(b"")
-    elif damage == "another row":
-        start = data.index(b"\x93NUMPY")
-        path.write_bytes(data[:start] + b"?" + data[start + 1 :])
-    else:
-        path.write_bytes(data[: len(data) - 4] + b"PAR2")
+    do_damage(copied / "train" / "part-00001.parquet", damage)
     split = Dataset.open(str(copied)).split("train", FAR)
     pieces = np.split(np.arange(42), 6)
 
