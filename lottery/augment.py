@@ -30,6 +30,13 @@ def check(data: Data, size: int) -> None:
     for name, bounds in (("crop_scale", data.crop_scale), ("crop_aspect", data.crop_aspect)):
         if bounds is not None and bounds[0] > bounds[1]:
             raise InputError(f"data.{name}: {list(bounds)} is not [least, most]; swap the two")
+    if data.pad and data.crop_scale is not None:
+        raise InputError("data.pad: is for plain crops, and data.crop_scale resizes parts; leave one of them out")
+    if data.pad >= side(data, size):
+        raise InputError(
+            f"data.pad: {data.pad} px would leave crops of {side(data, size)} px without anything of the image; "
+            "choose less"
+        )
 
 
 def side(data: Data, size: int) -> int:
@@ -39,8 +46,9 @@ def side(data: Data, size: int) -> int:
 
 @dataclass(frozen=True)
 class Views:
-    """What is done to each image of a batch: the part that is taken (int64 [n, 4]: top, left, height, width), whether
-    it is mirrored (bool [n]) and its colours' factors (float64 [n, 3]: brightness, contrast, saturation) or None.
+    """What is done to each image of a batch: the part that is taken (int64 [n, 4]: top, left, height, width; black
+    where it lies outside a padded image), whether it is mirrored (bool [n]) and its colours' factors (float64 [n, 3]:
+    brightness, contrast, saturation) or None.
     """
 
     parts: NDArray[np.int64]
@@ -50,7 +58,11 @@ class Views:
     def render(self, index: int, image: Image, out: Image) -> None:
         """Puts image `index` of the batch, uint8 [size, size, 3], into `out`, uint8 [side, side, 3]."""
         top, left, height, width = self.parts[index].tolist()
-        part = image[top : top + height, left : left + width]
+        part = image[max(top, 0) : top + height, max(left, 0) : left + width]
+        if part.shape[:2] != (height, width):
+            above, before = max(-top, 0), max(-left, 0)
+            below, after = height - above - part.shape[0], width - before - part.shape[1]
+            part = cv2.copyMakeBorder(part, above, below, before, after, cv2.BORDER_CONSTANT)
         mirrored = bool(self.mirrored[index])
         if part.shape != out.shape:
             rows, columns = out.shape[:2]
@@ -70,7 +82,7 @@ def training_views(data: Data, size: int, seed: int, epoch: int, position: int) 
     count, to = data.batch, side(data, size)
     random = random_stream("augment", seed, epoch, position)
     if data.crop_scale is None:
-        corners = random.integers(size - to + 1, size=(count, 2))
+        corners = random.integers(size + 2 * data.pad - to + 1, size=(count, 2)) - data.pad
         parts = np.concatenate([corners, np.full((count, 2), to)], axis=1)
     else:
         parts = _random_parts(random, count, size, data.crop_scale, data.crop_aspect)

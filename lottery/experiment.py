@@ -40,6 +40,7 @@ class Data(_Section, frozen=True):
     train: str = "train"
     evaluate: str = "val"
     crop: Positive | None = None  # pixels a side; random in training, central in evaluation
+    pad: Annotated[int, Meta(ge=0)] = 0  # black pixels around an image before its random crop, in training
     flip: bool = False  # left to right, at random, in training
     # Fractions of the area, least and most: in training a random part of the image is resized to `crop`.
     crop_scale: tuple[Share, Share] | None = None

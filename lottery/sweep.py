@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pyspark import SparkContext
 
-from lottery import experiment, gang_task, preflight, registry, report, schedules
+from lottery import augment, experiment, gang_task, preflight, registry, report, schedules
 from lottery.assignment import Assignment
 from lottery.claim import claimed
 from lottery.experiment import Experiment
@@ -91,11 +91,7 @@ def prepare(path: str, data: str, runs: str, overrides: Sequence[str] = (), smok
     train = dataset.split(config.data.train)
     dataset.split(config.data.evaluate)
     line = timeline(config, train.count)
-    if config.data.crop is not None and config.data.crop > dataset.size:
-        raise InputError(
-            f"data.crop: {config.data.crop} px is more than the dataset's {dataset.size} px; "
-            f"preprocess with a larger --size, or --set data.crop={dataset.size}"
-        )
+    augment.check(config.data, dataset.size)
     schedules.check(config.training.learning_rate, line.steps_per_epoch, line.total)
     run = run_directory(runs, config, dataset.hash)
     return Sweep(config, dataset, line, run, tuple(all_tickets(config, line)))

@@ -52,8 +52,40 @@ def test_a_plain_crop_and_flip_is_part_of_the_image():
     assert set(views.parts[:, 0]) == set(views.parts[:, 1]) == set(range(9))  # corners too
 
 
+@pytest.mark.parametrize(("crop", "pad"), [(None, 4), (12, 3), (20, 19)])
+def test_a_padded_crop_is_that_of_numpys_padded_image(crop, pad):
+    pictures = [image(20, seed) | 1 for seed in range(200)]  # nothing in them is black
+    to = crop or 20
+    data = Data(batch=200, crop=crop, pad=pad, flip=True)
+    views = augment.training_views(data, 20, 0, 3, 5)
+    out = render(views, pictures, to)
+    for index, picture in enumerate(pictures):
+        top, left = views.parts[index, :2] + pad
+        part = np.pad(picture, ((pad, pad), (pad, pad), (0, 0)))[top : top + to, left : left + to]
+        assert np.array_equal(out[index], part[:, ::-1] if views.mirrored[index] else part)
+    last = 20 + pad - to
+    assert views.parts[:, :2].min() == -pad
+    assert views.parts[:, :2].max() == last
+    if last < 20:
+        assert set(views.parts[:, 0]) == set(views.parts[:, 1]) == set(range(-pad, last + 1))
+
+
+def test_padding_leaves_evaluation_and_what_is_not_padded_alone():
+    plain, padded = Data(batch=8, crop=12, flip=True), Data(batch=8, crop=12, pad=2, flip=True)
+    assert np.array_equal(augment.centre_views(plain, 20, 8).parts, augment.centre_views(padded, 20, 8).parts)
+    # The first draws of the stream, as released: another order of drawing would change every result there is.
+    assert augment.training_views(plain, 20, 0, 0, 0).parts[:4, :2].tolist() == [[3, 7], [3, 0], [6, 5], [3, 8]]
+
+
 def test_a_view_is_a_function_of_seed_epoch_and_position():
-    data = Data(batch=32, crop=12, flip=True, crop_scale=(0.08, 1.0), colour=0.4)
+    for data in (
+        Data(batch=32, crop=12, flip=True, crop_scale=(0.08, 1.0), colour=0.4),
+        Data(batch=32, pad=4, flip=True, colour=0.4),
+    ):
+        _check_function_of_seed(data)
+
+
+def _check_function_of_seed(data):
     base = augment.training_views(data, 20, 0, 0, 0)
     same = augment.training_views(data, 20, 0, 0, 0)
     for name in ("parts", "mirrored", "colours"):
@@ -106,3 +138,7 @@ def test_settings_that_do_not_fit():
         augment.check(Data(batch=1, crop=20), 16)
     with pytest.raises(InputError, match=r"data\.crop_scale: \[1\.0, 0\.5\] is not \[least, most\]"):
         augment.check(Data(batch=1, crop_scale=(1.0, 0.5)), 16)
+    with pytest.raises(InputError, match=r"data\.pad: .*data\.crop_scale.*leave one of them out"):
+        augment.check(Data(batch=1, pad=4, crop_scale=(0.5, 1.0)), 16)
+    with pytest.raises(InputError, match=r"data\.pad: 12 px would leave crops of 12 px without"):
+        augment.check(Data(batch=1, pad=12, crop=12), 16)

@@ -39,6 +39,7 @@ def test_pinned_identities():
         "training.learning_rate.peak=3e-2",  # another way to write the same number
         "data.train=train",
         "data.evaluate=val",
+        "data.pad=0",
         "training.label_smoothing=0.0",
         "training.learning_rate.factor=0.1",
         "training.learning_rate.milestones=[]",
@@ -75,6 +76,7 @@ def test_what_cannot_change_a_result_is_not_in_the_identity(override):
         "input.shuffle_window=16",
         "data.crop_scale=[0.08, 1]",
         "data.colour=0.4",
+        "data.pad=4",
     ],
 )
 def test_what_can_change_a_result_is_in_the_identity(override):
