@@ -101,7 +101,7 @@ def ticket_result(
         control=ticket.control,
         seed=ticket.seed,
         status=status,
-        note=note or (f"no weights left in {', '.join(empty)}" if empty else ""),
+        note="; ".join(filter(None, [note, f"no weights left in {', '.join(empty)}" if empty else ""])),
         top1=top1,
         top5=top5,
         loss=loss,

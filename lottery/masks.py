@@ -16,8 +16,8 @@ Mask = dict[str, NDArray[np.bool_]]
 Kernels = Mapping[str, NDArray[np.floating[Any]]]
 
 
-def prunable_weights(kernels: Kernels) -> int:
-    """How many weights the kernels have together."""
+def prunable_weights(kernels: Mapping[str, NDArray[Any]]) -> int:
+    """How many weights the kernels, or the masks of them, have together."""
     return sum(kernel.size for kernel in kernels.values())
 
 

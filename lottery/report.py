@@ -106,7 +106,27 @@ def table(dense: DenseResult, results: Sequence[TicketResult]) -> str:
         f"top-1 on {dense.evaluated:,} images; a ticket matches within one standard error of the dense accuracy, "
         f"{standard_error(dense):.4f}"
     )
-    return "\n".join(lines)
+    return "\n".join([*lines, *remarks(results)])
+
+
+def remarks(results: Iterable[TicketResult]) -> list[str]:
+    """What else there is to know, a line each: by level the notes on tickets that are done, such as layers without
+    weights, and how many diverged."""
+    found: dict[str, set[int]] = defaultdict(set)
+    diverged: list[int] = []
+    for result in results:
+        if result.status == "done" and result.note:
+            found[result.note].add(result.level)
+        elif result.status == "diverged":
+            diverged.append(result.level)
+    lines = [f"{_levels(where)}: {note}" for note, where in sorted(found.items(), key=lambda item: min(item[1]))]
+    if diverged:
+        lines.append(f"{_levels(set(diverged))}: {len(diverged)} diverged; results.parquet has when")
+    return lines
+
+
+def _levels(numbers: set[int]) -> str:
+    return f"level{'s' if len(numbers) > 1 else ''} {', '.join(map(str, sorted(numbers)))}"
 
 
 def publish(run: RunDirectory, dense: DenseResult) -> list[TicketResult]:

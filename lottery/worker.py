@@ -27,7 +27,7 @@ import numpy as np
 with absent("matplotlib", "pandas", "sklearn"):
     import tensorflow as tf
 
-from lottery import bundle, devices, masks, plan
+from lottery import bundle, devices, integrity, masks, plan
 from lottery import input as data_input
 from lottery.assignment import EXIT_OUT_OF_MEMORY, Assignment, decode
 from lottery.bundle import Member
@@ -37,7 +37,7 @@ from lottery.onlooker import OnlookersStore
 from lottery.order import derived_seed
 from lottery.steps import timeline
 from lottery.telemetry import Telemetry
-from lottery.tickets import Ticket, first_step, stream_seed
+from lottery.tickets import Ticket, first_step, from_name, stream_seed
 from lottery.training import Scores, Trainer
 from preprocessing.dataset import Dataset
 from preprocessing.errors import InputError, run_or_explain
@@ -126,6 +126,7 @@ class Worker:
             member = Member(name, {}, first_step(ticket, self._experiment), mask)
             if not self._resume(member):
                 member.state = self._start(ticket, mask, trellis_state)
+            self._check(member)
             members.append(member)
 
         def finish(member: Member) -> None:
@@ -248,16 +249,23 @@ class Worker:
         self._check(member)
         if member.status == "training":
             self._save(member)
-            member.status = "done"
+            assert member.mask is not None
+            member.status, member.reason = "done", integrity.remark(member.mask, member.state)
         self._write_result(member, ticket)
 
     def _check(self, member: Member) -> None:
-        """Fails the member where a masked weight, or its slot, is not exactly 0."""
-        for kernel, kept in (member.mask or {}).items():
-            for path in (kernel, *self._trainer.slots(kernel)):
-                if np.asarray(member.state[path])[~kept].any():
-                    member.status = "failed"
-                    member.reason = f"masked weights of {path} are not 0 at step {member.step}"
+        """Ends the member where its state is not finite, or not that of its mask and density."""
+        ticket = from_name(member.name)
+        if ticket is None or member.mask is None:
+            return
+        slots = {kernel: self._trainer.slots(kernel) for kernel in self._trainer.kernels}
+        endless = integrity.not_finite(member.state, slots)
+        if endless:
+            member.status, member.reason = "diverged", f"{endless} is not finite at step {member.step}"
+            return
+        fault = integrity.fault(member.mask, member.state, slots, self._experiment.masks.densities[ticket.level])
+        if fault:
+            member.status, member.reason = "failed", f"{fault} at step {member.step}"
 
     def _save(self, member: Member) -> None:
         self._run.write_metrics(member.name, self._metrics.get(member.name, []))

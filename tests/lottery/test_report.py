@@ -10,7 +10,7 @@ from lottery.ledger import DenseResult, TicketResult
 DENSE = DenseResult("done", "", 0.96, 1.0, 0.1, 400, 440, 1.0, 1000, 900)
 
 
-def result(level, epoch=0.0, top1=0.9, control="none", seed=0, status="done"):
+def result(level, epoch=0.0, top1=0.9, control="none", seed=0, status="done", note=""):
     density = 0.5 / (level + 1)
     return TicketResult(
         level=level,
@@ -22,7 +22,7 @@ def result(level, epoch=0.0, top1=0.9, control="none", seed=0, status="done"):
         control=control,
         seed=seed,
         status=status,
-        note="",
+        note=note,
         top1=top1,
         top5=top1,
         loss=None if top1 is None else 1 - top1,
@@ -73,10 +73,28 @@ def test_matching_is_within_one_standard_error_of_the_dense_accuracy():
 
 def test_table_has_a_line_a_level_and_columns_that_line_up():
     lines = report.table(DENSE, RESULTS).splitlines()
-    assert len(lines) == 1 + 3 + 1
+    assert len(lines) == 1 + 3 + 1 + 1
     assert len({len(line) for line in lines[:4]}) == 1
     assert lines[1].split() == ["0", "50.00%", "450", "0", "ep", "0.9520", "0.9600", "0.9100", "yes"]
     assert lines[3].split()[-4:] == ["-", "0.9600", "-", "no"]
+
+
+def test_what_else_there_is_to_know_is_said_by_level():
+    empty = "no weights left in conv1/kernel"
+    results = [
+        result(3, note=empty),
+        result(2, note=empty),
+        result(2, 1.0, note=empty),
+        result(1, note="2 of 9 kept weights have become 0"),
+        result(0, 0.0, None, status="diverged", note="the loss is nan at step 5"),
+        result(0, 1.0, None, status="diverged", note="the loss is nan at step 6"),
+        result(3, 1.0, None, status="failed", note="its process died"),  # which the sweep tells by name
+    ]
+    assert report.table(DENSE, results).splitlines()[-3:] == [
+        "level 1: 2 of 9 kept weights have become 0",
+        "levels 2, 3: no weights left in conv1/kernel",
+        "level 0: 2 diverged; results.parquet has when",
+    ]
 
 
 def test_parquet_is_tidy():

@@ -205,17 +205,21 @@ def test_killed_between_the_last_state_and_the_result(after_dense, worker):
     assert sweep.run.results()[0].steps == before.steps
 
 
-def test_a_ticket_that_diverges_is_a_result_and_the_others_go_on(after_dense, worker):
+@pytest.mark.parametrize(
+    ("end", "note"),
+    [("bias", "the loss is nan at step 5"), ("conv2/kernel", "conv_small/conv2/kernel is not finite at step 5")],
+)
+def test_a_ticket_that_diverges_is_a_result_and_the_others_go_on(after_dense, worker, end, note):
     sweep = after_dense()
     saved = sweep.run.trellis_state(5)
-    poisoned = {path: value * np.float32(np.nan) for path, value in saved.variables.items() if value.ndim}
-    poisoned = {**saved.variables, **poisoned}
-    sweep.run.write_trellis_state(Checkpoint(5, poisoned))
+    poisoned = {path: value * np.float32(np.nan) for path, value in saved.variables.items() if path.endswith(end)}
+    assert poisoned
+    sweep.run.write_trellis_state(Checkpoint(5, {**saved.variables, **poisoned}))
     worker(sweep, *[ticket for ticket in sweep.tickets if ticket.level == 0]).train_tickets()
     results = {result.ticket: result for result in sweep.run.results()}
     lost = results[Ticket(0, 5)]
     assert lost.status == "diverged"
-    assert lost.note == "the loss is nan at step 5"
+    assert lost.note == note
     assert lost.top1 is None
     assert {result.status for ticket, result in results.items() if ticket.step != 5} == {"done"}
 
@@ -279,6 +283,26 @@ def test_masked_weights_that_are_not_0_fail_the_ticket(after_dense, worker, monk
     (result,) = sweep.run.results()
     assert result.status == "failed"
     assert "masked weights" in result.note
+
+
+def test_a_mask_of_another_density_fails_the_ticket(after_dense, worker):
+    sweep = after_dense()
+    sweep.run.write_mask(1, sweep.run.mask(0))
+    worker(sweep, Ticket(1, 0)).train_tickets()
+    (result,) = sweep.run.results()
+    assert (result.status, result.top1) == ("failed", None)
+    assert result.note == "the mask keeps 718 weights, density 0.1 is 144 at step 0"
+
+
+def test_layers_without_weights_are_named(small, worker):
+    """At 1% of 1,436 weights some layer is left with none."""
+    sweep = small("masks.densities=[0.01]", "tickets.controls=[]")
+    worker(sweep).train_dense()
+    worker(sweep, Ticket(0, 0)).train_tickets()
+    (result,) = sweep.run.results()
+    empty = masks.empty_kernels(sweep.run.mask(0))
+    assert empty
+    assert (result.status, result.note) == ("done", f"no weights left in {', '.join(empty)}")
 
 
 def test_a_dataset_that_has_changed_is_refused(after_dense, worker):
