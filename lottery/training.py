@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -12,26 +11,17 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from lottery import loss_scale, models, optimizers
-from lottery.experiment import AdamW, Experiment
+from lottery import loss_scale, models, optimizers, scores
+from lottery.experiment import Experiment
 from lottery.masks import Mask
+from lottery.replica import Replica, decoupled, is_kernel
+from lottery.scores import Scores
 from preprocessing.errors import InputError
 
 # The values of all of a trainer's variables by path: weights, statistics, seed generators, optimizer slots, loss scale.
 State = Mapping[str, Any]
 
 _SUM = tf.distribute.ReduceOp.SUM
-_SEEDS = "seed_generator_state"  # Keras' name of the variable of a SeedGenerator: int64 [2], seed and counter
-_SEED_STRIDE = 0x9E3779B97F4A7C  # between the seeds of two replicas: odd, and far from any seed that a user gives
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Means over an evaluation split."""
-
-    top1: float
-    top5: float
-    loss: float
 
 
 class Trainer:
@@ -42,8 +32,8 @@ class Trainer:
     one trained alone.
 
     The step is a function of the state: the model is called statelessly on every replica, gradients and new
-    statistics are reduced, and only then are the variables written, the same on every replica. So a state read from
-    one replica is all there is.
+    statistics are reduced (`lottery.replica`), and only then are the variables written, the same on every replica. So
+    a state read from one replica is all there is.
 
     Args:
         experiment: model, optimizer and recipe.
@@ -88,8 +78,9 @@ class Trainer:
             self._good_steps = tf.Variable(0, trainable=False, dtype=tf.int64)
         self._kernels = {kernel.path: kernel for kernel in kernels}
         self._variables = self._name_variables()
-        self._mean = tf.constant(mean, tf.float32)
-        self._deviation = tf.constant(std, tf.float32)
+        self._replica = Replica(
+            self._model, experiment, self._masks, self._scale, shape, classes, mean, std, self._replicas
+        )
         self._loaded = False
         self._loaded_mask: Mask | None = None
         # A large model's trace takes seconds: with signatures, runs and batches of all lengths share one; without
@@ -180,11 +171,10 @@ class Trainer:
 
         Several workers are given the same batches; each replica scores its part of each.
         """
-        sums = np.zeros(4)
+        total = np.zeros(4)
         for images, labels in batches:
-            sums += self._compiled_sums(images, labels).numpy()
-        top1, top5, loss, count = (float(total) for total in sums)
-        return Scores(top1 / count, top5 / count, loss / count)
+            total += self._compiled_sums(images, labels).numpy()
+        return scores.means(total)
 
     def _build(self, seed: int, scope: AbstractContextManager[Any] | None = None) -> keras.Model:
         model = models.build(self._experiment.model, self._shape, self._classes, seed, self._training.precision, scope)
@@ -213,91 +203,11 @@ class Trainer:
             )
         return variables
 
-    def _normalise(self, images: Any) -> Any:
-        return (tf.cast(images, tf.float32) - self._mean) / self._deviation
-
-    def _loss(self, logits: Any, labels: Any) -> Any:
-        """This replica's part of the mean cross-entropy over the global batch."""
-        targets = tf.one_hot(labels, self._classes)
-        smoothing = self._training.label_smoothing
-        if smoothing:
-            targets = targets * (1.0 - smoothing) + smoothing / self._classes
-        each = tf.nn.softmax_cross_entropy_with_logits(targets, tf.cast(logits, tf.float32))
-        return tf.reduce_sum(each) / self._experiment.data.batch
-
-    def _replica_step(self, images: Any, labels: Any) -> tuple[Any, list[Any], list[Any], Any]:
-        """On one replica: (loss, gradients, new values of the model's other variables, whether to take the step).
-
-        All but the seed generators are the same on every replica.
-        """
-        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        share = self._experiment.data.batch // self._replicas
-        place = replica % (tf.shape(labels)[0] // share)  # among the replicas of this worker
-        images, labels = (tensor[place * share : (place + 1) * share] for tensor in (images, labels))
-        images, labels = tf.ensure_shape(images, [share, *self._shape]), tf.ensure_shape(labels, [share])
-        weights = [tf.convert_to_tensor(weight.value) for weight in self._model.trainable_variables]
-        others = [tf.convert_to_tensor(other.value) for other in self._model.non_trainable_variables]
-        offsets = [
-            tf.cast(replica, tf.int64) * tf.constant([_SEED_STRIDE, 0], tf.int64) if other.name == _SEEDS else None
-            for other in self._model.non_trainable_variables
-        ]
-        others = [other if by is None else other + by for other, by in zip(others, offsets, strict=True)]
-        scale = self._scale if self._training.precision == "mixed_float16" else 1.0
-        with tf.GradientTape() as tape:
-            tape.watch(weights)
-            logits, others, extra = self._model.stateless_call(
-                weights, others, self._normalise(images), training=True, return_losses=True
-            )
-            loss = self._loss(logits, labels)
-            if extra:  # a user's model has regularizers, or adds losses of its own
-                loss += tf.add_n([tf.cast(term, tf.float32) for term in extra]) / self._replicas
-            scaled = loss * scale
-        gradients = tape.gradient(scaled, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        others = [other if by is None else other - by for other, by in zip(others, offsets, strict=True)]
-        loss, gradients, others = self._reduce(loss, gradients, others)
-        if self._training.precision != "mixed_float16":
-            return loss, self._shape_gradients(gradients), others, True
-        finite = loss_scale.all_finite(gradients)
-        return loss, self._shape_gradients([gradient / scale for gradient in gradients]), others, finite
-
-    def _reduce(self, loss: Any, gradients: list[Any], others: list[Any]) -> tuple[Any, list[Any], list[Any]]:
-        """Sums over replicas of loss and gradients, means of the statistics."""
-        if self._replicas == 1:
-            return loss, gradients, others
-        context = tf.distribute.get_replica_context()
-        means = [index for index, other in enumerate(others) if other.dtype.is_floating]
-        parts = [others[index] / self._replicas for index in means]
-        loss, *reduced = context.all_reduce(_SUM, [loss, *gradients, *parts])
-        others = list(others)
-        for index, mean in zip(means, reduced[len(gradients) :], strict=True):
-            others[index] = mean
-        return loss, reduced[: len(gradients)], others
-
-    def _shape_gradients(self, gradients: list[Any]) -> list[Any]:
-        """The gradients with 0 at masked weights, so that their slots, 0 at the start, stay 0; clipped; with L2 decay.
-
-        The norm that clipping bounds is that of the loss' gradient over the weights that there are.
-        """
-        weights = self._model.trainable_variables
-        masks = [self._masks.get(weight.path) for weight in weights]
-        gradients = [
-            gradient if mask is None else gradient * mask for gradient, mask in zip(gradients, masks, strict=True)
-        ]
-        if self._training.clip_norm is not None:
-            gradients, _ = tf.clip_by_global_norm(gradients, self._training.clip_norm)
-        strength = self._training.weight_decay
-        if strength and not _decoupled(self._experiment):
-            gradients = [
-                gradient + strength * weight.value if _is_kernel(weight) else gradient
-                for gradient, weight in zip(gradients, weights, strict=True)
-            ]
-        return gradients
-
     def _apply(self, gradients: list[Any], others: list[Any], rate: Any) -> None:
         """Writes the weights, their slots and the other variables, on every replica."""
         update = self._strategy.extended.update
         for weight, gradient in zip(self._model.trainable_variables, gradients, strict=True):
-            strength = self._training.weight_decay if _is_kernel(weight) and _decoupled(self._experiment) else 0.0
+            strength = self._training.weight_decay if is_kernel(weight) and decoupled(self._training) else 0.0
 
             def step(
                 variable: Any, gradient: Any, slots: list[Any], mask: Any, iteration: Any, strength: float = strength
@@ -333,7 +243,7 @@ class Trainer:
         count = tf.shape(rates)[0]
 
         def train(step: Any, losses: Any) -> tuple[Any, Any]:
-            loss, gradients, others, finite = self._strategy.run(self._replica_step, args=(images[step], labels[step]))
+            loss, gradients, others, finite = self._strategy.run(self._replica.step, args=(images[step], labels[step]))
             if self._training.precision == "mixed_float16":
                 self._apply_where_finite(finite, gradients, others, rates[step])
             else:
@@ -345,32 +255,8 @@ class Trainer:
         return losses.stack()
 
     def _sums(self, images: Any, labels: Any) -> Any:
-        each = self._strategy.run(self._replica_sums, args=(images, labels))
+        each = self._strategy.run(self._replica.sums, args=(images, labels))
         return self._strategy.reduce(_SUM, each, axis=None)
-
-    def _replica_sums(self, images: Any, labels: Any) -> Any:
-        """This replica's sums over a batch: right answers, right ones among the five likeliest, loss, images."""
-        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        share = -(-tf.shape(labels)[0] // self._replicas)
-        images, labels = (tensor[replica * share : (replica + 1) * share] for tensor in (images, labels))
-        logits = tf.cast(self._model(self._normalise(images), training=False), tf.float32)
-        loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-        top1, top5 = hits(logits, labels, 1), hits(logits, labels, 5)
-        sums = [tf.reduce_sum(tf.cast(value, tf.float64)) for value in (top1, top5, loss, tf.ones_like(loss))]
-        return tf.stack(sums)
-
-
-def hits(logits: Any, labels: Any, top: int) -> Any:
-    """Whether each label is among the `top` likeliest classes, bool [batch].
-
-    Of equal logits the lower class is the likelier, so that a network whose output is constant is right by chance only
-    (tf.math.in_top_k calls all of them right). Where a logit is not finite, nothing is.
-    """
-    own = tf.gather(logits, labels, axis=1, batch_dims=1)[:, None]
-    lower = tf.range(tf.shape(logits)[1])[None, :] < labels[:, None]
-    ahead = tf.logical_or(logits > own, tf.logical_and(tf.equal(logits, own), lower))
-    rank = tf.reduce_sum(tf.cast(ahead, tf.int32), axis=1)
-    return tf.logical_and(rank < top, tf.reduce_all(tf.math.is_finite(logits), axis=1))
 
 
 def _slot_path(weight: str, slot: str) -> str:
@@ -383,12 +269,3 @@ def _assign(variable: Any, value: Any) -> Any:
 
 def _assign_add(variable: Any, value: Any) -> Any:
     return variable.assign_add(value)
-
-
-def _is_kernel(variable: Any) -> bool:
-    return str(variable.name).endswith("kernel")
-
-
-def _decoupled(experiment: Experiment) -> bool:
-    kind = experiment.training.weight_decay_kind
-    return isinstance(experiment.training.optimizer, AdamW) if kind is None else kind == "decoupled"

@@ -35,10 +35,11 @@ from lottery.checkpoint import Checkpoint
 from lottery.ledger import DENSE, DenseResult, RunDirectory, ticket_result
 from lottery.onlooker import OnlookersStore
 from lottery.order import derived_seed
+from lottery.scores import Scores
 from lottery.steps import timeline
 from lottery.telemetry import Telemetry
 from lottery.tickets import Ticket, first_step, from_name, stream_seed
-from lottery.training import Scores, Trainer
+from lottery.training import Trainer
 from preprocessing.dataset import Dataset
 from preprocessing.errors import InputError, run_or_explain
 from preprocessing.storage import Store

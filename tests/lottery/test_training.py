@@ -173,7 +173,7 @@ def test_scores_are_means_over_images_however_they_are_batched(tensorflow):
 
 
 def test_a_constant_output_is_right_by_chance_only(tensorflow):
-    from lottery.training import hits
+    from lottery.scores import hits
 
     logits = tensorflow.zeros([6, 6])
     labels = tensorflow.range(6)
@@ -182,7 +182,7 @@ def test_a_constant_output_is_right_by_chance_only(tensorflow):
 
 
 def test_hits_are_the_likeliest_classes(tensorflow):
-    from lottery.training import hits
+    from lottery.scores import hits
 
     random = np.random.default_rng(0)
     logits, labels = random.normal(size=(50, 20)).astype(np.float32), random.integers(20, size=50).astype(np.int32)
@@ -193,7 +193,7 @@ def test_hits_are_the_likeliest_classes(tensorflow):
 
 
 def test_logits_that_are_not_finite_hit_nothing(tensorflow):
-    from lottery.training import hits
+    from lottery.scores import hits
 
     logits = tensorflow.constant([[np.nan, 0.0, 1.0], [1.0, 0.0, np.inf], [2.0, 0.0, 1.0]])
     assert hits(logits, tensorflow.constant([2, 0, 0]), 3).numpy().tolist() == [False, False, True]
