@@ -152,17 +152,25 @@ class TrainingInput:
 
 
 def evaluation_batches(
-    dataset: Dataset, data: Data, settings: Input | None = None, *, mapped: bool = True
+    dataset: Dataset,
+    data: Data,
+    settings: Input | None = None,
+    *,
+    worker: int = 0,
+    workers: int = 1,
+    mapped: bool = True,
 ) -> Iterator[tuple[Images, Labels]]:
     """The evaluation split once, in file order, centrally cropped; the last batch may be partial.
 
-    Batches are uint8 [batch, side, side, 3] and int32 [batch].
+    Batches are uint8 [batch, side, side, 3] and int32 [batch]: of each the share of worker `worker` of `workers`,
+    which of the last one may be empty.
     """
     settings = settings or Input()
     augment.check(data, dataset.size)
     split = dataset.split(data.evaluate, _reading(settings, mapped))
     painter = _Painter(split, settings)
-    pieces = [np.arange(first, min(first + data.batch, split.count)) for first in range(0, split.count, data.batch)]
+    batches = [np.arange(first, min(first + data.batch, split.count)) for first in range(0, split.count, data.batch)]
+    pieces = [share(rows, worker, workers) for rows in batches]
     for rows, (blobs, labels) in zip(pieces, split.stream(pieces), strict=True):
         images = np.empty((len(rows), *image_shape(dataset, data)), np.uint8)
         painter.paint(blobs, rows, augment.centre_views(data, dataset.size, len(rows)), 0, images)

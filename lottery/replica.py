@@ -27,7 +27,7 @@ class Replica:
         shape: [height, width, channels] of an image.
         classes: number of classes.
         mean, std: per channel, in units of 0..255.
-        replicas: how many there are, over all workers.
+        replicas, local: how many there are over all workers, and of each.
     """
 
     def __init__(
@@ -41,10 +41,11 @@ class Replica:
         mean: Sequence[float],
         std: Sequence[float],
         replicas: int,
+        local: int,
     ) -> None:
         self._model, self._masks, self._scale = model, masks, scale
         self._training, self._batch = experiment.training, experiment.data.batch
-        self._shape, self._classes, self._replicas = shape, classes, replicas
+        self._shape, self._classes, self._replicas, self._local = shape, classes, replicas, local
         self._mean, self._deviation = tf.constant(mean, tf.float32), tf.constant(std, tf.float32)
 
     def step(self, images: Any, labels: Any) -> tuple[Any, list[Any], list[Any], Any]:
@@ -57,7 +58,7 @@ class Replica:
         """
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         share = self._batch // self._replicas
-        place = replica % (tf.shape(labels)[0] // share)  # among the replicas of this worker
+        place = replica % self._local
         images, labels = (tensor[place * share : (place + 1) * share] for tensor in (images, labels))
         images, labels = tf.ensure_shape(images, [share, *self._shape]), tf.ensure_shape(labels, [share])
         weights = [tf.convert_to_tensor(weight.value) for weight in self._model.trainable_variables]
@@ -86,11 +87,15 @@ class Replica:
         return loss, self._shape_gradients([gradient / scale for gradient in gradients]), others, finite
 
     def sums(self, images: Any, labels: Any) -> Any:
-        """`scores.sums` of this replica's part of a batch."""
+        """`scores.sums` of this replica's part of this worker's share of a batch, of any size."""
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        share = -(-tf.shape(labels)[0] // self._replicas)
-        images, labels = (tensor[replica * share : (replica + 1) * share] for tensor in (images, labels))
-        return scores.sums(self._model(self._normalise(images), training=False), labels)
+        count = tf.shape(labels)[0]
+        share = -(-count // self._local)
+        first = replica % self._local * share
+        # A replica for which nothing is left scores an image that does not count: convolutions refuse to have none.
+        first, counts = tf.where(first < count, first, 0), tf.cast(first < count, tf.float64)
+        images, labels = (tensor[first : first + share] for tensor in (images, labels))
+        return counts * scores.sums(self._model(self._normalise(images), training=False), labels)
 
     def _normalise(self, images: Any) -> Any:
         return (tf.cast(images, tf.float32) - self._mean) / self._deviation

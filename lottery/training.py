@@ -58,7 +58,7 @@ class Trainer:
         self._experiment, self._training = experiment, experiment.training
         self._shape, self._classes = shape, classes
         self._strategy = strategy
-        self._replicas = strategy.num_replicas_in_sync
+        self._replicas, self._local = strategy.num_replicas_in_sync, len(strategy.extended.worker_devices)
         if experiment.data.batch % self._replicas:
             raise InputError(
                 f"data.batch: {experiment.data.batch} images do not divide among the {self._replicas} devices of a "
@@ -79,7 +79,7 @@ class Trainer:
         self._kernels = {kernel.path: kernel for kernel in kernels}
         self._variables = self._name_variables()
         self._replica = Replica(
-            self._model, experiment, self._masks, self._scale, shape, classes, mean, std, self._replicas
+            self._model, experiment, self._masks, self._scale, shape, classes, mean, std, self._replicas, self._local
         )
         self._loaded = False
         self._loaded_mask: Mask | None = None
@@ -98,6 +98,9 @@ class Trainer:
             self._sums,
             input_signature=(tf.TensorSpec([None, *shape], tf.uint8), tf.TensorSpec([None], tf.int32)),
             autograph=False,
+        )
+        self._compiled_total = tf.function(
+            self._total, input_signature=(tf.TensorSpec([4], tf.float64),), autograph=False
         )
 
     @property
@@ -169,12 +172,13 @@ class Trainer:
     def evaluate(self, batches: Any) -> Scores:
         """Scores of the loaded state over (uint8 images, int32 labels) batches of any sizes.
 
-        Several workers are given the same batches; each replica scores its part of each.
+        Several workers are each given a share of the images, and all have the scores of the whole.
         """
         total = np.zeros(4)
         for images, labels in batches:
-            total += self._compiled_sums(images, labels).numpy()
-        return scores.means(total)
+            if len(labels):
+                total += self._compiled_sums(images, labels).numpy()
+        return scores.means(self._compiled_total(total).numpy())
 
     def _build(self, seed: int, scope: AbstractContextManager[Any] | None = None) -> keras.Model:
         model = models.build(self._experiment.model, self._shape, self._classes, seed, self._training.precision, scope)
@@ -256,7 +260,19 @@ class Trainer:
 
     def _sums(self, images: Any, labels: Any) -> Any:
         each = self._strategy.run(self._replica.sums, args=(images, labels))
-        return self._strategy.reduce(_SUM, each, axis=None)
+        return tf.add_n(self._strategy.experimental_local_results(each))
+
+    def _total(self, own: Any) -> Any:
+        """The sum of every worker's `own`, once at the end: batch by batch, all would wait for the slowest."""
+        if self._replicas == self._local:
+            return own
+
+        def all_of_them() -> Any:
+            context = tf.distribute.get_replica_context()
+            first = tf.equal(context.replica_id_in_sync_group % self._local, 0)
+            return context.all_reduce(_SUM, tf.where(first, own, tf.zeros_like(own)))
+
+        return self._strategy.experimental_local_results(self._strategy.run(all_of_them))[0]
 
 
 def _slot_path(weight: str, slot: str) -> str:

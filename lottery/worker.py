@@ -214,7 +214,10 @@ class Worker:
 
     def _evaluate(self, member: Member) -> None:
         config = self._experiment
-        batches = data_input.evaluation_batches(self._dataset, config.data, self._reading)
+        place = self._place
+        batches = data_input.evaluation_batches(
+            self._dataset, config.data, self._reading, worker=place.worker, workers=place.workers
+        )
         scores = self._trainer.evaluate(self._telling(itertools.islice(batches, config.training.evaluate_batches)))
         self._scores[member.name] = scores
         self._metrics.setdefault(member.name, []).append(

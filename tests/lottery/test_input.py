@@ -173,6 +173,22 @@ def test_evaluation_is_every_image_in_order_and_its_centre(tensors, stored, mapp
 
 
 @pytest.mark.parametrize("mapped", [True, False])
+@pytest.mark.parametrize("batch", [8, 20])
+def test_workers_share_each_batch_of_the_evaluation(stored, mapped, batch):
+    from lottery.input import evaluation_batches
+
+    dataset, _ = stored
+    data = Data(batch=batch, crop=12)
+    whole = list(evaluation_batches(dataset, data, mapped=mapped))
+    parts = [list(evaluation_batches(dataset, data, worker=worker, workers=2, mapped=mapped)) for worker in range(2)]
+    assert len(whole) == len(parts[0]) == len(parts[1])
+    for expected, *shares in zip(whole, *parts, strict=True):
+        assert {len(labels) for _, labels in shares} <= {len(expected[1]) // 2, -(-len(expected[1]) // 2)}
+        for place in range(2):
+            assert np.array_equal(np.concatenate([share[place] for share in shares]), expected[place])
+
+
+@pytest.mark.parametrize("mapped", [True, False])
 def test_the_first_batch_of_a_resume_comes_at_once(training_input, tensors, mapped):
     source = training_input(tensors[0], AUGMENTED, 0, mapped=mapped)
     expected = training_input(tensors[0], AUGMENTED, 0).batch(10**6)

@@ -14,9 +14,13 @@ import numpy as np
 import pytest
 
 from lottery.ledger import DENSE
+from lottery.sweep import prepare
+from tests.lottery.datasets import local_dataset
+from tests.lottery.test_experiment import DIGITS
 
 pytestmark = pytest.mark.cluster
 SECONDS = 120
+RATE = ("training.learning_rate={peak: 0.001}",)
 
 
 def free_ports(count):
@@ -68,10 +72,15 @@ def images(sweep, workers, logs):
     return trained
 
 
-def test_two_workers_train_what_one_does_and_the_chief_writes(small, tmp_path):
-    one, two = small(runs="one"), small(runs="two")
-    assert images(one, 1, tmp_path) == [480]
-    assert images(two, 2, tmp_path) == [240, 240]  # each reads its half of every batch
+def test_two_workers_train_what_one_does_and_the_chief_writes(tmp_path):
+    """Of the last batch of the evaluation one of them has an image and the other none."""
+    data, _ = local_dataset(tmp_path)
+    recipe = ("data.batch=10", "training.length=3ep", "trellis=[0, 10]", "masks.densities=[0.5, 0.1]", *RATE)
+    one, two = (prepare(DIGITS, data, str(tmp_path / runs), recipe) for runs in ("one", "two"))
+    for sweep in (one, two):
+        sweep.claim_run_directory()
+    assert images(one, 1, tmp_path) == [300]
+    assert images(two, 2, tmp_path) == [150, 150]  # each reads its half of every batch
     expected, found = (sweep.run.checkpoint(DENSE) for sweep in (one, two))
     assert expected.step == found.step == 30
     for path, value in expected.variables.items():
@@ -79,6 +88,8 @@ def test_two_workers_train_what_one_does_and_the_chief_writes(small, tmp_path):
     ours, theirs = one.run.dense_result(), two.run.dense_result()
     assert (theirs.status, theirs.evaluated) == ("done", ours.evaluated)
     assert theirs.loss == pytest.approx(ours.loss, abs=1e-5)
+    assert (theirs.top1, theirs.top5, theirs.evaluated) == (ours.top1, ours.top5, 21)
+    assert 0 < ours.top1 < 1
     assert one.run.missing_masks(2) == two.run.missing_masks(2) == []
     names = sorted(name for name in two.run.store.list() if name.endswith((".tmp", ".json")))
     assert names == ["dense/result.json"]

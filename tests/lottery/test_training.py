@@ -1,3 +1,4 @@
+import itertools
 from functools import cache
 
 import numpy as np
@@ -163,13 +164,21 @@ def test_it_learns_and_scores(tensorflow):
 
 
 def test_scores_are_means_over_images_however_they_are_batched(tensorflow):
-    trained = trainer(tensorflow, config())
-    trained.load(trained.first_state(0), None)
+    """On two replicas too, one of which gets nothing of a batch of 1; and a worker nothing of a share of 0."""
     images, labels = batches(3)
-    whole = trained.evaluate([(images.reshape(-1, *SHAPE), labels.ravel())])
-    parts = trained.evaluate([(images[0], labels[0]), (images[1:].reshape(-1, *SHAPE), labels[1:].ravel())])
-    assert whole.top1 == parts.top1
-    assert whole.loss == pytest.approx(parts.loss, rel=1e-6)
+    images, labels = images.reshape(-1, *SHAPE), labels.ravel()
+    edges = (0, 8, 15, 15, 24, 24)
+    found = []
+    for devices in (1, 2):
+        trained = trainer(tensorflow, config(), devices)
+        trained.load(trained.first_state(0), None)
+        found.append(trained.evaluate([(images, labels)]))
+        found.append(trained.evaluate((images[a:b], labels[a:b]) for a, b in itertools.pairwise(edges)))
+        found.append(trained.evaluate((images[a : a + 1], labels[a : a + 1]) for a in range(24)))
+    assert 0 < found[0].top1 < 1
+    for other in found[1:]:
+        assert (other.top1, other.top5) == (found[0].top1, found[0].top5)
+        assert other.loss == pytest.approx(found[0].loss, rel=1e-6)
 
 
 def test_a_constant_output_is_right_by_chance_only(tensorflow):
