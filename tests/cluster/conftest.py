@@ -14,6 +14,7 @@ import pytest
 
 from demo.digits import write_digits
 from tests.cluster.small_sweep import arguments, run_directory
+from tests.cluster.standalone import Cluster
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 240  # seconds
@@ -105,6 +106,20 @@ def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert "0 of 9 tickets are done, 0 of 3 controls" in done.stdout
     assert "gang: 12 trainings on 2 tasks" in done.stdout
     return runs
+
+
+@pytest.fixture(scope="session")
+def _cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    started = Cluster(tmp_path_factory.mktemp("cluster"), workers=2)
+    yield started
+    started.stop()
+
+
+@pytest.fixture
+def cluster(_cluster: Cluster) -> Cluster:
+    """A standalone cluster of two workers with a core and a stub GPU each; a test may take any of them away."""
+    _cluster.mend()
+    return _cluster
 
 
 def _command_line(process: psutil.Process) -> list[str]:

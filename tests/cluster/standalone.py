@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -18,19 +19,29 @@ START_SECONDS = 60
 
 
 class Cluster:
-    """One master and `workers` workers of one core and one stub GPU each; `stop` ends what was started."""
+    """One master and `workers` workers of `slots` cores and stub GPUs each; `stop` ends what was started.
 
-    def __init__(self, folder: Path, workers: int, executor_memory: str = "512m") -> None:
-        self._folder = folder
-        self._memory = executor_memory
-        self._processes: list[subprocess.Popen[bytes]] = []
+    Executors have one core and one GPU. With `pinned`, worker i and all below it run on the i-th of these cores alone.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        workers: int,
+        slots: int = 1,
+        executor_memory: str = "512m",
+        pinned: Sequence[int] = (),
+    ) -> None:
+        self._folder, self._slots, self._memory, self._pinned = folder, slots, executor_memory, pinned
+        self._registered = 0
+        self._workers: list[subprocess.Popen[bytes]] = []
         self.master = f"spark://127.0.0.1:{_free_port()}"
+        self._master = self._start("master", "deploy.master.Master", "--port", self.master.rsplit(":", 1)[1])
         try:
-            self._start("master", "deploy.master.Master", "--port", self.master.rsplit(":", 1)[1])
-            self._wait_for("master", "I have been elected leader", 1)
+            self._wait_for("I have been elected leader", 1)
             for number in range(workers):
-                self._start_worker(number)
-            self._wait_for("master", "Registering worker", workers)
+                self._workers.append(self._start_worker(number))
+            self._wait_for_workers(workers)
         except BaseException:
             self.stop()
             raise
@@ -54,20 +65,27 @@ class Cluster:
         """The executors' JVMs."""
         return [
             process
-            for started in self._processes
-            if started.poll() is None
-            for process in psutil.Process(started.pid).children(recursive=True)
+            for worker in self._workers
+            if worker.poll() is None
+            for process in psutil.Process(worker.pid).children(recursive=True)
             if "CoarseGrainedExecutorBackend" in " ".join(_command_line(process))
         ]
 
     def machine(self, number: int) -> list[psutil.Process]:
         """A worker with all that runs below it, as a machine that is lost would take it away."""
-        worker = psutil.Process(self._processes[1 + number].pid)
+        worker = psutil.Process(self._workers[number].pid)
         return [worker, *worker.children(recursive=True)]
+
+    def mend(self) -> None:
+        """Puts new workers in the place of those that are lost."""
+        lost = [number for number, worker in enumerate(self._workers) if worker.poll() is not None]
+        for number in lost:
+            self._workers[number] = self._start_worker(number)
+        self._wait_for_workers(len(lost))
 
     def stop(self) -> None:
         """Ends every process that was started, and what they started."""
-        for started in self._processes:
+        for started in (*self._workers, self._master):
             try:
                 below = psutil.Process(started.pid).children(recursive=True)
             except psutil.NoSuchProcess:
@@ -77,26 +95,39 @@ class Cluster:
             _kill(started.pid)
             started.wait(30)
 
-    def _start_worker(self, number: int) -> None:
+    def _start_worker(self, number: int) -> subprocess.Popen[bytes]:
+        gpus = ", ".join(f'"GPU-stub-{number * self._slots + slot}"' for slot in range(self._slots))
         discovery = self._folder / f"gpu-{number}.sh"
-        discovery.write_text(f'#!/bin/sh\necho \'{{"name": "gpu", "addresses": ["GPU-stub-{number}"]}}\'\n')
+        discovery.write_text(f'#!/bin/sh\necho \'{{"name": "gpu", "addresses": [{gpus}]}}\'\n')
         discovery.chmod(0o755)
         options = (
-            f"-Dspark.worker.resource.gpu.amount=1 -Dspark.worker.resource.gpu.discoveryScript={discovery} "
-            "-Dspark.executor.heartbeatInterval=2s"
+            f"-Dspark.worker.resource.gpu.amount={self._slots} -Dspark.worker.resource.gpu.discoveryScript={discovery}"
         )
-        self._start(
+        return self._start(
             f"worker-{number}",
             "deploy.worker.Worker",
-            *("--cores", "1", "--memory", "1g", "--work-dir", str(self._folder / f"work-{number}"), self.master),
+            *("--cores", str(self._slots), "--memory", f"{self._slots}g"),
+            *("--work-dir", str(self._folder / f"work-{number}"), self.master),
             environment={"SPARK_WORKER_OPTS": options},
+            core=self._pinned[number] if self._pinned else None,
         )
 
-    def _start(self, name: str, kind: str, *arguments: str, environment: dict[str, str] | None = None) -> None:
-        log = (self._folder / f"{name}.log").open("wb")
-        self._processes.append(
-            subprocess.Popen(
-                ["spark-class", f"org.apache.spark.{kind}", "--host", "127.0.0.1", "--webui-port", "0", *arguments],
+    def _start(
+        self,
+        name: str,
+        kind: str,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        core: int | None = None,
+    ) -> subprocess.Popen[bytes]:
+        pinned = [] if core is None else ["taskset", "--cpu-list", str(core)]
+        with (self._folder / f"{name}.log").open("ab") as log:
+            return subprocess.Popen(
+                [
+                    *pinned,
+                    *("spark-class", f"org.apache.spark.{kind}", "--host", "127.0.0.1", "--webui-port", "0"),
+                    *arguments,
+                ],
                 env={
                     **os.environ,
                     "SPARK_DAEMON_MEMORY": "256m",
@@ -108,15 +139,18 @@ class Cluster:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        )
-        log.close()
 
-    def _wait_for(self, name: str, words: str, times: int) -> None:
-        log = self._folder / f"{name}.log"
+    def _wait_for_workers(self, more: int) -> None:
+        self._registered += more
+        self._wait_for("Registering worker", self._registered)
+
+    def _wait_for(self, words: str, times: int) -> None:
+        """Until the master has said something so many times."""
+        log = self._folder / "master.log"
         deadline = time.monotonic() + START_SECONDS
-        while len(re.findall(re.escape(words), log.read_text())) < times:
-            assert time.monotonic() < deadline, f"{name}: no {words!r}:\n{log.read_text()}"
-            assert all(process.poll() is None for process in self._processes), log.read_text()
+        while not log.exists() or len(re.findall(re.escape(words), log.read_text())) < times:
+            assert time.monotonic() < deadline, f"the master has not said {words!r}:\n{log.read_text()}"
+            assert all(process.poll() is None for process in (self._master, *self._workers)), log.read_text()
             time.sleep(0.1)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -15,13 +14,6 @@ from tests.cluster.small_sweep import TRAININGS, arguments, measured, results
 from tests.cluster.standalone import Cluster
 
 pytestmark = pytest.mark.cluster
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    started = Cluster(tmp_path_factory.mktemp("cluster"), workers=2)
-    yield started
-    started.stop()
 
 
 def begin(start, cluster: Cluster, data: Path, runs: Path):
@@ -56,7 +48,6 @@ def test_a_gang_on_two_executors_with_a_gpu_each(cluster, data, undisturbed, tmp
     assert measured(runs) == measured(undisturbed)
 
 
-# The machine last: it does not come back.
 @pytest.mark.parametrize("lost", ["a Python worker", "an executor", "a machine"])
 def test_what_is_lost_is_planned_anew(cluster, data, undisturbed, tmp_path, start, lost) -> None:
     runs = tmp_path / "runs"
