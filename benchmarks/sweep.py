@@ -47,6 +47,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TARGETS = {"efficiency": ">= 0.95", "fixed_s": "<= 15"}
 _EXPERIMENT = "conf/digits.yaml"
 _LEVELS = "masks.densities=[.40, .30, .20, .15, .10, .05]"  # of equal cost, so that two tasks have the same to do
+_LENGTH = "training.length=50ep"
 _ONE_STEP = ("training.length=1", "training.learning_rate={peak: 0.03}", "trellis=[0]")
 _CLUSTER = ("gang.check_gpus=false",)  # the GPUs are stubs
 _SAMPLE_EVERY = 0.5  # seconds
@@ -80,7 +81,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         data = _digits(folder)
-        sweeps = {"work": (_LEVELS,), "nothing": (_LEVELS, *_ONE_STEP)}
+        sweeps = {"work": (_LEVELS, _LENGTH), "nothing": (_LEVELS, *_ONE_STEP)}
         dense = {name: _dense(folder / name, data, settings) for name, settings in sweeps.items()}
         cluster = Cluster(_made(folder / "cluster"), workers=2, pinned=cores)
         runs: dict[tuple[str, int], list[Run]] = defaultdict(list)
