@@ -11,6 +11,9 @@ of a single step: Spark's stage, the child's start, TensorFlow's import, tracing
     efficiency          (T(1) - F(1)) / (2 x (T(2) - F(2))): of the trainings alone, as in a sweep of hours
     efficiency_stage    T(1) / (2 x T(2)): starting up counts
     efficiency_command  the same of the whole command, from spark-submit to its end
+    efficiency_machine  `efficiency` of the same child processes on the same cores without Spark, in the same rounds:
+                        what the machine allows. Two processors that are one core's threads, say, allow 0.6
+    gang                efficiency / efficiency_machine: what is left of that with Spark, driver and supervision
     fixed_s             F(2)
     before_s, after_s   of the command outside the stage: JVM, executors, preflight; report and Spark's end
     driver_cpu_s        processor time of the whole command's driver, JVM and Python, with two tasks
@@ -39,7 +42,9 @@ from typing import NamedTuple
 import psutil
 
 from demo.digits import write_digits
-from lottery.sweep import Sweep, prepare
+from lottery.gang_task import child_environment
+from lottery.plan import plan
+from lottery.sweep import prepare
 from preprocessing.errors import run_or_explain
 from tests.cluster.standalone import Cluster
 
@@ -47,7 +52,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TARGETS = {"efficiency": ">= 0.95", "fixed_s": "<= 15"}
 _EXPERIMENT = "conf/digits.yaml"
 _LEVELS = "masks.densities=[.40, .30, .20, .15, .10, .05]"  # of equal cost, so that two tasks have the same to do
-_LENGTH = "training.length=50ep"
+_LENGTH = "training.length=30ep"
 _ONE_STEP = ("training.length=1", "training.learning_rate={peak: 0.03}", "trellis=[0]")
 _CLUSTER = ("gang.check_gpus=false",)  # the GPUs are stubs
 _SAMPLE_EVERY = 0.5  # seconds
@@ -85,36 +90,43 @@ def main() -> int:
         dense = {name: _dense(folder / name, data, settings) for name, settings in sweeps.items()}
         cluster = Cluster(_made(folder / "cluster"), workers=2, pinned=cores)
         runs: dict[tuple[str, int], list[Run]] = defaultdict(list)
+        bare: dict[tuple[str, int], list[float]] = defaultdict(list)
         try:
             for number in range(rounds):
                 for tasks in (1, 2) if number % 2 else (2, 1):
                     for name, settings in sweeps.items():
-                        runs_folder = folder / f"{name}-{tasks}-{number}"
-                        shutil.copytree(dense[name], runs_folder)
-                        measured = _measure(cluster, data, runs_folder, (*settings, f"gang.tasks={tasks}"))
-                        print(f"round {number}, {tasks} tasks, {name}: {_words(measured)}", file=sys.stderr, flush=True)
+                        made = [shutil.copytree(dense[name], folder / f"{name}{tasks}{number}{of}") for of in "ab"]
+                        bare[name, tasks].append(_bare(data, made[0], settings, cores[:tasks]))
+                        measured = _measure(cluster, data, made[1], (*settings, f"gang.tasks={tasks}"))
+                        said = f"bare {bare[name, tasks][-1]:.2f}, {_words(measured)}"
+                        print(f"round {number}, {tasks} tasks, {name}: {said}", file=sys.stderr, flush=True)
                         runs[name, tasks].append(measured)
         finally:
             cluster.stop()
-    _publish(runs, rounds)
+    _publish(runs, bare, rounds)
     return 0
 
 
-def _publish(runs: dict[tuple[str, int], list[Run]], rounds: int) -> None:
+def _publish(runs: dict[tuple[str, int], list[Run]], bare: dict[tuple[str, int], list[float]], rounds: int) -> None:
     """The table and the JSON line."""
+    alone = {key: statistics.median(seconds) for key, seconds in bare.items()}
     median = {key: Run(*map(statistics.median, zip(*found, strict=True))) for key, found in runs.items()}
     one, two = median["work", 1], median["work", 2]
     fixed = {tasks: median["nothing", tasks].stage for tasks in (1, 2)}
+    efficiency = (one.stage - fixed[1]) / (2 * (two.stage - fixed[2]))
+    machine = (alone["work", 1] - alone["nothing", 1]) / (2 * (alone["work", 2] - alone["nothing", 2]))
     ratios = {
-        "efficiency": (one.stage - fixed[1]) / (2 * (two.stage - fixed[2])),
+        "efficiency": efficiency,
         "efficiency_stage": one.stage / (2 * two.stage),
         "efficiency_command": one.whole / (2 * two.whole),
+        "efficiency_machine": machine,
+        "gang": efficiency / machine,
     }
     figures = {
         "fixed_s": fixed[2],
         "one_task_s": one.stage,
         "two_tasks_s": two.stage,
-        "speed_up": 2 * ratios["efficiency"],
+        "speed_up": 2 * efficiency,
         "before_s": two.before,
         "after_s": two.after,
         "driver_cpu_s": two.driver,
@@ -162,6 +174,26 @@ def _measure(cluster: Cluster, data: Path, runs: Path, settings: Sequence[str]) 
         usage.ru_utime + usage.ru_stime,
         *watch.seconds(),
     )
+
+
+def _bare(data: Path, runs: Path, settings: Sequence[str], cores: Sequence[int]) -> float:
+    """Seconds of the same trainings in a child process on each of these cores, without Spark."""
+    sweep = prepare(str(ROOT / _EXPERIMENT), str(data), str(runs), settings)
+    lists = plan(sweep.left(), len(cores), sweep.cost).tasks
+    started = time.perf_counter()
+    children = []
+    for core, tickets in zip(cores, lists, strict=True):
+        command = ["taskset", "--cpu-list", str(core), sys.executable, "-m", "lottery.worker"]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        child = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **child_environment((), 1)}, **pipes)
+        children.append(child)
+        assert child.stdin is not None
+        child.stdin.write(json.dumps(sweep.assignment(tickets).message()).encode())
+        child.stdin.close()
+    statuses = [child.wait() for child in children]
+    if any(statuses):
+        raise RuntimeError("a child without Spark failed")
+    return time.perf_counter() - started
 
 
 class _Watch:
@@ -224,10 +256,10 @@ def _digits(folder: Path) -> Path:
 
 def _dense(runs: Path, data: Path, settings: Sequence[str]) -> Path:
     """A runs folder with the sweep's dense run done, by a child as a gang task starts it."""
-    sweep: Sweep = prepare(str(ROOT / _EXPERIMENT), str(data), str(runs), settings)
+    sweep = prepare(str(ROOT / _EXPERIMENT), str(data), str(runs), settings)
     sweep.claim_run_directory()
     message = json.dumps(sweep.assignment(()).message()).encode()
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **child_environment((), 1)}
     command = [sys.executable, "-m", "lottery.worker"]
     subprocess.run(command, cwd=ROOT, input=message, env=environment, check=True, capture_output=True)
     return runs

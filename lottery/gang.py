@@ -24,8 +24,8 @@ class GangError(Exception):
     """The stage failed: a task or an executor died. What was written stays; what is left can be planned anew."""
 
 
-def wait_for_slots(context: SparkContext) -> int:
-    """How many tasks can run at once, when executors have stopped registering.
+def wait_for_slots(context: SparkContext, last: int = 0) -> int:
+    """How many tasks can run at once, when executors have stopped registering; at once where it is `last` still.
 
     Right after the start the number is 0 and grows; a barrier stage that needs more slots than there are would wait
     ten minutes to say so. Where `spark.executor.instances` says how many executors to expect, it waits for them.
@@ -38,7 +38,8 @@ def wait_for_slots(context: SparkContext) -> int:
         state = _cluster(context)
         history.append(state.slots)
         settled = len(history) >= _SLOTS_STABLE and len(set(history[-_SLOTS_STABLE:])) == 1
-        if state.slots and (state.is_local or (settled and state.executors >= expected)):
+        settled = settled and state.executors >= expected
+        if state.slots and (state.is_local or state.slots == last or settled):
             return state.slots
         time.sleep(1.0)
     if history[-1]:

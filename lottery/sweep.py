@@ -152,11 +152,12 @@ def _train(sweep: Sweep, context: SparkContext) -> DenseResult:
     """Stage after stage until nothing is left. Raises GangError where Spark has ended, else as `run_sweep`."""
     fruitless = 0
     probed = False
+    slots = 0
     while True:
         dense, left = _usable(sweep.run.dense_result()), sweep.left()
         if dense is not None and not left:
             return dense
-        slots = wait_for_slots(context)
+        slots = wait_for_slots(context, slots)
         # At first more tasks than slots are refused; later executors may be lost, and fewer must do.
         asked = sweep.experiment.gang.tasks
         gang = gang_size("auto" if probed and asked != "auto" and asked > slots else asked, slots, _masks(left))
@@ -179,6 +180,7 @@ def _train(sweep: Sweep, context: SparkContext) -> DenseResult:
             _say(f"the gang failed: {how}")
             cancel(context)
             _say("planning what is left anew, on the executors that are left")
+            slots = 0  # whether an executor is lost shows in a few seconds
         fruitless = 0 if progressed else fruitless + 1
         if fruitless == _FRUITLESS_STAGES:
             raise SweepError(f"gave up after {fruitless} stages without progress: {how}")

@@ -16,6 +16,8 @@ from pathlib import Path
 import psutil
 
 START_SECONDS = 60
+# As in conf/spark/local.conf: the JVM has little to do, and is not to take the cores from the tasks.
+_LITTLE_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 
 class Cluster:
@@ -57,7 +59,8 @@ class Cluster:
             "spark.executor.resource.gpu.amount": "1",
             "spark.task.resource.gpu.amount": "1",
             "spark.ui.enabled": "false",
-            "spark.driver.extraJavaOptions": "-Dlog4j2.configurationFile=conf/spark/log4j2.properties",
+            "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile=conf/spark/log4j2.properties {_LITTLE_JAVA}",
+            "spark.executor.extraJavaOptions": _LITTLE_JAVA,
         }
         return ["--master", self.master, *(word for pair in settings.items() for word in ("--conf", "=".join(pair)))]
 
