@@ -11,11 +11,13 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import psutil
 
 from preprocessing.errors import InputError, StorageError
+from preprocessing.retries import PATIENT_PAUSES, retrying
 from preprocessing.storage import Store
 
 EXIT_BUSY = 75  # EX_TEMPFAIL of sysexits.h: try again later
@@ -31,7 +33,10 @@ class BusyError(InputError):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """Who works: a process by host, process id and the time it was started, all times in seconds since 1970."""
+    """Who works: a process by host, process id and the time it was started, all times in seconds since 1970.
+
+    `numbering` says where the process id means that process: a boot of a kernel and, in a container, its namespace.
+    """
 
     token: str
     host: str
@@ -39,14 +44,16 @@ class Claim(msgspec.Struct, frozen=True):
     process_started: float
     since: float
     heartbeat: float
+    numbering: str = ""
 
 
 @contextlib.contextmanager
 def claimed(store: Store) -> Iterator[None]:
     """Holds the claim on a run directory while the block runs, with a heartbeat every 30 s.
 
-    A claim is taken over at once where its process was on this host and is gone, and after 5 minutes without a
-    heartbeat where it was on another. One that finds its own claim taken over (it was suspended, say) is interrupted.
+    A claim is taken over at once where its process can be seen from here and is gone, and after 5 minutes without a
+    heartbeat where it was on another host or in another container. One that finds its own claim taken over (it was
+    suspended, say) is interrupted.
     Raises BusyError, which names the holder, while its holder is alive.
     """
     me = _new()
@@ -69,8 +76,9 @@ def claimed(store: Store) -> Iterator[None]:
     finally:
         ended.set()
         beating.join()
-        if _holds(store, me):
-            store.delete(_PATH)
+        pauses = PATIENT_PAUSES if store.local_path is None else ()
+        if retrying(lambda: _holds(store, me), pauses):
+            retrying(lambda: store.delete(_PATH), pauses)
 
 
 def _remove_stale(store: Store, stale: Claim, me: Claim) -> None:
@@ -89,7 +97,16 @@ def _remove_stale(store: Store, stale: Claim, me: Claim) -> None:
 def _new() -> Claim:
     now = time.time()
     started = psutil.Process().create_time()
-    return Claim(uuid.uuid4().hex, socket.gethostname(), os.getpid(), started, now, now)
+    return Claim(uuid.uuid4().hex, socket.gethostname(), os.getpid(), started, now, now, _numbering())
+
+
+def _numbering() -> str:
+    """Where process ids mean what they mean here; a container may share the host's name and not its processes."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:  # not Linux
+        return socket.gethostname()
 
 
 def _read(store: Store) -> Claim | None:
@@ -107,7 +124,7 @@ def _holds(store: Store, claim: Claim) -> bool:
 
 
 def _is_alive(holder: Claim, now: float) -> bool:
-    if holder.host == socket.gethostname():
+    if holder.numbering == _numbering():
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(holder.process)
             # The id may have been given to another process since.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable
-from typing import Any
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import msgspec
 from ruamel.yaml import YAML
@@ -17,9 +18,12 @@ from lottery.experiment import Experiment
 from lottery.steps import Timeline, timeline
 from lottery.tickets import Ticket, from_name
 from preprocessing.errors import InputError
+from preprocessing.retries import PATIENT_PAUSES, retrying
 from preprocessing.storage import Store
 
 DENSE = "dense"
+
+T = TypeVar("T")
 
 
 class DenseResult(msgspec.Struct, frozen=True):
@@ -113,7 +117,10 @@ def ticket_result(
 
 
 class RunDirectory:
-    """`<runs>/<name>-<identity>/` on any filesystem. A training is done exactly when its result.json exists."""
+    """`<runs>/<name>-<identity>/` on any filesystem. A training is done exactly when its result.json exists.
+
+    Where it is far away, what fails is tried again for a minute or so; to leave a sign of life is not worth it.
+    """
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -133,7 +140,7 @@ class RunDirectory:
         try:
             found = self.identity()
         except FileNotFoundError:
-            self.store.write("experiment.yaml", _yaml(msgspec.to_builtins(record)))
+            self._write("experiment.yaml", _yaml(msgspec.to_builtins(record)))
             return
         if found != wanted:
             raise InputError(
@@ -165,29 +172,29 @@ class RunDirectory:
 
     def trellis_state(self, step: int) -> Checkpoint:
         """The dense run's state after `step` steps."""
-        return checkpoint.unpack(self.store.read(_trellis(step)))
+        return checkpoint.unpack(self._read(_trellis(step)))
 
     def write_trellis_state(self, state: Checkpoint) -> None:
         """Keeps the dense run's state at a point of the trellis."""
-        self.store.write(_trellis(state.step), checkpoint.pack(state))
+        self._write(_trellis(state.step), checkpoint.pack(state))
 
     def mask(self, level: int) -> masks.Mask:
         """The mask of a level."""
-        return masks.unpack(self.store.read(_mask(level)))
+        return masks.unpack(self._read(_mask(level)))
 
     def write_mask(self, level: int, mask: masks.Mask) -> None:
         """Keeps the mask of a level."""
-        self.store.write(_mask(level), masks.pack(mask))
+        self._write(_mask(level), masks.pack(mask))
 
     def missing_masks(self, levels: int) -> list[int]:
         """The levels of which there is no mask yet."""
-        present = set(self.store.list("masks"))
+        present = set(self._list("masks"))
         return [level for level in range(levels) if _mask(level) not in present]
 
     def checkpoint(self, training: str) -> Checkpoint | None:
         """Where a training (a ticket's name, or DENSE) stands, or None where it has not saved anything."""
         try:
-            return checkpoint.unpack(self.store.read(f"{_folder(training)}/state.safetensors"))
+            return checkpoint.unpack(self._read(f"{_folder(training)}/state.safetensors"))
         except FileNotFoundError:
             return None
         except ValueError as error:
@@ -195,7 +202,7 @@ class RunDirectory:
 
     def write_checkpoint(self, training: str, state: Checkpoint) -> None:
         """Keeps where a training stands; the last one is its final state."""
-        self.store.write(f"{_folder(training)}/state.safetensors", checkpoint.pack(state))
+        self._write(f"{_folder(training)}/state.safetensors", checkpoint.pack(state))
 
     def metrics(self, training: str) -> list[dict[str, Any]]:
         """A training's rows of metrics.jsonl, one an evaluation."""
@@ -216,17 +223,17 @@ class RunDirectory:
     def dense_result(self) -> DenseResult | None:
         """How the dense run ended, or None where it has not."""
         try:
-            return msgspec.json.decode(self.store.read("dense/result.json"), type=DenseResult)
+            return msgspec.json.decode(self._read("dense/result.json"), type=DenseResult)
         except FileNotFoundError:
             return None
 
     def write_dense_result(self, result: DenseResult) -> None:
         """Ends the dense run. Written last, after masks and state."""
-        self.store.write("dense/result.json", _json(result))
+        self._write("dense/result.json", _json(result))
 
     def done(self) -> set[Ticket]:
         """The tickets that have a result."""
-        names = (name.split("/") for name in self.store.list("tickets"))
+        names = (name.split("/") for name in self._list("tickets"))
         return {ticket for parts in names if parts[2:] == ["result.json"] and (ticket := from_name(parts[1]))}
 
     def failed(self) -> list[Ticket]:
@@ -235,23 +242,27 @@ class RunDirectory:
 
     def reopen(self, ticket: Ticket) -> None:
         """Takes a ticket's result back; its checkpoint stays."""
-        self.store.delete(f"tickets/{ticket.name}/result.json")
+        self._delete(f"tickets/{ticket.name}/result.json")
 
     def results(self) -> list[TicketResult]:
         """All results there are, by ticket."""
-        blobs = (self.store.read(f"tickets/{ticket.name}/result.json") for ticket in sorted(self.done()))
+        blobs = (self._read(f"tickets/{ticket.name}/result.json") for ticket in sorted(self.done()))
         return [msgspec.json.decode(blob, type=TicketResult) for blob in blobs]
 
     def write_result(self, result: TicketResult) -> None:
         """Ends a ticket. Written last, after its state and metrics."""
-        self.store.write(f"tickets/{result.ticket.name}/result.json", _json(result))
+        self._write(f"tickets/{result.ticket.name}/result.json", _json(result))
+
+    def write_report(self, name: str, blob: bytes) -> None:
+        """Writes a part of the report, such as results.parquet, in the place of an earlier one."""
+        self._write(name, blob)
 
     def beats(self) -> list[dict[str, Any]]:
         """The last sign of life of each task that is at work."""
         found = []
-        for name in self.store.list("heartbeats"):
+        for name in self._list("heartbeats"):
             try:
-                found.append(json.loads(self.store.read(name)))
+                found.append(json.loads(self._read(name)))
             except FileNotFoundError:
                 continue  # replaced or cleared between the listing and the reading
         return found
@@ -262,21 +273,38 @@ class RunDirectory:
 
     def clear_beats(self) -> None:
         """Forgets the signs of life of an earlier gang."""
-        self.store.delete_tree("heartbeats")
+        self._patiently(lambda: self.store.delete_tree("heartbeats"))
+
+    def _read(self, path: str) -> bytes:
+        return self._patiently(lambda: self.store.read(path))
+
+    def _write(self, path: str, blob: bytes) -> None:
+        self._patiently(lambda: self.store.write(path, blob))
+
+    def _delete(self, path: str) -> None:
+        self._patiently(lambda: self.store.delete(path))
+
+    def _list(self, prefix: str) -> list[str]:
+        return self._patiently(lambda: self.store.list(prefix))
+
+    def _patiently(self, action: Callable[[], T]) -> T:
+        if self.store.local_path is not None:  # a local disk that fails does not come back by itself
+            return action()
+        return retrying(action, PATIENT_PAUSES, _say_again)
 
     def _rows(self, path: str) -> list[dict[str, Any]]:
         try:
-            return [json.loads(line) for line in self.store.read(path).decode().splitlines()]
+            return [json.loads(line) for line in self._read(path).decode().splitlines()]
         except FileNotFoundError:
             return []
 
     def _write_rows(self, path: str, rows: Iterable[dict[str, Any]]) -> None:
-        self.store.write(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        self._write(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
 
     def _record(self) -> tuple[Experiment, _Record]:
         origin = f"{self.uri}/experiment.yaml"
         try:
-            tree = YAML(typ="safe", pure=True).load(self.store.read("experiment.yaml").decode())
+            tree = YAML(typ="safe", pure=True).load(self._read("experiment.yaml").decode())
             record = msgspec.convert(tree, _Record)
         except (msgspec.ValidationError, YAMLError, UnicodeDecodeError):
             raise InputError(f"{origin} is not of this suite; choose another --runs, or move it away") from None
@@ -286,6 +314,10 @@ class RunDirectory:
 def run_directory(runs: str, config: Experiment, dataset_hash: str) -> RunDirectory:
     """The run directory of an experiment on a dataset, below `runs`; nothing is read or made yet."""
     return RunDirectory(Store(runs).child(f"{config.name}-{experiment.identity(config, dataset_hash)}"))
+
+
+def _say_again(error: Exception) -> None:
+    print(f"{error}; trying again", file=sys.stderr, flush=True)
 
 
 def _folder(training: str) -> str:

@@ -132,8 +132,8 @@ def _levels(numbers: set[int]) -> str:
 def publish(run: RunDirectory, dense: DenseResult) -> list[TicketResult]:
     """Writes results.parquet and report/accuracy.png, prints the table and their places; returns the results."""
     results = run.results()
-    run.store.write("results.parquet", parquet(results))
-    run.store.write("report/accuracy.png", accuracy_plot(run.experiment().name, dense, results))
+    run.write_report("results.parquet", parquet(results))
+    run.write_report("report/accuracy.png", accuracy_plot(run.experiment().name, dense, results))
     print(table(dense, results))
     print(f"results: {run.uri}/results.parquet")
     print(f"picture: {run.uri}/report/accuracy.png", flush=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import pyarrow as pa
@@ -15,16 +16,29 @@ T = TypeVar("T")
 
 # Seconds before the second, third ... attempt. The clients of S3 and GCS have retried a few times themselves by then.
 PAUSES = (0.1, 0.5, 2.0)
+# For what must not be lost: a store may be away for 20 s, even where every attempt fails at once.
+PATIENT_PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 16.0)
+_REFUSALS = re.compile(r"AWS Error (ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_\w+|SIGNATURE_DOES_NOT_MATCH)")
 
 
-def retrying(action: Callable[[], T]) -> T:
-    """What `action` returns, tried again after failures that may pass; the last failure is raised as it is."""
-    for pause in PAUSES:
+def retrying(
+    action: Callable[[], T],
+    pauses: Sequence[float] | None = None,
+    failed: Callable[[Exception], None] = lambda error: None,
+) -> T:
+    """What `action` returns, tried again after failures that may pass; the last failure is raised as it is.
+
+    Args:
+        pauses: seconds before the second, third ... attempt; `PAUSES` where None.
+        failed: told of each failure after which it is tried again.
+    """
+    for pause in PAUSES if pauses is None else pauses:
         try:
             return action()
         except Exception as error:
             if not may_pass(error):
                 raise
+            failed(error)
         time.sleep(pause * random.uniform(0.5, 1.5))  # so that a gang's tasks do not come back all at once
     return action()
 
@@ -33,4 +47,6 @@ def may_pass(error: BaseException | None) -> bool:
     """Whether a failure may be one of the moment. A file that is not there and a refusal are not."""
     if isinstance(error, InputError):  # as `Store` explains what the filesystem said
         error = error.__cause__
-    return isinstance(error, OSError | pa.ArrowException) and not isinstance(error, FileNotFoundError | PermissionError)
+    if not isinstance(error, OSError | pa.ArrowException) or isinstance(error, FileNotFoundError | PermissionError):
+        return False
+    return not _REFUSALS.search(str(error))

@@ -1,8 +1,10 @@
 import contextlib
 import os
 import re
+import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 
@@ -22,7 +24,7 @@ def store(tmp_path):
 
 def write(store, **fields):
     now = time.time()
-    me = Claim("token", socket.gethostname(), os.getpid(), psutil.Process().create_time(), now, now)
+    me = Claim("token", socket.gethostname(), os.getpid(), psutil.Process().create_time(), now, now, claim._numbering())
     store.write("claim.json", msgspec.json.encode(msgspec.structs.replace(me, **fields)))
 
 
@@ -59,13 +61,33 @@ def test_one_whose_process_id_is_another_processs_now_is_taken_over(store):
 
 @pytest.mark.parametrize(("age", "busy"), [(10.0, True), (290.0, True), (310.0, False)])
 def test_on_another_host_the_heartbeat_decides(store, age, busy):
-    write(store, host="elsewhere", process=1, heartbeat=time.time() - age)
+    write(store, host="elsewhere", numbering="there", process=1, heartbeat=time.time() - age)
     if busy:
         with pytest.raises(BusyError, match="elsewhere"), claimed(store):
             pass
     else:
         with claimed(store):
             pass
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="needs unshare of util-linux")
+def test_a_container_of_this_host_is_not_looked_into(store):
+    """Its process 1 is alive and cannot be seen from here; ours cannot be seen from there."""
+    program = (
+        "import sys, time\nfrom lottery.claim import claimed\nfrom preprocessing.storage import Store\n"
+        "with claimed(Store(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()"
+    )
+    inside = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    with subprocess.Popen(
+        [*inside, sys.executable, "-c", program, store.uri], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as container:
+        if container.stdout.readline() != "held\n":
+            pytest.skip("namespaces are not permitted here")
+        with pytest.raises(BusyError, match=f"process 1 on {socket.gethostname()}"), claimed(store):
+            pass
+        container.stdin.close()
+        assert container.wait(10) == 0
+    assert not store.exists("claim.json")
 
 
 def test_the_heartbeat_beats(store, monkeypatch):
