@@ -15,6 +15,7 @@ from ruamel.yaml.error import YAMLError
 from lottery import checkpoint, experiment, masks
 from lottery.checkpoint import Checkpoint
 from lottery.experiment import Experiment
+from lottery.provenance import Provenance
 from lottery.steps import Timeline, timeline
 from lottery.tickets import Ticket, from_name
 from preprocessing.errors import InputError
@@ -243,6 +244,17 @@ class RunDirectory:
     def reopen(self, ticket: Ticket) -> None:
         """Takes a ticket's result back; its checkpoint stays."""
         self._delete(f"tickets/{ticket.name}/result.json")
+
+    def provenance(self) -> Provenance | None:
+        """What trained the dense run; None where nothing has, or something that left no record."""
+        try:
+            return msgspec.json.decode(self.store.read("dense/provenance.json"), type=Provenance)
+        except FileNotFoundError:
+            return None
+
+    def write_provenance(self, provenance: Provenance) -> None:
+        """Records what trains the dense run, before its first checkpoint."""
+        self.store.write("dense/provenance.json", _json(provenance))
 
     def results(self) -> list[TicketResult]:
         """All results there are, by ticket."""

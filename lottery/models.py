@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from lottery import users_own
 from lottery.experiment import Model
 from lottery.registry import locate
 from preprocessing.errors import InputError
@@ -33,10 +34,7 @@ def build(
 
     Raises InputError where the name or an option is unknown, or the model does not take images of this shape.
     """
-    module, function = locate(model.name)
-    builder: Builder | None = getattr(importlib.import_module(module), function, None)
-    if builder is None:
-        raise InputError(f"model.name: {module} has no {function}; correct the name")
+    builder = _builder(model.name)
     # Keras counts up the names that it makes up: without this a variable's path, and with it what a checkpoint calls
     # it, would depend on what else the process has built.
     keras.utils.clear_session(free_memory=False)
@@ -44,14 +42,29 @@ def build(
     keras.config.set_dtype_policy(precision)
     try:
         with scope or nullcontext():
-            return builder(shape, classes, **model.options)
-    except (TypeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+            built = builder(shape, classes, **model.options)
+            if ":" in model.name:
+                users_own.check(built, model.name, shape, classes)
+            return built
+    except InputError:
+        raise
+    except Exception as error:  # a user's code may raise anything
         raise InputError(
-            f"model {model.name} with options {model.options} on images {shape}: {reason}; correct the options"
+            f"model {model.name} with options {model.options} on images {shape}: {users_own.explain(error)}"
         ) from None
     finally:
         keras.config.set_dtype_policy("float32")
+
+
+def _builder(name: str) -> Builder:
+    module, function = locate(name)
+    try:
+        found: Builder | None = getattr(importlib.import_module(module), function, None)
+    except Exception as error:
+        raise InputError(f"model.name: importing {module} failed: {users_own.explain(error)}") from None
+    if found is None:
+        raise InputError(f"model.name: {module} has no {function}; correct the name")
+    return found
 
 
 def layers(model: keras.Model) -> list[Any]:

@@ -106,6 +106,8 @@ def table(dense: DenseResult, results: Sequence[TicketResult]) -> str:
         f"top-1 on {dense.evaluated:,} images; a ticket matches within one standard error of the dense accuracy, "
         f"{standard_error(dense):.4f}"
     )
+    if dense.note:
+        lines.append(f"dense run: {dense.note}")
     return "\n".join([*lines, *remarks(results)])
 
 

@@ -11,9 +11,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from lottery import loss_scale, models, optimizers, scores
+from lottery import fingerprint, loss_scale, models, optimizers, scores, users_own
 from lottery.experiment import Experiment
 from lottery.masks import Mask
+from lottery.provenance import Provenance
 from lottery.replica import Replica, decoupled, is_kernel
 from lottery.scores import Scores
 from preprocessing.errors import InputError
@@ -66,8 +67,12 @@ class Trainer:
             )
         self._rule = optimizers.rule(self._training.optimizer)
         self._model = self._build(experiment.seed, strategy.scope())
+        kernels = models.prunable_kernels(self._model, classifier=experiment.masks.classifier)
+        if not kernels:
+            raise InputError(
+                f"model {experiment.model.name}: has no kernels to prune; docs/models.md says which can be"
+            )
         with strategy.scope():
-            kernels = models.prunable_kernels(self._model, classifier=experiment.masks.classifier)
             self._masks = {kernel.path: tf.Variable(tf.ones(kernel.shape), trainable=False) for kernel in kernels}
             self._slots = {
                 weight.path: [tf.Variable(tf.zeros(weight.shape), trainable=False) for _ in self._rule.slots]
@@ -112,6 +117,10 @@ class Trainer:
     def parameters(self) -> int:
         """How many weights the model has, prunable or not."""
         return int(self._model.count_params())
+
+    def provenance(self) -> Provenance:
+        """What it is that trains here."""
+        return fingerprint.provenance(self._model)
 
     def slots(self, kernel: str) -> list[str]:
         """Paths of the optimizer's slots of a kernel, which must be 0 wherever its mask is."""
@@ -166,7 +175,8 @@ class Trainer:
             labels: int32 [steps, batch].
             rates: the learning rate of each step, float32 [steps].
         """
-        losses: NDArray[np.float32] = self._compiled_steps(images, labels, rates).numpy()
+        with users_own.explained(self._experiment.model.name):
+            losses: NDArray[np.float32] = self._compiled_steps(images, labels, rates).numpy()
         return losses
 
     def evaluate(self, batches: Any) -> Scores:

@@ -27,7 +27,7 @@ import numpy as np
 with absent("matplotlib", "pandas", "sklearn"):
     import tensorflow as tf
 
-from lottery import bundle, devices, integrity, masks, plan
+from lottery import bundle, devices, integrity, masks, plan, provenance
 from lottery import input as data_input
 from lottery.assignment import EXIT_OUT_OF_MEMORY, Assignment, decode
 from lottery.bundle import Member
@@ -73,11 +73,15 @@ class Worker:
         )
         self._metrics: dict[str, list[dict[str, Any]]] = {}
         self._scores: dict[str, Scores] = {}
+        self._software = ""  # what has changed since the dense run
 
     def train_dense(self) -> None:
         """The dense run with its states along the trellis, then the masks of its final weights."""
         dense = Member(DENSE, {})
-        if not self._resume(dense):
+        if self._resume(dense):
+            self._software = self._software_since()
+        else:
+            self._run.write_provenance(self._trainer.provenance())
             dense.state = self._trainer.first_state(self._experiment.seed)
             self._keep_trellis_state(dense)
         self._train([dense], self._experiment.seed, frozenset(self._timeline.trellis), self._keep_trellis_state)
@@ -93,7 +97,7 @@ class Worker:
         self._run.write_dense_result(
             DenseResult(
                 status=dense.status,
-                note=dense.reason,
+                note=self._note(dense),
                 top1=scores.top1 if scores else None,
                 top5=scores.top5 if scores else None,
                 loss=scores.loss if scores else None,
@@ -116,6 +120,7 @@ class Worker:
         tickets = {ticket.name: ticket for ticket in self._assignment.tickets if ticket not in done}
         if not tickets:
             return
+        self._software = self._software_since()
         level_mask = lru_cache(maxsize=None)(self._run.mask)
         seed = stream_seed(self._assignment.tickets[0].seed, self._experiment.seed)
         shuffled = lru_cache(maxsize=None)(lambda level: masks.shuffled(level_mask(level), seed, level))
@@ -140,6 +145,19 @@ class Worker:
                 self._finish(member, tickets[member.name])
             elif member.status in ("diverged", "failed"):
                 self._write_result(member, tickets[member.name])
+
+    def _software_since(self) -> str:
+        """What has changed since the dense run; InputError where the model has."""
+        recorded = self._run.provenance()
+        if recorded is None:  # of a run directory that is older than the record
+            return ""
+        changed = provenance.changes(recorded, self._trainer.provenance(), self._experiment.model.name)
+        if changed:
+            print(f"warning: {changed}", file=sys.stderr, flush=True)
+        return changed
+
+    def _note(self, member: Member) -> str:
+        return "; ".join(filter(None, [member.reason, self._software]))
 
     def _start(
         self, ticket: Ticket, mask: masks.Mask, trellis_state: Callable[[int], Checkpoint]
@@ -299,7 +317,7 @@ class Worker:
                 self._timeline,
                 member.mask,
                 status=member.status,
-                note=member.reason,
+                note=self._note(member),
                 executor=self._assignment.executor,
                 task=self._assignment.task,
                 top1=scores.top1 if scores else None,

@@ -46,3 +46,61 @@ def with_batch_norm(shape, classes):
             layers.Dense(classes, name="classifier"),
         ]
     )
+
+
+class Branch(layers.Layer):
+    """What AutoGraph would rewrite."""
+
+    def __init__(self, always):
+        super().__init__()
+        self.always = always
+
+    def call(self, images, training=False):
+        if (self.always or training) and keras.ops.mean(images) > 0:
+            return images
+        return -images
+
+
+def decides_in_training(shape, classes, always=False):
+    return keras.Sequential([keras.Input(shape), layers.Flatten(), Branch(always), layers.Dense(classes)])
+
+
+def always_decides(shape, classes):
+    return decides_in_training(shape, classes, always=True)
+
+
+class Subclassed(keras.Model):
+    """A model that has no variables before it is called."""
+
+    def __init__(self, classes, activation="relu"):
+        super().__init__(name="subclassed")
+        self.flatten = layers.Flatten(name="flatten")
+        self.hidden = layers.Dense(6, activation=activation, name="hidden")
+        self.classifier = layers.Dense(classes, name="classifier")
+
+    def call(self, images):
+        return self.classifier(self.hidden(self.flatten(images)))
+
+
+def subclassed(shape, classes, activation="relu"):
+    return Subclassed(classes, activation)
+
+
+def softmax(shape, classes):
+    return keras.Sequential([keras.Input(shape), layers.Flatten(), layers.Dense(classes, activation="softmax")])
+
+
+def not_flat(shape, classes):
+    return keras.Sequential([keras.Input(shape), layers.Dense(classes)])
+
+
+def breaks(shape, classes):
+    raise ZeroDivisionError("my own\nmistake")
+
+
+def no_model(shape, classes):
+    return "a model"
+
+
+def nothing_to_prune(shape, classes):
+    return keras.Sequential([keras.Input(shape), layers.Flatten(name="flatten"), layers.Dense(classes, name="only")])

@@ -9,6 +9,7 @@ from lottery.registry import MODELS
 from preprocessing.errors import InputError
 
 SHAPE = (8, 8, 3)
+OWN = "tests.lottery.own_models"
 
 # Trainable parameters and multiply-adds, and who publishes them.
 PUBLISHED = {
@@ -75,6 +76,12 @@ def test_resnet50_is_version_1_5(tensorflow):
         (Model("conv_small", {"depth": 3}), ["conv_small", "depth"]),
         (Model("no_such_module:build"), ["no_such_module"]),
         (Model("lottery.models:nothing"), ["nothing"]),
+        (Model(f"{OWN}:softmax"), ["ends in softmax", "leave the activation out"]),
+        (Model(f"{OWN}:not_flat"), ["[8, 8, 3] into [None, 8, 8, 4], not into [None, 4]"]),
+        (Model(f"{OWN}:no_model"), ["returns str, not a keras.Model"]),
+        (Model(f"{OWN}:breaks"), ["ZeroDivisionError: my own (own_models.py line ", "correct the model"]),
+        (Model(f"{OWN}:always_decides"), ["decides by a tensor (own_models.py line ", "AutoGraph", "keras.ops.where"]),
+        (Model("tests.lottery.does_not_import:build"), ["importing", "no_such_library", "does_not_import.py line 3"]),
     ],
 )
 def test_bad_models_are_named(tensorflow, model, words):
@@ -90,3 +97,11 @@ def test_a_users_own_model_by_its_module_path(tensorflow):
     from lottery import models
 
     assert models.build(Model("lottery.architectures.small:conv_small"), SHAPE, 4, 0).name == "conv_small"
+
+
+def test_a_model_that_is_built_by_its_first_call(tensorflow):
+    from lottery import models
+
+    model = models.build(Model(f"{OWN}:subclassed"), SHAPE, 4, 0)
+    paths = [kernel.path for kernel in models.prunable_kernels(model, classifier=True)]
+    assert paths == ["subclassed/hidden/kernel", "subclassed/classifier/kernel"]

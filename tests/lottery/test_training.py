@@ -3,6 +3,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from lottery import experiment, masks
 from lottery.experiment import Data, Experiment, LearningRate, Masks, Model, Training
@@ -216,3 +217,23 @@ def test_a_state_of_another_model_is_refused(tensorflow):
     with pytest.raises(InputError, match="model conv_small: has .*give it another name"):
         trained.check({path: value[..., :1] if value.ndim == 4 else value for path, value in state.items()})
     trained.check(state)
+
+
+def test_python_that_decides_by_a_tensor_is_named_in_a_line(tensorflow):
+    """The model can be built: only in training it decides."""
+    from preprocessing.errors import InputError
+
+    trained = trainer(tensorflow, config(model=Model("tests.lottery.own_models:decides_in_training")))
+    with pytest.raises(
+        InputError, match=r"model .*:decides_in_training: .*own_models.py line .*keras.ops.where"
+    ) as error:
+        trained.run(*batches(1), rates(1))
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_without_kernels_to_prune_is_refused(tensorflow):
+    from preprocessing.errors import InputError
+
+    chosen = config(model=Model("tests.lottery.own_models:nothing_to_prune"))
+    with pytest.raises(InputError, match="nothing_to_prune: has no kernels to prune"):
+        trainer(tensorflow, replace(chosen, masks=Masks((0.5,), classifier=False)))

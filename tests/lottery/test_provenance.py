@@ -1,0 +1,120 @@
+"""Tickets are of the model that their masks and weights are of, and say so where the software has changed."""
+
+import importlib
+import textwrap
+
+import pytest
+from msgspec.structs import replace
+
+from lottery import provenance
+from lottery.experiment import Model
+from lottery.provenance import Provenance
+from lottery.tickets import Ticket
+from preprocessing.errors import InputError
+
+BEFORE = Provenance(model="0123", tensorflow="2.21.0", keras="3.15.0", python="3.11")
+OWN = """
+    import keras
+    from keras import layers
+
+    class Bend(layers.Layer):
+        def call(self, x):
+            {code}
+
+    def build(shape, classes):
+        return keras.Sequential(
+            [
+                keras.Input(shape),
+                layers.Flatten(name="flatten"),
+                layers.Dense(6, activation="{activation}", name="hidden"),
+                Bend(name="bend"),
+                layers.Lambda(lambda x: x * {factor}, name="lambda"),
+                layers.Dense(classes, name="classifier"),
+            ],
+            name="own",
+        )
+"""
+PLAIN = {"code": "return x", "activation": "relu", "factor": "1.0"}
+
+
+def test_nothing_to_say_where_nothing_changed():
+    assert provenance.changes(BEFORE, BEFORE, "own:build") == ""
+
+
+def test_another_tensorflow_is_worth_a_line():
+    assert (
+        provenance.changes(BEFORE, replace(BEFORE, tensorflow="2.22.0"), "own:build")
+        == "trained by TensorFlow 2.22.0, the dense run by 2.21.0"
+    )
+
+
+def test_another_model_is_refused():
+    for now in (replace(BEFORE, model="4567"), replace(BEFORE, model="4567", tensorflow="2.22.0")):
+        with pytest.raises(InputError, match="model own:build: .*put it back, or give it another name"):
+            provenance.changes(BEFORE, now, "own:build")
+
+
+def test_models_described_by_different_versions_cannot_be_compared():
+    now = replace(BEFORE, model="4567", keras="3.16.0", python="3.12")
+    said = provenance.changes(BEFORE, now, "own:build")
+    assert said == "trained by Keras 3.16.0, the dense run by 3.15.0, Python 3.12, the dense run by 3.11"
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """Writes a user's own module, and forgets what was imported of it."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def write(**changed):
+        text = textwrap.dedent(OWN).format(**{**PLAIN, **changed})
+        (tmp_path / "own_module.py").write_text(text)
+        importlib.invalidate_caches()
+        monkeypatch.delitem(__import__("sys").modules, "own_module", raising=False)
+        __import__("linecache").clearcache()
+
+    return write
+
+
+def fingerprint(seed=0):
+    from lottery import models
+    from lottery.fingerprint import fingerprint
+
+    return fingerprint(models.build(Model("own_module:build"), (4, 4, 3), 3, seed))
+
+
+def test_the_fingerprint_is_of_what_is_computed(tensorflow, own):
+    own()
+    plain = fingerprint()
+    assert fingerprint(seed=1) == plain
+    own(code="return x  # as it is")
+    assert fingerprint() == plain
+    found = {plain}
+    for changed in ({"activation": "gelu"}, {"code": "return -x"}, {"factor": "2.0"}):
+        own(**changed)
+        found.add(fingerprint())
+    assert len(found) == 4
+
+
+def test_a_ticket_of_a_changed_model_is_refused(tensorflow, own, small, worker):
+    """Its shapes and names are the same: nothing else would tell."""
+    own()
+    sweep = small("model={name: own_module:build}")
+    worker(sweep).train_dense()
+    own(activation="gelu")
+    other = worker(sweep, Ticket(0, 0))
+    other._trainer = type(other._trainer)(sweep.experiment, (8, 8, 3), 10, (0.0,) * 3, (1.0,) * 3, other._strategy)
+    with pytest.raises(InputError, match="own_module:build: its structure or code has changed since the dense run"):
+        other.train_tickets()
+    assert not sweep.run.results()
+
+
+def test_another_tensorflow_is_in_the_result_and_an_old_run_directory_is_as_good(after_dense, worker, capsys):
+    sweep = after_dense()
+    recorded = sweep.run.provenance()
+    sweep.run.write_provenance(replace(recorded, tensorflow="2.0.0"))
+    worker(sweep, Ticket(0, 5)).train_tickets()
+    said = f"trained by TensorFlow {recorded.tensorflow}, the dense run by 2.0.0"
+    assert capsys.readouterr().err.splitlines()[-1] == f"warning: {said}"
+    sweep.run.store.delete("dense/provenance.json")
+    worker(sweep, Ticket(1, 5)).train_tickets()
+    assert [(result.status, result.note) for result in sweep.run.results()] == [("done", said), ("done", "")]
