@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # In the order of the table: name, what it is, the cores that it is given.
 CONTENDERS: tuple[tuple[str, str, int], ...] = (
     ("limit", "read() into memory and a copy of each batch", 1),
+    ("limit_2", "the same on two cores: what this machine gains by its second", 2),
     ("mapped", "ours: memory-mapped, all images shuffled", 1),
     ("general", "ours: row groups through pyarrow.fs, windows of 4 shuffled", 1),
     ("augmented", "ours: mapped, crop 224, flip, normalised float32", 1),

@@ -72,7 +72,7 @@ class Views:
         if mirrored:
             cv2.flip(part, 1, dst=out)
         else:
-            out[...] = part
+            cv2.copyTo(part, None, dst=out)  # in less time than numpy, which copies row by row
         if self.colours is not None:
             _recolour(out, *self.colours[index].tolist())
 

@@ -20,14 +20,13 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from lottery import augment
+from lottery import augment, shuffle_window
 from lottery.augment import Views
 from lottery.experiment import Data, Input
 from lottery.order import sample_order, share
 from preprocessing.buffers import Buffers
 from preprocessing.dataset import Dataset, Reading, Split
 from preprocessing.errors import InputError
-from preprocessing.reading import READ_AHEAD_BYTES
 from preprocessing.row_group import Blob
 
 Images = NDArray[np.uint8]
@@ -68,7 +67,7 @@ class TrainingInput:
         augment.check(data, dataset.size)
         self._data, self._seed, self._size = data, seed, dataset.size
         self._split = dataset.split(data.train, _reading(settings, mapped))
-        _check_window(self._split, settings)
+        shuffle_window.check(dataset, self._split, settings)
         self._worker, self._workers = worker, workers
         self._share = len(share(np.arange(data.batch), worker, workers))
         self._steps_per_epoch = self._split.count // data.batch
@@ -171,10 +170,20 @@ def evaluation_batches(
     painter = _Painter(split, settings)
     batches = [np.arange(first, min(first + data.batch, split.count)) for first in range(0, split.count, data.batch)]
     pieces = [share(rows, worker, workers) for rows in batches]
-    for rows, (blobs, labels) in zip(pieces, split.stream(pieces), strict=True):
-        images = np.empty((len(rows), *image_shape(dataset, data)), np.uint8)
-        painter.paint(blobs, rows, augment.centre_views(data, dataset.size, len(rows)), 0, images)
-        yield images, labels
+    stored = zip(pieces, split.stream(pieces), strict=True)
+
+    def next_batch() -> tuple[Images, Labels] | None:
+        for rows, (blobs, labels) in stored:
+            images = np.empty((len(rows), *image_shape(dataset, data)), np.uint8)
+            painter.paint(blobs, rows, augment.centre_views(data, dataset.size, len(rows)), 0, images)
+            return images, labels
+        return None
+
+    with ThreadPoolExecutor(1, "evaluation") as pool:  # makes the next batch while this one is scored
+        coming = pool.submit(next_batch)
+        while (batch := coming.result()) is not None:
+            coming = pool.submit(next_batch)
+            yield batch
 
 
 def image_shape(dataset: Dataset, data: Data) -> tuple[int, int, int]:
@@ -182,6 +191,11 @@ def image_shape(dataset: Dataset, data: Data) -> tuple[int, int, int]:
     augment.check(data, dataset.size)
     to = augment.side(data, dataset.size)
     return to, to, 3
+
+
+def auto_threads(cores: int) -> int:
+    """How many threads make batches on so many cores: all but one, which is for whoever takes them; 1 to 8."""
+    return max(1, min(_MOST_THREADS, cores - 1))
 
 
 def _keep_freed_memory() -> None:
@@ -204,7 +218,7 @@ class _Painter:
 
     def __init__(self, split: Split, settings: Input) -> None:
         self._split = split
-        self._threads = _cores() if settings.threads == "auto" else settings.threads
+        self._threads = auto_threads(len(os.sched_getaffinity(0))) if settings.threads == "auto" else settings.threads
         self._pool = ThreadPoolExecutor(self._threads - 1, "input") if self._threads > 1 else None
         cv2.setNumThreads(1)  # the threads are ours
 
@@ -227,20 +241,3 @@ class _Painter:
 
 def _reading(settings: Input, mapped: bool) -> Reading:
     return Reading(settings.cache_dir, settings.cache_bytes, settings.read_threads, mapped)
-
-
-def _check_window(split: Split, settings: Input) -> None:
-    """Refuses a window that cannot be held in memory where rows have to be read by row group."""
-    if split.at_hand:
-        return
-    most = READ_AHEAD_BYTES // 2 // max(1, split.row_group_bytes)  # one window in use, the next on its way
-    if settings.shuffle_window == "all" or settings.shuffle_window > most:
-        raise InputError(
-            f"input.shuffle_window: {settings.shuffle_window} is more row groups than are held of a dataset that "
-            f"cannot be mapped: --set input.shuffle_window={max(1, most)}, or give input.cache_dir and an "
-            "input.cache_bytes as large as the dataset, or copy the dataset to a local disk"
-        )
-
-
-def _cores() -> int:
-    return min(_MOST_THREADS, len(os.sched_getaffinity(0)))

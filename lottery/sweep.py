@@ -89,6 +89,7 @@ def prepare(path: str, data: str, runs: str, overrides: Sequence[str] = (), smok
     registry.locate(config.model.name)
     dataset = Dataset.open(data)
     train = dataset.split(config.data.train)
+    shuffle_window.check(dataset, train, config.input)
     dataset.split(config.data.evaluate)
     line = timeline(config, train.count)
     augment.check(config.data, dataset.size)

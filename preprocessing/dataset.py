@@ -17,7 +17,7 @@ class Dataset:
     """A dataset that was committed. Opening it reads `manifest.json` and nothing else.
 
     `hash` is a sha256 (hex) of the content alone. `class_names` are sorted, and a label is a place in them. `mean` and
-    `std` are of train's pixels per channel, in 0..255.
+    `std` are of train's pixels per channel, in 0..255. `bytes` is the size of all splits' files.
     """
 
     def __init__(self, store: Store, manifest: Manifest) -> None:
@@ -30,6 +30,7 @@ class Dataset:
         self.splits: dict[str, SplitInfo] = manifest.splits
         self.mean: tuple[float, float, float] = manifest.mean
         self.std: tuple[float, float, float] = manifest.std
+        self.bytes: int = sum(file.bytes for split in manifest.splits.values() for file in split.files)
         self._store = store
 
     @classmethod

@@ -24,7 +24,8 @@ Stored = tuple[list[Blob], NDArray[np.int32]]
 class Split:
     """The images and labels of one split, in file order. Safe to use from several processes, each with its own.
 
-    `at_hand` says whether rows in any order come at the speed of a local disk; where not, `stream` is the way to read.
+    `at_hand` says whether rows in any order come at the speed of memory or of a local disk, without a cache. `bytes` is
+    the size of the split's files, `row_group_bytes` that of its largest row groups.
     """
 
     def __init__(self, store: Store, name: str, manifest: Manifest, reading: Reading | None = None) -> None:
@@ -38,18 +39,13 @@ class Split:
         # Many wait for a network at once; of a local disk's they would only take the processor from each other.
         self._threads = self._reading.threads if store.local_path is None else min(self._reading.threads, 2)
         self.at_hand = self._groups.at_hand
+        self.bytes = self._groups.bytes
         self.row_group_bytes = max((file.bytes // file.row_groups for file in self._groups.files), default=0)
 
     @property
     def row_group_starts(self) -> NDArray[np.int64]:
         """The first row of each row group and, last, the number of rows: int64 [row groups + 1]."""
         return self._groups.starts
-
-    @property
-    def labels(self) -> NDArray[np.int32]:
-        """Labels of all rows, int32 [count]. Reads every row group."""
-        parts = [self._groups.get(number).labels for number in range(len(self._groups.starts) - 1)]
-        return np.concatenate([np.zeros(0, np.int32), *parts])
 
     def gather(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
         """Rows by index: images uint8 [n, size, size, 3] in a new array, labels int32 [n].

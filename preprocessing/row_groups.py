@@ -51,25 +51,22 @@ class RowGroups:
         sizes = np.full(int(groups.sum()), manifest.row_group_rows, np.int64)
         sizes[self._first_groups[1:] - 1] += rows - groups * manifest.row_group_rows
         self.starts: NDArray[np.int64] = _sums(sizes)
-        self.near = store.local_path is not None and reading.mapped
         self._near_files: dict[int, MappedFile] = {}
         self._near_groups: dict[int, RowGroup | None] = {}
+        # Files are alike, so the first tells: rows of compressed pages in any order would be unpacked again and again.
+        self.near = store.local_path is not None and reading.mapped and bool(self.files) and self._map(0) is not None
         self._checked = time.monotonic()
         self._far = RowGroupStore(store, manifest)
         self._kept: OrderedDict[int, RowGroup] = OrderedDict()
         self._kept_bytes = 0
         self._lock = threading.Lock()
         self._cache: RowGroupCache | None = None
-        dataset_bytes = sum(file.bytes for split in manifest.splits.values() for file in split.files)
         self.bytes = sum(file.bytes for file in self.files)
         if not self.near and reading.cache_dir is not None:
             self._cache = RowGroupCache(
                 reading.cache_dir, reading.cache_bytes, manifest.hash, manifest.codec, manifest.size
             )
-        # Whether rows in any order come at the speed of the local disk, in the second epoch at the latest.
-        self.at_hand = (
-            self.near or self.bytes <= KEPT_BYTES or (self._cache is not None and dataset_bytes <= reading.cache_bytes)
-        )
+        self.at_hand = self.near or self.bytes <= KEPT_BYTES
 
     def holding(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The number of the row group of each row, and the row's place in it; both int64 [rows]."""

@@ -2,7 +2,6 @@
 
 import itertools
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -188,14 +187,19 @@ def test_workers_share_each_batch_of_the_evaluation(stored, mapped, batch):
             assert np.array_equal(np.concatenate([share[place] for share in shares]), expected[place])
 
 
-@pytest.mark.parametrize("mapped", [True, False])
-def test_the_first_batch_of_a_resume_comes_at_once(training_input, tensors, mapped):
-    source = training_input(tensors[0], AUGMENTED, 0, mapped=mapped)
-    expected = training_input(tensors[0], AUGMENTED, 0).batch(10**6)
-    started = time.monotonic()
-    images, _ = next(source.stream([(10**6, 10**6 + 1)]))
-    assert time.monotonic() - started < 1
-    assert np.array_equal(images[0].numpy(), expected[0])
+def test_a_resume_is_a_seek(training_input, tensors, monkeypatch):
+    """The first batch of a step far on reads that batch's row groups, and none of those before it."""
+    monkeypatch.setattr("preprocessing.reading.READ_AHEAD_BYTES", 1)  # else later batches' are on their way
+    monkeypatch.setattr("preprocessing.row_groups.KEPT_BYTES", 1)
+    source = training_input(tensors[0], AUGMENTED, 0, Input(shuffle_window=2), mapped=False)
+    groups, fetched = source._split._groups, []
+    fetch = groups._far.fetch
+    monkeypatch.setattr(groups._far, "fetch", lambda *of: fetched.append(of[1]) or fetch(*of))
+    images, _ = next(source._runs([(10**6, 10**6 + 1)]))
+    needed = np.unique(groups.holding(source._rows(10**6))[0])
+    assert len(fetched) == len(needed) < len(groups.starts) - 1
+    expected = training_input(tensors[0], AUGMENTED, 0, Input(shuffle_window=2)).batch(10**6)
+    assert np.array_equal(images[0], expected[0])
 
 
 @pytest.mark.parametrize("mapped", [True, False])
@@ -216,7 +220,7 @@ def test_a_stream_can_be_left_and_begun_anew(training_input, tensors):
 @pytest.mark.parametrize("window", ["all", 100])
 def test_a_window_that_cannot_be_held_is_refused(training_input, tensors, monkeypatch, tmp_path, window):
     monkeypatch.setattr("preprocessing.row_groups.KEPT_BYTES", 10_000)
-    monkeypatch.setattr("lottery.input.READ_AHEAD_BYTES", 60_000)
+    monkeypatch.setattr("lottery.shuffle_window.READ_AHEAD_BYTES", 60_000)
     dataset = tensors[0]
     settings = Input(shuffle_window=window)
     with pytest.raises(
