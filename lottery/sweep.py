@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pyspark import SparkContext
 
-from lottery import augment, experiment, gang_task, preflight, registry, report, schedules
+from lottery import augment, experiment, gang_task, preflight, registry, report, schedules, shuffle_window
 from lottery.assignment import Assignment
 from lottery.claim import claimed
 from lottery.experiment import Experiment
