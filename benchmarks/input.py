@@ -37,6 +37,7 @@ CONTENDERS: tuple[tuple[str, str, int], ...] = (
     ("augmented", "ours: mapped, crop 224, flip, normalised float32", 1),
     ("augmented_2", "the same on two cores", 2),
     ("resized", "ours: mapped, random resized crop 224, flip, colour", 1),
+    ("resized_2", "the same on two cores", 2),
     ("tfrecord", "TFRecord: parse, decode_raw, batch", 1),
     ("tfrecord_augmented", "TFRecord: the same and tf.image's crop 224, flip, normalised float32", 1),
     ("petastorm", "petastorm's make_petastorm_dataset, batch", 1),

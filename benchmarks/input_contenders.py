@@ -22,6 +22,7 @@ from preprocessing.dataset import Dataset
 
 CROP = 224
 IMAGENET_IMAGES = 1_281_167
+RESIZED = {"crop": CROP, "flip": True, "crop_scale": (0.08, 1.0), "colour": 0.4}
 _WARM_UP_SECONDS = 1.0
 
 Stream = Iterator[int]  # how many images each batch has; the batch itself is dropped
@@ -125,9 +126,8 @@ CONTENDERS: dict[str, Callable[[dict[str, Any], Dataset], Stream]] = {
     "general": lambda request, dataset: ours(request, dataset, mapped=False),
     "augmented": lambda request, dataset: ours(request, dataset, crop=CROP, flip=True),
     "augmented_2": lambda request, dataset: ours(request, dataset, crop=CROP, flip=True),
-    "resized": lambda request, dataset: ours(
-        request, dataset, crop=CROP, flip=True, crop_scale=(0.08, 1.0), colour=0.4
-    ),
+    "resized": lambda request, dataset: ours(request, dataset, **RESIZED),
+    "resized_2": lambda request, dataset: ours(request, dataset, **RESIZED),
     "tfrecord": tfrecord,
     "tfrecord_augmented": lambda request, dataset: tfrecord(request, dataset, augmented=True),
     "petastorm": petastorm,

@@ -56,7 +56,7 @@ class Input(_Section, frozen=True):
     cache_dir: str | None = None  # a local folder for what is read from afar, shared by all processes of a node
     cache_bytes: Positive = 100 * 2**30  # how large it may become
     read_threads: Positive = 8  # that read from afar
-    threads: Positive | Auto = "auto"  # that decode, crop and copy; `auto`: the task's cores but one, at most 8
+    threads: Positive | Auto = "auto"  # that decode, crop and copy; `auto`: the task's cores, at most 8
 
 
 class Model(_Section, frozen=True):

@@ -74,7 +74,7 @@ class TrainingInput:
         starts, window = self._split.row_group_starts, settings.shuffle_window
         self._order = lru_cache(maxsize=2)(lambda epoch: sample_order(dataset.hash, seed, epoch, starts, window))
         self._buffers = Buffers()
-        self._painter = _Painter(self._split, settings)
+        self._painter = _Painter(self._split, settings, _work_is_long(dataset, data))
 
     @property
     def longest_run(self) -> int:
@@ -167,7 +167,7 @@ def evaluation_batches(
     settings = settings or Input()
     augment.check(data, dataset.size)
     split = dataset.split(data.evaluate, _reading(settings, mapped))
-    painter = _Painter(split, settings)
+    painter = _Painter(split, settings, dataset.codec == "jpeg")
     batches = [np.arange(first, min(first + data.batch, split.count)) for first in range(0, split.count, data.batch)]
     pieces = [share(rows, worker, workers) for rows in batches]
     stored = zip(pieces, split.stream(pieces), strict=True)
@@ -193,9 +193,13 @@ def image_shape(dataset: Dataset, data: Data) -> tuple[int, int, int]:
     return to, to, 3
 
 
-def auto_threads(cores: int) -> int:
-    """How many threads make batches on so many cores: all but one, which is for whoever takes them; 1 to 8."""
-    return max(1, min(_MOST_THREADS, cores - 1))
+def _work_is_long(dataset: Dataset, data: Data) -> bool:
+    """Whether a training image takes more than a copy."""
+    return dataset.codec == "jpeg" or data.crop_scale is not None or bool(data.colour)
+
+
+def _cores() -> int:
+    return min(_MOST_THREADS, len(os.sched_getaffinity(0)))
 
 
 def _keep_freed_memory() -> None:
@@ -216,9 +220,12 @@ def _keep_freed_memory() -> None:
 class _Painter:
     """Decodes, crops and copies images into batches, in several threads where there is enough to do."""
 
-    def __init__(self, split: Split, settings: Input) -> None:
+    def __init__(self, split: Split, settings: Input, work_is_long: bool) -> None:
         self._split = split
-        self._threads = auto_threads(len(os.sched_getaffinity(0))) if settings.threads == "auto" else settings.threads
+        threads = _cores() if settings.threads == "auto" else settings.threads
+        # Copies keep a thread busy with memory and Python's lock alone: one more than that gains nothing, and is better
+        # left to whoever takes the batches.
+        self._threads = threads if work_is_long else max(1, threads - 1)
         self._pool = ThreadPoolExecutor(self._threads - 1, "input") if self._threads > 1 else None
         cv2.setNumThreads(1)  # the threads are ours
 

@@ -54,9 +54,7 @@ class Worker:
         self._assignment, self._tell = assignment, tell
         self._experiment = assignment.experiment
         # The task's cores, not the machine's.
-        threads = self._experiment.input.threads
-        if threads == "auto":
-            threads = data_input.auto_threads(assignment.threads)
+        threads = assignment.threads if self._experiment.input.threads == "auto" else self._experiment.input.threads
         self._reading = msgspec.structs.replace(self._experiment.input, threads=threads)
         self._dataset = Dataset.open(assignment.data)
         if self._dataset.hash != assignment.dataset_hash:

@@ -24,8 +24,8 @@ Stored = tuple[list[Blob], NDArray[np.int32]]
 class Split:
     """The images and labels of one split, in file order. Safe to use from several processes, each with its own.
 
-    `at_hand` says whether rows in any order come at the speed of memory or of a local disk, without a cache. `bytes` is
-    the size of the split's files, `row_group_bytes` that of its largest row groups.
+    `at_hand` says whether rows in any order come at the speed of memory or of a local disk, without a cache.
+    `row_group_bytes` is the size of its largest row groups.
     """
 
     def __init__(self, store: Store, name: str, manifest: Manifest, reading: Reading | None = None) -> None:
@@ -39,7 +39,6 @@ class Split:
         # Many wait for a network at once; of a local disk's they would only take the processor from each other.
         self._threads = self._reading.threads if store.local_path is None else min(self._reading.threads, 2)
         self.at_hand = self._groups.at_hand
-        self.bytes = self._groups.bytes
         self.row_group_bytes = max((file.bytes // file.row_groups for file in self._groups.files), default=0)
 
     @property
