@@ -17,6 +17,7 @@ Image = NDArray[np.uint8]
 
 # Weights of R, G and B in grey (Rec. 601), which contrast and saturation leave alone.
 _GREY = np.array([0.299, 0.587, 0.114])
+_SHRINKS_MUCH = 1.5
 _ATTEMPTS = 10  # at a part of the wanted area and aspect that lies within the image; then the largest centre part
 
 
@@ -66,8 +67,9 @@ class Views:
         mirrored = bool(self.mirrored[index])
         if part.shape != out.shape:
             rows, columns = out.shape[:2]
-            # Pixel areas where it shrinks: else fine patterns turn into coarse ones.
-            kind = cv2.INTER_AREA if height >= rows and width >= columns else cv2.INTER_LINEAR
+            # Means over pixel areas take five times as long: where it shrinks so much that else pixels were passed by.
+            shrinks = min(height / rows, width / columns)
+            kind = cv2.INTER_AREA if shrinks >= _SHRINKS_MUCH else cv2.INTER_LINEAR
             part = cv2.resize(part, (columns, rows), interpolation=kind)
         if mirrored:
             cv2.flip(part, 1, dst=out)
