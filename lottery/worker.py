@@ -9,7 +9,6 @@ import itertools
 import json
 import os
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
@@ -27,7 +26,7 @@ import numpy as np
 with absent("matplotlib", "pandas", "sklearn"):
     import tensorflow as tf
 
-from lottery import bundle, devices, integrity, masks, plan, provenance
+from lottery import bundle, devices, integrity, masks, provenance
 from lottery import input as data_input
 from lottery.assignment import EXIT_OUT_OF_MEMORY, Assignment, decode
 from lottery.bundle import Member
@@ -35,7 +34,7 @@ from lottery.checkpoint import Checkpoint
 from lottery.ledger import DENSE, DenseResult, RunDirectory, ticket_result
 from lottery.onlooker import OnlookersStore
 from lottery.order import derived_seed
-from lottery.scores import Scores
+from lottery.record import Record, Saving, checkpoint
 from lottery.steps import timeline
 from lottery.telemetry import Telemetry
 from lottery.tickets import Ticket, first_step, from_name, stream_seed
@@ -71,14 +70,13 @@ class Worker:
             self._dataset.std,
             self._strategy,
         )
-        self._metrics: dict[str, list[dict[str, Any]]] = {}
-        self._scores: dict[str, Scores] = {}
+        self._record = Record(self._run, self._trainer, self._timeline)
         self._software = ""  # what has changed since the dense run
 
     def train_dense(self) -> None:
         """The dense run with its states along the trellis, then the masks of its final weights."""
         dense = Member(DENSE, {})
-        if self._resume(dense):
+        if self._record.resume(dense):
             self._software = self._software_since()
         else:
             self._run.write_provenance(self._trainer.provenance())
@@ -93,7 +91,7 @@ class Worker:
             for level, mask in enumerate(masks.global_magnitude_masks(kernels, self._experiment.masks.densities)):
                 self._run.write_mask(level, mask)
             dense.status = "done"
-        scores = self._scores.get(DENSE)
+        scores = self._record.scores(DENSE)
         self._run.write_dense_result(
             DenseResult(
                 status=dense.status,
@@ -130,7 +128,7 @@ class Worker:
             shuffle = ticket.control == "shuffle"
             mask = shuffled(ticket.level) if shuffle else level_mask(ticket.level)
             member = Member(name, {}, first_step(ticket, self._experiment), mask)
-            if not self._resume(member):
+            if not self._record.resume(member):
                 member.state = self._start(ticket, mask, trellis_state)
             self._check(member)
             members.append(member)
@@ -193,7 +191,7 @@ class Worker:
             raise RuntimeError("the workers were not saved at the same step; the run directory changed as they started")
         # A gang stops when any of its executors fails.
         failures = self._experiment.gang.mean_time_between_failures / self._assignment.tasks
-        saving = _Saving(self._experiment.gang.checkpoint, failures)
+        saving = Saving(self._experiment.gang.checkpoint, failures)
 
         def reached(member: Member) -> None:
             if member.step in self._timeline.evaluations:
@@ -205,7 +203,7 @@ class Worker:
                 if member.status == "training":
                     self._check(member)
                 if member.status == "training":
-                    self._save(member)
+                    self._record.save(member)
             self._tell({"saved": 1})
 
         def progressed(images: int) -> None:
@@ -237,18 +235,7 @@ class Worker:
             self._dataset, config.data, self._reading, worker=place.worker, workers=place.workers
         )
         scores = self._trainer.evaluate(self._telling(itertools.islice(batches, config.training.evaluate_batches)))
-        self._scores[member.name] = scores
-        self._metrics.setdefault(member.name, []).append(
-            {
-                "step": member.step,
-                "epoch": round(self._timeline.epoch(member.step), 4),
-                "training_loss": round(member.loss_sum / max(member.loss_steps, 1), 6),
-                "top1": scores.top1,
-                "top5": scores.top5,
-                "loss": scores.loss,
-            }
-        )
-        member.loss_sum, member.loss_steps = 0.0, 0
+        self._record.evaluated(member, scores)
 
     def _telling(self, batches: Iterable[Any]) -> Iterator[Any]:
         """The same batches; a long evaluation is progress, and must not be taken for a hang."""
@@ -263,14 +250,14 @@ class Worker:
 
     def _keep_trellis_state(self, member: Member) -> None:
         if member.step in self._timeline.trellis:
-            self._run.write_trellis_state(_checkpoint(member))
+            self._run.write_trellis_state(checkpoint(member))
         if member.step == self._timeline.total:
-            self._save(member)
+            self._record.save(member)
 
     def _finish(self, member: Member, ticket: Ticket) -> None:
         self._check(member)
         if member.status == "training":
-            self._save(member)
+            self._record.save(member)
             assert member.mask is not None
             member.status, member.reason = "done", integrity.remark(member.mask, member.state)
         self._write_result(member, ticket)
@@ -289,27 +276,9 @@ class Worker:
         if fault:
             member.status, member.reason = "failed", f"{fault} at step {member.step}"
 
-    def _save(self, member: Member) -> None:
-        self._run.write_metrics(member.name, self._metrics.get(member.name, []))
-        self._run.write_checkpoint(member.name, _checkpoint(member))
-
-    def _resume(self, member: Member) -> bool:
-        """Puts a member where its training was saved; False where it was not."""
-        saved = self._run.checkpoint(member.name)
-        if saved is None:
-            return False
-        self._trainer.check(saved.variables)
-        member.state, member.step, member.seconds = saved.variables, saved.step, saved.seconds
-        member.loss_sum, member.loss_steps = saved.loss_sum, saved.loss_steps
-        rows = self._run.metrics(member.name)
-        self._metrics[member.name] = kept = [row for row in rows if row["step"] <= saved.step]
-        if kept and kept[-1]["step"] == self._timeline.total:
-            self._scores[member.name] = Scores(kept[-1]["top1"], kept[-1]["top5"], kept[-1]["loss"])
-        return True
-
     def _write_result(self, member: Member, ticket: Ticket) -> None:
         assert member.mask is not None
-        scores = self._scores.get(member.name) if member.status == "done" else None
+        scores = self._record.scores(member.name) if member.status == "done" else None
         self._run.write_result(
             ticket_result(
                 ticket,
@@ -327,31 +296,6 @@ class Worker:
                 seconds=member.seconds,
             )
         )
-
-
-class _Saving:
-    """When the next checkpoint is due, from what the last one cost."""
-
-    def __init__(self, interval: float | str, mean_time_between_failures: float) -> None:
-        self._fixed = None if interval == "auto" else float(interval)
-        self._mean_time_between_failures = mean_time_between_failures
-        self._cost = 1.0  # seconds; a guess until one was made
-        self._last = time.monotonic()
-
-    def due(self) -> bool:
-        interval = self._fixed or plan.checkpoint_interval(self._cost, self._mean_time_between_failures)
-        return time.monotonic() - self._last >= interval
-
-    def save(self, write: Callable[[], None]) -> None:
-        started = time.monotonic()
-        write()
-        self._last = time.monotonic()
-        self._cost = max(self._last - started, 1e-3)
-
-
-def _checkpoint(member: Member) -> Checkpoint:
-    variables = {path: np.asarray(value) for path, value in member.state.items()}
-    return Checkpoint(member.step, variables, member.seconds, member.loss_sum, member.loss_steps)
 
 
 def _tell(event: dict[str, Any]) -> None:

@@ -55,7 +55,7 @@ def often_saved(monkeypatch):
     from lottery.input import TrainingInput
 
     monkeypatch.setattr(TrainingInput, "longest_run", 4)
-    monkeypatch.setattr("lottery.worker.plan.checkpoint_interval", lambda cost, failures: 0.0)
+    monkeypatch.setattr("lottery.record.plan.checkpoint_interval", lambda cost, failures: 0.0)
 
 
 @pytest.mark.parametrize("kind", KINDS)

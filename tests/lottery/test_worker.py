@@ -175,7 +175,7 @@ def test_results_say_what_was_kept(after_dense, worker):
 
 def test_dense_run_killed_and_resumed_ends_in_the_same_bits(after_dense, small, worker, monkeypatch):
     whole, torn = after_dense("whole"), small(runs="torn")
-    monkeypatch.setattr("lottery.worker.plan.checkpoint_interval", lambda cost, failures: 0.0)
+    monkeypatch.setattr("lottery.record.plan.checkpoint_interval", lambda cost, failures: 0.0)
     told = []
 
     def tell(event):
