@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from types import FrameType
 
 from pyspark import SparkConf, SparkContext
 
@@ -15,6 +16,16 @@ from preprocessing.errors import run_or_explain
 from preprocessing.verify import verify
 
 EXIT_INTERRUPTED = 130  # as a shell says of SIGINT
+EXIT_TERMINATED = 143  # and of SIGTERM
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: of a supervisor, a time limit, or a machine that is taken away."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would break off the tidying up
+    raise Terminated
 
 
 def main() -> int:
@@ -52,14 +63,17 @@ def main() -> int:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         return started
 
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         if arguments.plan:
             print(describe(sweep, context()))
             return 0
         return run_sweep(sweep, context)
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again, it does what is left", file=sys.stderr, flush=True)
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt as interrupt:
+        terminated = isinstance(interrupt, Terminated)
+        what = "terminated" if terminated else "interrupted"
+        print(f"{what}; run the same command again, it does what is left", file=sys.stderr, flush=True)
+        return EXIT_TERMINATED if terminated else EXIT_INTERRUPTED
     finally:
         if SparkContext._active_spark_context is not None:
             SparkContext._active_spark_context.stop()  # else the JVM outlives the driver

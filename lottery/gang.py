@@ -11,7 +11,8 @@ from py4j.protocol import Py4JError
 from pyspark import BarrierTaskContext, SparkContext
 from pyspark.errors import PySparkException
 
-from lottery.gang_task import ChildError, Place
+from lottery.gang_task import Place
+from lottery.supervisor import ChildError
 from preprocessing.errors import InputError, StorageError
 
 T = TypeVar("T")

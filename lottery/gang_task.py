@@ -19,17 +19,13 @@ from lottery.assignment import EXIT_OUT_OF_MEMORY, Assignment
 from lottery.ledger import RunDirectory, ticket_result
 from lottery.plan import bundle_size, bundles
 from lottery.steps import timeline
-from lottery.supervisor import Ended, supervise
+from lottery.supervisor import ChildError, Ended, supervise
 from lottery.tickets import Ticket
 from preprocessing.errors import EXIT_BAD_INPUT, EXIT_STORAGE, InputError, StorageError
 from preprocessing.storage import Store
 
 _BEAT_EVERY = 5.0  # seconds
 _ATTEMPTS = 2  # of the same trainings without progress, before they are split up or given up
-
-
-class ChildError(Exception):
-    """A child died again and again; the message has why, and the end of its log."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +46,7 @@ def run_tickets(assignment: Assignment, place: Place, parameters: int) -> None:
 
     A bundle that does not fit into memory is halved. One whose child dies twice without a checkpoint in between is
     taken apart, and a ticket whose child does so when it is alone is recorded as failed: it must not keep the others
-    from being trained.
+    from being trained. A child that was given notice is followed by another, for as long as the machine is there.
     """
     run = RunDirectory(Store(assignment.run))
     beats = _Beats(run, place, len(assignment.tickets))
@@ -68,6 +64,9 @@ def run_tickets(assignment: Assignment, place: Place, parameters: int) -> None:
             continue
         if ended.status == EXIT_OUT_OF_MEMORY and len(left) > 1:
             waiting[:0] = [left[: len(left) // 2], left[len(left) // 2 :]]
+            continue
+        if ended.on_notice:
+            waiting.insert(0, left)
             continue
         deaths[left] = 1 if beats.saved > saved else deaths[left] + 1
         if deaths[left] < _ATTEMPTS:
@@ -95,7 +94,8 @@ def run_dense(assignment: Assignment, place: Place) -> None:
             beats.settle(1)
             beats.write()
             return
-        deaths = 1 if beats.saved > saved else deaths + 1
+        if not ended.on_notice:
+            deaths = 1 if beats.saved > saved else deaths + 1
     raise ChildError(f"the dense run's process died: {ended.reason}; the end of its log: {_last_lines(ended)}")
 
 

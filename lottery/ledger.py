@@ -237,6 +237,10 @@ class RunDirectory:
         names = (name.split("/") for name in self._list("tickets"))
         return {ticket for parts in names if parts[2:] == ["result.json"] and (ticket := from_name(parts[1]))}
 
+    def has_result(self, training: str) -> bool:
+        """Whether a training (a ticket's name, or DENSE) has ended."""
+        return self.store.exists(f"{_folder(training)}/result.json")
+
     def failed(self) -> list[Ticket]:
         """The tickets whose result is a failure: of a machine, say, so that another try may succeed."""
         return [result.ticket for result in self.results() if result.status == "failed"]

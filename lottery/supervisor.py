@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import queue
@@ -17,9 +16,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
-_PR_SET_PDEATHSIG = 1
+from lottery.notice import EXIT_NOTICE, NOTICE
+
 _TAIL_BYTES = 4000
 _POLL = 0.5  # seconds
+_DYING = 30.0  # seconds that a killed process may take to be gone: a GPU's driver tidies up
+
+
+class ChildError(Exception):
+    """A child died again and again, or cannot be ended; the message has why."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,11 @@ class Ended:
     reason: str
     tail: str
 
+    @property
+    def on_notice(self) -> bool:
+        """Whether it was told to leave, which is no fault of its own."""
+        return self.status in (EXIT_NOTICE, -signal.SIGTERM)
+
 
 def supervise(
     module: str,
@@ -37,13 +47,16 @@ def supervise(
     environment: Mapping[str, str],
     hang_after: float,
     on_event: Callable[[dict[str, Any]], None],
+    stop: threading.Event | None = None,
 ) -> Ended:
-    """Runs `python -m module` with `message` as JSON on its standard input, until it ends.
+    """Runs `python -m module` with `message` as a line of JSON on its standard input, until it ends.
 
     The child's standard output are events, a JSON object a line. One that says nothing for `hang_after` seconds is
-    killed: a hung child looks healthy to Spark, whose heartbeats come from the JVM. Whatever ends this call, the
-    child's whole process group is gone afterwards; where this process itself is killed, the kernel kills the child
-    (see `die_with_parent`).
+    killed: a hung child looks healthy to Spark, whose heartbeats come from the JVM. Where `stop` is set the child gets
+    SIGTERM, and SIGKILL when the notice is over. Whatever ends this call, the child's whole process group is gone
+    afterwards; where this process itself is killed, the child is given notice by the kernel (see `lottery.notice`).
+
+    Raises ChildError where the child cannot be killed.
     """
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(
@@ -56,61 +69,78 @@ def supervise(
         )
         try:
             assert child.stdin is not None
-            with contextlib.suppress(BrokenPipeError), child.stdin as stdin:  # it may have died already
-                stdin.write(json.dumps(message).encode())
-            hung = _relay(child, hang_after, on_event)
-            if hung:
-                _kill_group(child)
-            status = child.wait()
+            with contextlib.suppress(BrokenPipeError):  # it may have died already
+                child.stdin.write(json.dumps(message).encode() + b"\n")
+                child.stdin.flush()
+            hung = _relay(child, hang_after, on_event, stop or threading.Event())
         finally:
-            _kill_group(child)
-            child.wait()
+            status = _end(child)
         reason = f"no progress for {hang_after:.0f} s" if hung else _why(status)
         return Ended(status, reason, _tail(log))
 
 
-def die_with_parent() -> None:
-    """Called first in a child: has the kernel kill it when its parent dies, even where it hangs.
-
-    Python workers are killed by Spark without a chance to clean up, and a child that lives on keeps its GPU. Linux
-    only; elsewhere a child of a killed parent lives on until it next writes an event.
-    """
-    parent = os.environ.get("LOTTERY_PARENT")
-    if parent is None or not sys.platform.startswith("linux"):
-        return
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(parent):  # it died before prctl was called
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _relay(child: subprocess.Popen[bytes], hang_after: float, on_event: Callable[[dict[str, Any]], None]) -> bool:
-    """Passes events on until the child closes its output or has ended; True where it went silent first."""
+def _relay(
+    child: subprocess.Popen[bytes],
+    hang_after: float,
+    on_event: Callable[[dict[str, Any]], None],
+    stop: threading.Event,
+) -> bool:
+    """Passes events on until the child has ended, or was stopped; True where it went silent first."""
     stdout = child.stdout
     assert stdout is not None
     lines: queue.Queue[bytes | None] = queue.Queue()
 
     def read() -> None:
-        for line in stdout:
-            lines.put(line)
+        with stdout:
+            for line in stdout:
+                lines.put(line)
         lines.put(None)
 
     threading.Thread(target=read, daemon=True).start()
     heard = time.monotonic()
-    while time.monotonic() - heard < hang_after:
+    patience = hang_after
+    stopped = closed = False
+    while time.monotonic() - heard < patience:
+        if stop.is_set() and not stopped:
+            stopped = True
+            child.terminate()
+            heard, patience = time.monotonic(), NOTICE
         try:
+            if closed:  # by a child that is about to end; or that lives on, and is not waited for either
+                child.wait(_POLL)
+                return False
             line = lines.get(timeout=_POLL)
         except queue.Empty:
             if child.poll() is not None:  # what it started may hold its output open
                 return False
             continue
+        except subprocess.TimeoutExpired:
+            continue
         if line is None:
-            return False
-        heard = time.monotonic()
+            closed = True
+            continue
+        if not stopped:
+            heard = time.monotonic()
         with contextlib.suppress(json.JSONDecodeError):  # a library's print
             event = json.loads(line)
             if isinstance(event, dict):
                 on_event(event)
-    return True
+    return not stopped
+
+
+def _end(child: subprocess.Popen[bytes]) -> int:
+    """Kills what is left of the child's group; its exit status."""
+    _kill_group(child)
+    try:
+        status = child.wait(_DYING)
+    except subprocess.TimeoutExpired:
+        raise ChildError(
+            f"process {child.pid} outlives SIGKILL: the kernel waits for a device or a file system; look at the machine"
+        ) from None
+    assert child.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        child.stdin.close()
+    return status
 
 
 def _kill_group(child: subprocess.Popen[bytes]) -> None:
@@ -119,6 +149,8 @@ def _kill_group(child: subprocess.Popen[bytes]) -> None:
 
 
 def _why(status: int) -> str:
+    if status == EXIT_NOTICE:
+        return "told to leave by SIGTERM"
     if status >= 0:
         return f"exit status {status}"
     name = signal.Signals(-status).name

@@ -15,10 +15,10 @@ from functools import lru_cache
 from typing import Any
 
 from lottery.lean_import import absent
-from lottery.supervisor import die_with_parent
+from lottery.notice import EXIT_NOTICE, Leaving, Notice, end_with_parent
 
 if __name__ == "__main__":
-    die_with_parent()  # before the seconds that importing TensorFlow takes
+    end_with_parent()  # before the seconds that importing TensorFlow takes
 
 import msgspec
 import numpy as np
@@ -49,8 +49,8 @@ Event = Callable[[dict[str, Any]], None]
 class Worker:
     """Trains what one assignment names; all that it has to tell goes to the run directory."""
 
-    def __init__(self, assignment: Assignment, tell: Event) -> None:
-        self._assignment, self._tell = assignment, tell
+    def __init__(self, assignment: Assignment, tell: Event, notice: Notice | None = None) -> None:
+        self._assignment, self._tell, self._notice = assignment, tell, notice or Notice()
         self._experiment = assignment.experiment
         # The task's cores, not the machine's.
         threads = assignment.threads if self._experiment.input.threads == "auto" else self._experiment.input.threads
@@ -202,7 +202,8 @@ class Worker:
             for member in members:
                 if member.status == "training":
                     self._check(member)
-                if member.status == "training":
+                # It may have outlived its task, and another process have done its work since.
+                if member.status == "training" and not self._run.has_result(member.name):
                     self._record.save(member)
             self._tell({"saved": 1})
 
@@ -213,18 +214,28 @@ class Worker:
                 self._run.write_telemetry(members[0].name, rows)
             done = sum(member.status != "training" for member in members)
             self._tell({"images": images, "done": done})
+            self._notice.check()
 
-        bundle.train(
-            self._trainer,
-            members,
-            source,
-            self._timeline,
-            self._experiment.training.learning_rate,
-            stops | self._timeline.evaluations,
-            reached,
-            progressed,
-            telemetry,
-        )
+        stops |= self._timeline.evaluations
+        try:
+            for member in members:
+                if member.loss_steps and member.step in stops:  # it had to leave before it was evaluated
+                    self._trainer.load(member.state, member.mask)
+                    reached(member)
+            bundle.train(
+                self._trainer,
+                members,
+                source,
+                self._timeline,
+                self._experiment.training.learning_rate,
+                stops,
+                reached,
+                progressed,
+                telemetry,
+            )
+        except Leaving:
+            save()
+            raise
         telemetry.close()
         self._run.write_telemetry(members[0].name, [*rows, telemetry.row()])
 
@@ -238,9 +249,10 @@ class Worker:
         self._record.evaluated(member, scores)
 
     def _telling(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """The same batches; a long evaluation is progress, and must not be taken for a hang."""
+        """The same batches; a long evaluation is progress, and must not be taken for a hang, nor outlast a notice."""
         for batch in batches:
             self._tell({"images": 0})
+            self._notice.check()
             yield batch
 
     def _evaluated(self) -> int:
@@ -304,13 +316,18 @@ def _tell(event: dict[str, Any]) -> None:
 
 def main() -> int:
     """Does what the assignment on standard input says."""
-    assignment = decode(sys.stdin.buffer.read())
+    assignment = decode(sys.stdin.buffer.readline())
     devices.configure(assignment.threads, assignment.experiment.training.deterministic)
-    worker = Worker(assignment, _tell)
-    if assignment.tickets:
-        worker.train_tickets()
-    else:
-        worker.train_dense()
+    notice = Notice()
+    worker = Worker(assignment, _tell, notice)
+    notice.heed()
+    try:
+        if assignment.tickets:
+            worker.train_tickets()
+        else:
+            worker.train_dense()
+    except Leaving:
+        return EXIT_NOTICE
     return 0
 
 

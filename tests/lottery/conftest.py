@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from demo.digits import write_digits
+from lottery.notice import Notice
 from lottery.sweep import Sweep, prepare
 from tests.lottery.test_experiment import DIGITS
 from tests.preprocessing.raw_images import preprocess
@@ -75,9 +76,9 @@ def worker(traced, monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(module, "Trainer", traced)
 
-    def make(sweep: Sweep, *tickets, tell=lambda event: None, devices: int = 1):
+    def make(sweep: Sweep, *tickets, tell=lambda event: None, devices: int = 1, notice: Notice | None = None):
         monkeypatch.setattr(module.devices, "strategy", lambda place: strategy(devices))
-        return module.Worker(sweep.assignment(tickets), tell)
+        return module.Worker(sweep.assignment(tickets), tell, notice)
 
     return make
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from lottery import gang_task
-from lottery.gang_task import ChildError, Place, child_environment, run_dense, run_tickets
+from lottery.gang_task import Place, child_environment, run_dense, run_tickets
 from lottery.ledger import ticket_result
-from lottery.supervisor import Ended
+from lottery.supervisor import ChildError, Ended
 from lottery.tickets import Ticket
 from preprocessing.errors import InputError, StorageError
 
@@ -36,6 +36,8 @@ def gang(small, monkeypatch):
                     on_event({"saved": 1})
                 if outcome == "memory":
                     return Ended(3, "exit status 3", "ResourceExhaustedError")
+                if outcome == "notice":
+                    return Ended(143 if len(bundles) % 2 else -15, "told to leave", "")
                 if outcome is not True:
                     return Ended(-9, "killed by SIGKILL (out of memory?)", "first line\nlast line")
                 sweep.run.write_result(
@@ -93,6 +95,12 @@ def test_a_bundle_that_does_not_fit_into_memory_is_halved(gang):
 
 def test_a_child_that_dies_often_but_gets_on_is_not_given_up(gang):
     bundles, results = gang(lambda ticket, child: "saved" if child < 6 else True)
+    assert bundles == [[0, 5, 10]] * 6
+    assert {result.status for result in results.values()} == {"done"}
+
+
+def test_a_child_that_is_told_to_leave_is_followed_by_another(gang):
+    bundles, results = gang(lambda ticket, child: "notice" if child < 6 else True)
     assert bundles == [[0, 5, 10]] * 6
     assert {result.status for result in results.values()} == {"done"}
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as draw
 
 from lottery import checkpoint
+from lottery.ledger import DENSE
+from lottery.notice import Leaving, Notice
+from lottery.tickets import Ticket
 from preprocessing.storage import Store
 from tests.lottery.test_worker import Killed, files
 
@@ -92,6 +97,50 @@ def test_the_dense_run_killed_in_the_middle_of_a_write(write, after_dense, small
         worker(torn, tell=tell).train_dense()
     assert list(Path(torn.run.uri).rglob("*.tmp"))
     worker(torn).train_dense()
+    same_dense_run(whole, torn)
+
+
+@pytest.mark.parametrize("when", [0, 2, 7, 14, 26, 35, 39])
+def test_the_dense_run_told_to_leave_at_any_moment(when, after_dense, small, worker, often_saved):
+    whole, torn = after_dense("whole"), small("gang.checkpoint=1e6", runs="torn")
+    notice, reports = Notice(), itertools.count()
+
+    def tell(event):
+        if next(reports) == when:  # also in the middle of an evaluation
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    notice.heed()
+    try:
+        with pytest.raises(Leaving):
+            worker(torn, tell=tell, notice=notice).train_dense()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    left_at = torn.run.checkpoint(DENSE).step
+    assert left_at > 0
+    steps = []
+    worker(torn, tell=lambda event: steps.append(event.get("images", 0) // 16)).train_dense()
+    assert sum(steps) == 30 - left_at  # no step twice
+    same_dense_run(whole, torn)
+
+
+def test_what_another_process_has_finished_is_not_touched(after_dense, small, worker, often_saved):
+    """A process that outlives its task has to save within its notice; the next one may have been quicker."""
+    torn = after_dense("torn", "gang.checkpoint=1e6")
+    notice = Notice()
+
+    def tell(event):
+        if not torn.run.has_result("00-000005-s0"):
+            torn.run.store.write("tickets/00-000005-s0/result.json", b"{}")
+            notice._take(15, None)
+
+    with pytest.raises(Leaving):
+        worker(torn, Ticket(0, 5), Ticket(0, 10), tell=tell, notice=notice).train_tickets()
+    assert torn.run.checkpoint("00-000005-s0") is None
+    assert torn.run.checkpoint("00-000010-s0") is not None
+
+
+def same_dense_run(whole, torn):
     for name in ("dense/state.safetensors", *(f"trellis/{step:06d}.safetensors" for step in (0, 5, 10))):
         one, other = (checkpoint.unpack(sweep.run.store.read(name)) for sweep in (whole, torn))
         assert {path: value.tobytes() for path, value in one.variables.items()} == {

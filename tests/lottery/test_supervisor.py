@@ -3,19 +3,21 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
 import pytest
 
-from lottery.supervisor import supervise
+from lottery import supervisor
+from lottery.supervisor import ChildError, supervise
 
 CHILD = """
 import json, os, signal, subprocess, sys, time
 sys.path[:0] = os.environ["TEST_PATH"].split(os.pathsep)
-from lottery.supervisor import die_with_parent
-die_with_parent()
-message = json.load(sys.stdin)
+from lottery.notice import Leaving, Notice, end_with_parent
+end_with_parent(float(os.environ.get("TEST_NOTICE", 30)))
+message = json.loads(sys.stdin.readline())
 print(json.dumps({"pid": os.getpid(), "visible": os.environ.get("CUDA_VISIBLE_DEVICES")}), flush=True)
 print("a library's print", flush=True)
 exec(message["code"])
@@ -31,9 +33,9 @@ def child(tmp_path, monkeypatch):
     return "test_child"
 
 
-def run(child, code, hang_after=30.0, environment=None):
+def run(child, code, hang_after=30.0, environment=None, stop=None):
     events = []
-    ended = supervise(child, {"code": code}, environment or {}, hang_after, events.append)
+    ended = supervise(child, {"code": code}, environment or {}, hang_after, events.append, stop)
     return ended, events
 
 
@@ -85,25 +87,117 @@ def test_what_a_child_started_goes_with_it(child):
     assert wait_until(lambda: gone(events[1]["grandchild"]))
 
 
-def test_no_child_outlives_a_supervisor_that_is_killed(child, tmp_path):
-    """As Spark kills a Python worker: without a chance to clean up."""
-    parent = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import json, sys\n"
-            f"sys.path[:0] = {[path for path in sys.path if path]!r}\n"
-            "from lottery.supervisor import supervise\n"
-            f"supervise({child!r}, {{'code': 'time.sleep(600)'}}, {{}}, 600.0, "
-            "lambda event: print(json.dumps(event), flush=True))",
-        ],
-        stdout=subprocess.PIPE,
-    )
+def test_a_child_that_has_closed_its_output_is_waited_for_no_longer_than_a_silent_one(child):
+    ended, events = run(child, "os.close(1); time.sleep(600)", hang_after=1.5)
+    assert ended.reason == "no progress for 2 s"
+    assert gone(events[0]["pid"])
+
+
+def test_a_process_that_even_sigkill_does_not_end_is_named(child, monkeypatch):
+    """As one that waits in the kernel for a device."""
+    pids = []
+    monkeypatch.setattr(supervisor, "_kill_group", lambda child: pids.append(child.pid))
+    monkeypatch.setattr(supervisor, "_DYING", 0.1)
     try:
-        pid = json.loads(parent.stdout.readline())["pid"]
-        assert not gone(pid)
+        with pytest.raises(ChildError, match="outlives SIGKILL"):
+            run(child, "time.sleep(600)", hang_after=1.0)
     finally:
+        os.killpg(pids[0], signal.SIGKILL)
+
+
+HEEDS = """
+notice = Notice()
+notice.heed()
+print(json.dumps({"ready": True}), flush=True)
+try:
+    while True:
+        time.sleep(0.05)
+        notice.check()
+except Leaving:
+    print(json.dumps({"saved": 1}), flush=True)
+    sys.exit(143)
+"""
+
+
+def stopped(child, code):
+    """Runs a child that is told to stop when it is ready."""
+    stop, events = threading.Event(), []
+
+    def event(event):
+        events.append(event)
+        if "ready" in event:
+            stop.set()
+
+    return supervise(child, {"code": code}, {}, 600.0, event, stop), events
+
+
+def test_a_child_that_is_stopped_saves_and_leaves(child):
+    ended, events = stopped(child, HEEDS)
+    assert events[-1] == {"saved": 1}
+    assert (ended.status, ended.on_notice) == (143, True)
+    assert ended.reason == "told to leave by SIGTERM"
+
+
+def test_a_child_that_does_not_heed_its_notice_is_killed(child, monkeypatch):
+    monkeypatch.setattr(supervisor, "NOTICE", 1.0)
+    deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN); print(json.dumps({'ready': 1}), flush=True); time.sleep(600)"
+    ended, events = stopped(child, deaf)
+    assert ended.status == -signal.SIGKILL
+    assert not ended.on_notice
+    assert gone(events[0]["pid"])
+
+
+@pytest.fixture
+def orphan(child, monkeypatch):
+    """Starts a child whose supervisor is killed when the child is ready, as Spark kills a Python worker."""
+    monkeypatch.setenv("TEST_NOTICE", "2")
+    parents = []
+
+    def make(code):
+        parent = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                "import json, sys\n"
+                f"sys.path[:0] = {[path for path in sys.path if path]!r}\n"
+                "from lottery.supervisor import supervise\n"
+                f"supervise({child!r}, {{'code': {code!r}}}, {{}}, 600.0, "
+                "lambda event: print(json.dumps(event), flush=True))",
+            ],
+            stdout=subprocess.PIPE,
+        )
+        parents.append(parent)
+        pid = json.loads(parent.stdout.readline())["pid"]
+        assert "ready" in parent.stdout.readline().decode()
+        group = [process.pid for process in psutil.Process(pid).children()]
+        assert len(group) == 1
+        parent.kill()
+        return [pid, *group]
+
+    yield make
+    for parent in parents:
         parent.kill()
         parent.wait()
         parent.stdout.close()
-    assert wait_until(lambda: gone(pid))
+
+
+def test_a_child_whose_supervisor_is_killed_has_the_notice_to_save(orphan, tmp_path):
+    saved = tmp_path / "saved"
+    heeds = HEEDS.replace('print(json.dumps({"saved": 1}), flush=True)', f"time.sleep(0.5); open({str(saved)!r}, 'w')")
+    group = orphan(heeds)
+    assert wait_until(lambda: all(map(gone, group)))
+    assert saved.exists()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "print(json.dumps({'ready': 1}), flush=True); time.sleep(600)",
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); print(json.dumps({'ready': 1}), flush=True); time.sleep(600)",
+        "print(json.dumps({'ready': 1}), flush=True); os.kill(os.getpid(), signal.SIGSTOP)",
+    ],
+    ids=["busy", "deaf", "stopped"],
+)
+def test_no_child_outlives_the_notice(orphan, code):
+    group = orphan(code)
+    assert wait_until(lambda: all(map(gone, group)))
