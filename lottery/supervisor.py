@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
+import psutil
+
 from lottery.notice import EXIT_NOTICE, NOTICE
 
 _TAIL_BYTES = 4000
@@ -58,6 +60,7 @@ def supervise(
 
     Raises ChildError where the child cannot be killed.
     """
+    _wait_for_orphans()
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(
             [sys.executable, "-m", module],
@@ -77,6 +80,21 @@ def supervise(
             status = _end(child)
         reason = f"no progress for {hang_after:.0f} s" if hung else _why(status)
         return Ended(status, reason, _tail(log))
+
+
+def _wait_for_orphans() -> None:
+    """Waits, not for long, for children of tasks that are gone: they are saving what is wanted, and hold GPUs."""
+    deadline = time.monotonic() + NOTICE
+    while any(map(_is_orphan, psutil.process_iter())) and time.monotonic() < deadline:
+        time.sleep(_POLL)
+
+
+def _is_orphan(process: psutil.Process) -> bool:
+    try:
+        parent = process.environ().get("LOTTERY_PARENT")
+        return parent is not None and not psutil.pid_exists(int(parent))
+    except (psutil.Error, ValueError):  # ended just now, or another user's
+        return False
 
 
 def _relay(

@@ -172,6 +172,7 @@ def orphan(child, monkeypatch):
         group = [process.pid for process in psutil.Process(pid).children()]
         assert len(group) == 1
         parent.kill()
+        parent.wait()
         return [pid, *group]
 
     yield make
@@ -187,6 +188,14 @@ def test_a_child_whose_supervisor_is_killed_has_the_notice_to_save(orphan, tmp_p
     group = orphan(heeds)
     assert wait_until(lambda: all(map(gone, group)))
     assert saved.exists()
+
+
+def test_the_next_child_waits_for_one_that_is_still_saving(orphan, child, tmp_path):
+    saved = tmp_path / "saved"
+    heeds = HEEDS.replace('print(json.dumps({"saved": 1}), flush=True)', f"time.sleep(1); open({str(saved)!r}, 'w')")
+    orphan(heeds)
+    _, events = run(child, f"print(json.dumps({{'saved': os.path.exists({str(saved)!r})}}))")
+    assert events[-1] == {"saved": True}
 
 
 @pytest.mark.parametrize(
