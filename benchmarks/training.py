@@ -209,7 +209,7 @@ def checkpoint_seconds(folder: str, rounds: int) -> float:
         started = time.perf_counter()
         for member in members:
             worker._check(member)
-            worker._save(member)
+            worker._record.save(member)
         seconds.append(time.perf_counter() - started)
         assert {member.status for member in members} == {"training"}
     return statistics.median(seconds)

@@ -92,4 +92,4 @@ def test_two_workers_train_what_one_does_and_the_chief_writes(tmp_path):
     assert 0 < ours.top1 < 1
     assert one.run.missing_masks(2) == two.run.missing_masks(2) == []
     names = sorted(name for name in two.run.store.list() if name.endswith((".tmp", ".json")))
-    assert names == ["dense/result.json"]
+    assert names == ["dense/provenance.json", "dense/result.json"]
