@@ -126,6 +126,7 @@ CONTENDERS: dict[str, Callable[[dict[str, Any], Dataset], Stream]] = {
     "general": lambda request, dataset: ours(request, dataset, mapped=False),
     "augmented": lambda request, dataset: ours(request, dataset, crop=CROP, flip=True),
     "augmented_2": lambda request, dataset: ours(request, dataset, crop=CROP, flip=True),
+    "augmented_apart": lambda request, dataset: ours(request, dataset, crop=CROP, flip=True),
     "resized": lambda request, dataset: ours(request, dataset, **RESIZED),
     "resized_2": lambda request, dataset: ours(request, dataset, **RESIZED),
     "tfrecord": tfrecord,

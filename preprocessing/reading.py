@@ -16,7 +16,7 @@ from preprocessing.row_groups import Reading, RowGroups
 from preprocessing.storage import Store
 
 # Bytes of row groups that a stream holds, or has on their way, where rows cannot be mapped.
-READ_AHEAD_BYTES = 160 * 2**20
+READ_AHEAD_BYTES = 128 * 2**20
 
 Stored = tuple[list[Blob], NDArray[np.int32]]
 
