@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import sys
 from types import FrameType
@@ -21,6 +22,14 @@ EXIT_TERMINATED = 143  # and of SIGTERM
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM: of a supervisor, a time limit, or a machine that is taken away."""
+
+
+def positive(text: str) -> float:
+    """A number above 0."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise ValueError(text)
+    return value
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -44,7 +53,14 @@ def main() -> int:
     )
     parser.add_argument("--smoke", action="store_true", help="shrink the experiment to a minute, to try it all out")
     parser.add_argument("--verify", action="store_true", help="first compare every image with the manifest's hashes")
-    parser.add_argument("--plan", action="store_true", help="say what would run on this cluster, and stop")
+    parser.add_argument("--plan", action="store_true", help="check this cluster, say what would run on it, and stop")
+    parser.add_argument("--price-per-hour", type=positive, metavar="X", help="with --plan: of one executor")
+    parser.add_argument(
+        "--images-per-second",
+        type=positive,
+        metavar="X",
+        help="with --plan: that one executor trains on; without it what the dense run took is the measure",
+    )
     arguments = parser.parse_args()
 
     SparkContext._ensure_initialized()  # else SparkConf knows nothing of the command line and the properties file
@@ -66,7 +82,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         if arguments.plan:
-            print(describe(sweep, context()))
+            outlook = describe(sweep, context(), arguments.price_per_hour, arguments.images_per_second)
+            print("\n".join(outlook.lines), flush=True)
+            preflight.refuse(outlook.problems)
             return 0
         return run_sweep(sweep, context)
     except KeyboardInterrupt as interrupt:

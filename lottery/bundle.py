@@ -78,8 +78,8 @@ def train(
                 losses = trainer.run(images, labels, rates)
                 member.state = trainer.state()
             except tf.errors.ResourceExhaustedError as error:
-                if len(members) > 1 or member.mask is None:
-                    raise  # it may fit with fewer beside it, or on another machine
+                if len(members) > 1 or member.mask is None or trainer.is_one_of_several:
+                    raise  # it may fit with fewer beside it, or on another machine; and other workers wait for this one
                 member.status, member.reason = "failed", f"out of memory at step {begin}: {_first_line(error)}"
                 continue
             member.step = end

@@ -27,6 +27,7 @@ Seed = Annotated[int, Meta(ge=0, lt=2**31)]
 # A count of batches (`500`) or of epochs (`2ep`, `0.5ep`); lottery.steps turns it into a step.
 Length = Annotated[int, Meta(ge=0)] | Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]+)?ep$")]
 Auto = Literal["auto"]
+Port = Annotated[int, Meta(ge=1024, le=65_535)]
 
 
 class _Section(Struct, frozen=True, forbid_unknown_fields=True):
@@ -136,7 +137,10 @@ class Tickets(_Section, frozen=True):
 class Gang(_Section, frozen=True):
     """How the work is laid out. Nothing here can change a result, so nothing here is in the identity."""
 
-    tasks: Positive | Auto = "auto"  # `auto`: as many as the cluster has slots, at most one per mask
+    tasks: Positive | Auto = "auto"  # `auto`: as many as the cluster has slots, at most one per mask and executor of it
+    dense_executors: Positive | Auto = "auto"  # that train the dense run together; `auto`: all that divide the batch
+    executors_per_ticket: Positive = 1  # that train a bundle together
+    ports: tuple[Port, Port] = (40_000, 40_999)  # first and last at which executors that train together reach another
     bundle: Positive | Auto = "auto"  # tickets that one process trains together; `auto`: by the memory there is
     checkpoint: PositiveFloat | Auto = "auto"  # seconds between checkpoints; `auto`: Young's rule
     mean_time_between_failures: PositiveFloat = 86_400.0  # seconds, of one executor

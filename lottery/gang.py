@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
 from py4j.protocol import Py4JError
@@ -12,6 +13,7 @@ from pyspark import BarrierTaskContext, SparkContext
 from pyspark.errors import PySparkException
 
 from lottery.gang_task import Place
+from lottery.rendezvous import meet
 from lottery.supervisor import ChildError
 from preprocessing.errors import InputError, StorageError
 
@@ -68,15 +70,30 @@ def _cluster(context: SparkContext) -> _Cluster:
         raise GangError(f"Spark has ended: {str(error).splitlines()[0]}") from error
 
 
-def run_gang(context: SparkContext, tasks: int, work: Callable[[Place], T]) -> list[T]:
+def is_local(context: SparkContext) -> bool:
+    """Whether all tasks run in the driver's own JVM, as one executor."""
+    return bool(re.fullmatch(r"local(\[.*\])?", context.master))
+
+
+def run_gang(
+    context: SparkContext, tasks: int, work: Callable[[Place], T], together: int = 1, ports: tuple[int, int] = (0, 0)
+) -> list[T]:
     """Runs `work` in each task of one barrier stage and returns what the tasks return, which should be little.
 
+    With `together`, so many tasks in turn are a group, and know each other's endpoints, whose ports are within `ports`.
     Raises InputError where a task met bad input, GangError where a task or its executor died: Spark never retries a
     barrier stage that is collected.
     """
 
     def task(_: Iterator[int]) -> Iterator[T]:
-        yield work(_place(BarrierTaskContext.get()))
+        barrier = BarrierTaskContext.get()
+        place = _place(barrier)
+        if together == 1:
+            yield work(place)
+            return
+        with meet(barrier.allGather, place.host, place.task, ports) as endpoints:
+            first = place.task - place.task % together
+            yield work(replace(place, endpoints=endpoints[first : first + together]))
 
     try:
         rows: list[T] = context.parallelize(range(tasks), tasks).barrier().mapPartitions(task).collect()
@@ -94,8 +111,9 @@ def cancel(context: SparkContext) -> None:
 
 
 def _place(context: BarrierTaskContext) -> Place:
-    # Neither barrier() nor allGather(): the first of them starts a timer thread in the JVM that is no daemon (Spark
-    # 3.5), and in local mode, where executor and driver are one JVM, spark-submit then never ends.
+    # Neither barrier() nor, where every task trains alone, allGather(): the first of them starts a timer thread in the
+    # JVM that is no daemon (Spark 3.5), and in local mode, where executor and driver are one JVM, spark-submit then
+    # never ends.
     executors = [info.address for info in context.getTaskInfos()]
     hosts = [executor.rsplit(":", 1)[0] for executor in executors]
     rank = context.partitionId()

@@ -15,7 +15,9 @@ from typing import Any
 import msgspec
 import psutil
 
+from lottery import rendezvous
 from lottery.assignment import EXIT_OUT_OF_MEMORY, Assignment
+from lottery.group import Group
 from lottery.ledger import RunDirectory, ticket_result
 from lottery.plan import bundle_size, bundles
 from lottery.steps import timeline
@@ -25,6 +27,7 @@ from preprocessing.errors import EXIT_BAD_INPUT, EXIT_STORAGE, InputError, Stora
 from preprocessing.storage import Store
 
 _BEAT_EVERY = 5.0  # seconds
+_PATIENCE = 120.0  # seconds between the ends of the children of tasks that train together
 _ATTEMPTS = 2  # of the same trainings without progress, before they are split up or given up
 
 
@@ -39,10 +42,28 @@ class Place:
     cores: int
     tasks: int  # in the whole gang
     tasks_on_host: int
+    endpoints: tuple[str, ...] = ()  # of the tasks that train together, this one's among them; none where it is alone
+
+    @property
+    def workers(self) -> int:
+        """How many tasks train together."""
+        return max(1, len(self.endpoints))
+
+    @property
+    def worker(self) -> int:
+        """Its place among them; 0 is the chief, who writes."""
+        return self.task % self.workers
+
+    @property
+    def group(self) -> int:
+        """Which of the gang's groups that is."""
+        return self.task // self.workers
 
 
-def run_tickets(assignment: Assignment, place: Place, parameters: int) -> None:
+def run_tickets(assignment: Assignment, place: Place, parameters: int, stage: str = "") -> None:
     """Trains the assignment's tickets, in bundles as large as memory allows.
+
+    Tasks that train together all do the same, and agree after each bundle on how it went.
 
     A bundle that does not fit into memory is halved. One whose child dies twice without a checkpoint in between is
     taken apart, and a ticket whose child does so when it is alone is recorded as failed: it must not keep the others
@@ -50,13 +71,13 @@ def run_tickets(assignment: Assignment, place: Place, parameters: int) -> None:
     """
     run = RunDirectory(Store(assignment.run))
     beats = _Beats(run, place, len(assignment.tickets))
-    size = bundle_size(assignment.experiment.gang.bundle, parameters, _memory(place))
+    group = _group(assignment, run, place, stage)
+    size = group.least(bundle_size(assignment.experiment.gang.bundle, parameters, memory(place)))
     waiting = bundles(assignment.tickets, size)
     deaths: Counter[tuple[Ticket, ...]] = Counter()
     while waiting:
         bundle = waiting.pop(0)
-        saved = beats.saved
-        ended = _train(assignment, bundle, place, beats)
+        ended, saved = _train(assignment, bundle, place, beats, group)
         done = run.done()
         left = tuple(ticket for ticket in bundle if ticket not in done)
         beats.settle(len(bundle) - len(left))
@@ -68,34 +89,35 @@ def run_tickets(assignment: Assignment, place: Place, parameters: int) -> None:
         if ended.on_notice:
             waiting.insert(0, left)
             continue
-        deaths[left] = 1 if beats.saved > saved else deaths[left] + 1
+        deaths[left] = 1 if saved else deaths[left] + 1
         if deaths[left] < _ATTEMPTS:
             waiting.insert(0, left)
         elif len(left) > 1:
             waiting[:0] = [(ticket,) for ticket in left]
         else:
-            _give_up(assignment, run, left[0], place, ended)
+            if place.worker == 0:
+                _give_up(assignment, run, left[0], place, ended)
             beats.settle(1)
     beats.write()
 
 
-def run_dense(assignment: Assignment, place: Place) -> None:
-    """Trains the dense run and makes the masks.
+def run_dense(assignment: Assignment, place: Place, stage: str = "") -> None:
+    """Trains the dense run, with all of the gang's tasks together, and makes the masks.
 
     Raises ChildError where its child dies twice without a checkpoint in between.
     """
     run = RunDirectory(Store(assignment.run))
     beats = _Beats(run, place, 1)
+    group = _group(assignment, run, place, stage)
     deaths = 0
     while deaths < _ATTEMPTS:
-        saved = beats.saved
-        ended = _train(assignment, (), place, beats)
+        ended, saved = _train(assignment, (), place, beats, group)
         if run.dense_result() is not None:
             beats.settle(1)
             beats.write()
             return
         if not ended.on_notice:
-            deaths = 1 if beats.saved > saved else deaths + 1
+            deaths = 1 if saved else deaths + 1
     raise ChildError(f"the dense run's process died: {ended.reason}; the end of its log: {_last_lines(ended)}")
 
 
@@ -114,7 +136,8 @@ class _Beats:
     """A task's signs of life in the run directory, for the driver's progress line."""
 
     def __init__(self, run: RunDirectory, place: Place, total: int) -> None:
-        self._run, self._place, self._total = run, place, total
+        self._run, self._place = run, place
+        self._total = total if place.worker == 0 else 0  # of tasks that train together one counts
         self._images = self._done = self._running = 0
         self.saved = 0  # checkpoints that children have written
         self._written = 0.0
@@ -123,13 +146,14 @@ class _Beats:
         """Takes note of what a child tells."""
         self._images += int(event.get("images", 0))
         self.saved += int(event.get("saved", 0))
-        self._running = int(event.get("done", self._running))
+        if self._total:
+            self._running = int(event.get("done", self._running))
         if time.monotonic() - self._written >= _BEAT_EVERY:
             self.write()
 
     def settle(self, tickets: int) -> None:
         """Counts the results that the child that has ended left behind."""
-        self._done += tickets
+        self._done += tickets if self._total else 0
         self._running = 0
 
     def write(self) -> None:
@@ -150,7 +174,17 @@ class _Beats:
             )
 
 
-def _train(assignment: Assignment, tickets: tuple[Ticket, ...], place: Place, beats: _Beats) -> Ended:
+def _group(assignment: Assignment, run: RunDirectory, place: Place, stage: str) -> Group:
+    # A child that has lost another notices in half a minute; one that hangs is killed by whoever started it.
+    patience = assignment.experiment.gang.hang_after + _PATIENCE
+    return Group(run, stage, place.group, place.worker, place.workers, patience)
+
+
+def _train(
+    assignment: Assignment, tickets: tuple[Ticket, ...], place: Place, beats: _Beats, group: Group
+) -> tuple[Ended, bool]:
+    """How a child that trained these tickets ended, and whether it saved a checkpoint."""
+    saved = beats.saved
     told = msgspec.structs.replace(
         assignment,
         tickets=tickets,
@@ -162,7 +196,7 @@ def _train(assignment: Assignment, tickets: tuple[Ticket, ...], place: Place, be
     ended = supervise(
         "lottery.worker",
         told.message(),
-        child_environment(place.gpus, place.cores),
+        {**child_environment(place.gpus, place.cores), **rendezvous.environment(place.endpoints, place.worker)},
         assignment.experiment.gang.hang_after,
         beats.event,
     )
@@ -173,7 +207,7 @@ def _train(assignment: Assignment, tickets: tuple[Ticket, ...], place: Place, be
         print(f"task {place.task}: child ended: {ended.reason}\n{ended.tail}", file=sys.stderr, flush=True)
     if ended.status == EXIT_STORAGE:
         raise StorageError(ended.tail.splitlines()[-1].removeprefix("error: "))
-    return ended
+    return group.agree(ended, beats.saved > saved)
 
 
 def _give_up(assignment: Assignment, run: RunDirectory, ticket: Ticket, place: Place, ended: Ended) -> None:
@@ -196,7 +230,7 @@ def _last_lines(ended: Ended) -> str:
     return " | ".join(ended.tail.splitlines()[-5:])[-1000:] or "it is empty"
 
 
-def _memory(place: Place) -> int:
+def memory(place: Place) -> int:
     """Bytes that a task may use: its share of the machine's, or what is left of its container's limit."""
     share = int(psutil.virtual_memory().available) // place.tasks_on_host
     limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))

@@ -40,6 +40,7 @@ class DenseResult(msgspec.Struct, frozen=True):
     seconds: float
     parameters: int
     prunable: int
+    executors: int = 1  # that trained it together
 
 
 class TicketResult(msgspec.Struct, frozen=True):
@@ -290,6 +291,24 @@ class RunDirectory:
     def clear_beats(self) -> None:
         """Forgets the signs of life of an earlier gang."""
         self._patiently(lambda: self.store.delete_tree("heartbeats"))
+
+    def write_word(self, group: str, number: int, worker: int, word: bytes) -> None:
+        """Leaves what a task has to tell the others of its group, as its word `number`."""
+        self._write(f"groups/{group}/{number:06d}-{worker:03d}.json", word)
+
+    def words(self, group: str, number: int) -> list[bytes]:
+        """What a group's tasks have told as their word `number`, by worker, as far as they have."""
+        prefix = f"groups/{group}/{number:06d}-"
+        return [self._read(name) for name in self._list(f"groups/{group}") if name.startswith(prefix)]
+
+    def tidy(self) -> None:
+        """Removes the run directory where there is nothing in it but empty folders."""
+        if not self._list(""):
+            self._patiently(self.store.delete_tree)
+
+    def clear_words(self) -> None:
+        """Forgets what earlier groups told each other."""
+        self._patiently(lambda: self.store.delete_tree("groups"))
 
     def _read(self, path: str) -> bytes:
         return self._patiently(lambda: self.store.read(path))

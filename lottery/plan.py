@@ -53,18 +53,48 @@ def bundles(tickets: Sequence[Ticket], size: int) -> list[tuple[Ticket, ...]]:
     return found
 
 
-def gang_size(asked: int | str, slots: int, masks: int) -> int:
-    """How many tasks the gang has: one a mask, at most one a slot. Raises InputError for more than there are slots."""
+def gang_size(asked: int | str, slots: int, masks: int, together: int = 1) -> int:
+    """How many tasks the gang has: `together` a mask, at most one a slot.
+
+    Raises InputError for more than there are slots, or fewer than train a ticket together.
+    """
     if slots < 1:
         raise InputError("the cluster has no free slot for a task; add executors, or lower spark.task.cpus")
-    if asked == "auto":
-        return min(slots, masks)
-    if int(asked) > slots:
+    if asked != "auto" and int(asked) > slots:
         raise InputError(
             f"gang.tasks: {asked} tasks asked for, but the cluster has {slots} slots; "
             f"add executors or --set gang.tasks={slots}"
         )
-    return min(int(asked), masks)
+    tasks = slots if asked == "auto" else int(asked)
+    if tasks < together:
+        raise InputError(
+            f"gang.executors_per_ticket: {together} are more than the gang's {tasks} tasks; "
+            f"add executors or --set gang.executors_per_ticket={tasks}"
+        )
+    return min(tasks // together, masks) * together
+
+
+def workers(asked: int | str, slots: int, batch: int, devices: int) -> int:
+    """How many executors train together: as many as were asked for, or with `auto` as there are slots.
+
+    Where these are too many, or the batch does not divide among their devices, the next smaller number that will do:
+    the global batch is the same for any.
+    """
+    most = slots if asked == "auto" else min(int(asked), slots)
+    return next((count for count in range(most, 1, -1) if batch % (count * devices) == 0), 1)
+
+
+def check_divides(key: str, asked: int | str, batch: int, devices: int, executors: int) -> None:
+    """Raises InputError where so many executors, of so many devices each, cannot train a batch together."""
+    if asked == "auto" or int(asked) == 1:
+        return
+    if int(asked) > executors:
+        raise InputError(f"{key}: {asked} are more than the cluster's {executors}; --set {key}={executors}")
+    if batch % (int(asked) * devices):
+        raise InputError(
+            f"{key}: data.batch {batch} does not divide among {asked} executors of {devices} devices each; "
+            f"--set {key}={workers(asked, executors, batch, devices)}"
+        )
 
 
 def bundle_size(asked: int | str, parameters: int, memory: int) -> int:
@@ -79,8 +109,37 @@ def bundle_size(asked: int | str, parameters: int, memory: int) -> int:
 
 
 def checkpoint_interval(cost: float, mean_time_between_failures: float) -> float:
-    """Seconds between checkpoints that lose the least time: sqrt(2 x cost x MTBF) (Young, 1974), all in seconds."""
-    return math.sqrt(2 * cost * mean_time_between_failures)
+    """Seconds between the end of a checkpoint and the next one that lose the least time; all in seconds.
+
+    Young's sqrt(2 x cost x MTBF) (1974) with the terms of higher order of Daly ("A higher order estimate of the optimum
+    checkpoint interval for restart dumps", 2006), for where checkpoints take long or failures are many.
+    """
+    if cost >= 2 * mean_time_between_failures:
+        return mean_time_between_failures
+    share = cost / (2 * mean_time_between_failures)
+    return math.sqrt(2 * cost * mean_time_between_failures) * (1 + math.sqrt(share) / 3 + share / 9) - cost
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a plan takes: `hours` until its longest task is done, and `executor_hours` held until then."""
+
+    hours: float
+    executor_hours: float
+
+
+def estimate(
+    work: Plan, cost: Callable[[Ticket], int], seconds: float, together: int = 1, dense_steps: int = 0
+) -> Estimate:
+    """Hours of a plan, and of a dense run of `dense_steps` before it, on the gang's executors.
+
+    `seconds` is what a step takes on one executor; `together` train a ticket, in that fraction of the time, and all
+    train the dense run. So it is an estimate from below: what they wait for each other is not in it.
+    """
+    executors = len(work.tasks) * together
+    longest = max((sum(map(cost, tickets)) for tickets in work.tasks), default=0)
+    hours = seconds * (longest / together + dense_steps / max(executors, 1)) / 3600
+    return Estimate(hours, hours * executors)
 
 
 def speed_up(work: Plan, cost: Callable[[Ticket], int]) -> tuple[float, float]:

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lottery.gang_task import Place, child_environment
+from lottery.gang_task import Place, child_environment, memory
 from preprocessing.dataset import Dataset
 from preprocessing.errors import InputError
 from preprocessing.storage import Store
@@ -62,21 +62,29 @@ class Probe:
     place: Place
     problems: tuple[str, ...]
     blob: str  # what it left in the run directory, for the driver to see and delete
+    memory: int  # bytes that it may use
 
 
-def probe(place: Place, run: str, data: str, dataset_hash: str, check_gpus: bool) -> Probe:
-    """Looks, from an executor, at everything that training there will need, and leaves a small blob behind."""
-    blob = f"probes/{uuid.uuid4().hex}"
+def probe(place: Place, folder: str, run: str, data: str, dataset_hash: str, check_gpus: bool) -> Probe:
+    """Looks, from an executor, at everything that training there will need, and leaves a small blob in the folder."""
+    blob = f"{folder}/{place.task:03d}"
     checks = [_dataset_problem(data, dataset_hash), _run_directory_problem(run, blob)]
     if check_gpus and place.gpus:
         checks.append(_gpu_problem(place))
-    return Probe(place, tuple(f"executor {place.executor}: {problem}" for problem in checks if problem), blob)
+    return Probe(
+        place, tuple(f"executor {place.executor}: {problem}" for problem in checks if problem), blob, memory(place)
+    )
 
 
-def unseen_probes(store: Store, probes: Sequence[Probe]) -> list[str]:
+def probe_folder() -> str:
+    """Where the probes of one preflight leave their blobs in a run directory; another's may be at work there."""
+    return f"probes-{uuid.uuid4().hex}"
+
+
+def unseen_probes(store: Store, folder: str, probes: Sequence[Probe]) -> list[str]:
     """One line for each executor whose blob the driver does not see: it writes to a folder of its own."""
-    seen = set(store.list("probes"))
-    store.delete_tree("probes")
+    seen = set(store.list(folder))
+    store.delete_tree(folder)
     return [
         f"executor {probe.place.executor}: what it writes to {store.uri} the driver does not see; "
         "--runs must be on a file system that driver and executors share"

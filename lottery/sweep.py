@@ -5,20 +5,21 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pyspark import SparkContext
 
-from lottery import augment, experiment, gang_task, preflight, registry, report, schedules, shuffle_window
+from lottery import augment, experiment, forecast, gang_task, preflight, registry, report, schedules, shuffle_window
 from lottery.assignment import Assignment
 from lottery.claim import claimed
 from lottery.experiment import Experiment
-from lottery.gang import GangError, cancel, run_gang, wait_for_slots
+from lottery.gang import GangError, cancel, is_local, run_gang, wait_for_slots
 from lottery.gang_task import Place
 from lottery.ledger import DenseResult, RunDirectory, run_directory
-from lottery.plan import Plan, gang_size, plan, speed_up
+from lottery.plan import Plan, bundle_size, check_divides, estimate, gang_size, plan, workers
 from lottery.smoke import shrink
 from lottery.steps import Timeline, timeline
 from lottery.tickets import NO_CONTROL, Ticket, all_tickets, first_step
@@ -98,22 +99,45 @@ def prepare(path: str, data: str, runs: str, overrides: Sequence[str] = (), smok
     return Sweep(config, dataset, line, run, tuple(all_tickets(config, line)))
 
 
-def describe(sweep: Sweep, context: SparkContext) -> str:
-    """What would run on this cluster, as lines of text."""
+@dataclass(frozen=True)
+class Outlook:
+    """What would run on a cluster, and what has to be mended first, as lines of text."""
+
+    lines: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+def describe(
+    sweep: Sweep, context: SparkContext, price_per_hour: float | None = None, images_per_second: float | None = None
+) -> Outlook:
+    """Checks the cluster as a run would, and says what would run on it; the run directory stays as it was.
+
+    Args:
+        price_per_hour: of one executor, in whatever currency.
+        images_per_second: that one executor trains on; by default what the dense run took tells, once it is done.
+    """
     slots = wait_for_slots(context)
-    left = sweep.left()
+    dense, left = sweep.run.dense_result(), sweep.left()
     lines = [f"run directory: {sweep.run.uri}", _standing(sweep, left)]
-    if sweep.run.dense_result() is None:
-        lines.append(f"dense run: {sweep.timeline.total:,} steps, states kept at {_numbers(sweep.timeline.trellis)}")
+    layout = _layout(sweep, context, slots, left, first=True)
+    probes, problems = _probe(sweep, context, max(layout.tasks, layout.dense))
+    sweep.run.tidy()
+    seconds = forecast.seconds_per_step(dense, sweep.experiment.data.batch, images_per_second)
+    if dense is None:
+        lines.append(_dense_line(sweep, layout))
+    work = plan(left, layout.tasks // layout.together, sweep.cost)
     if left:
-        work = plan(left, gang_size(sweep.experiment.gang.tasks, slots, _masks(left)), sweep.cost)
-        speed, efficiency = speed_up(work, sweep.cost)
-        lines.append(f"gang: {len(work.tasks)} tasks on {slots} slots, S = {speed:.2f}, E = {efficiency:.2f}")
-        for task, tickets in enumerate(work.tasks):
-            levels = _numbers(sorted({ticket.level for ticket in tickets}))
-            steps = sum(map(sweep.cost, tickets))
-            lines.append(f"  task {task}: {len(tickets)} trainings of levels {levels}, {steps:,} steps")
-    return "\n".join(lines)
+        asked, memory = sweep.experiment.gang.bundle, min(probe.memory for probe in probes)
+        bundle = (
+            None if dense is None and asked == "auto" else bundle_size(asked, dense.parameters if dense else 0, memory)
+        )
+        lines.append(forecast.speed_line(work, sweep.cost, layout.together, slots))
+        lines += forecast.gang_lines(work, sweep.cost, layout.together, bundle, seconds)
+    if left or dense is None:
+        steps = sweep.timeline.total if dense is None else 0
+        takes = None if seconds is None else estimate(work, sweep.cost, seconds, layout.together, steps)
+        lines.append(forecast.price_line(takes, price_per_hour))
+    return Outlook(tuple(lines), tuple(problems))
 
 
 def run_sweep(sweep: Sweep, context: Callable[[], SparkContext]) -> int:
@@ -149,32 +173,67 @@ def run_sweep(sweep: Sweep, context: Callable[[], SparkContext]) -> int:
     return _report(sweep, dense)
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """How many tasks train together, and how many there are."""
+
+    dense: int  # tasks that train the dense run
+    together: int  # tasks that train a ticket
+    tasks: int  # that train tickets
+
+
+def _layout(sweep: Sweep, context: SparkContext, slots: int, left: Sequence[Ticket], first: bool) -> _Layout:
+    """The layout on so many slots. What was asked for has to fit at first; later executors are lost, and fewer must do.
+
+    Raises InputError where it does not fit.
+    """
+    gang, batch = sweep.experiment.gang, sweep.experiment.data.batch
+    devices = int(context.getConf().get("spark.task.resource.gpu.amount", "1"))
+    executors = 1 if is_local(context) else slots
+    if first:
+        for key, asked in (
+            ("dense_executors", gang.dense_executors),
+            ("executors_per_ticket", gang.executors_per_ticket),
+        ):
+            check_divides(f"gang.{key}", asked, batch, devices, executors)
+    together = workers(gang.executors_per_ticket, executors, batch, devices)
+    asked = gang.tasks if first or gang.tasks == "auto" else min(gang.tasks, slots)
+    tasks = gang_size(asked, slots, max(_masks(left), 1), together)
+    dense_slots = executors if asked == "auto" else min(executors, int(asked))
+    return _Layout(workers(gang.dense_executors, dense_slots, batch, devices), together, tasks)
+
+
 def _train(sweep: Sweep, context: SparkContext) -> DenseResult:
     """Stage after stage until nothing is left. Raises GangError where Spark has ended, else as `run_sweep`."""
     fruitless = 0
     probed = False
     slots = 0
+    ports = sweep.experiment.gang.ports
     while True:
         dense, left = _usable(sweep.run.dense_result()), sweep.left()
         if dense is not None and not left:
             return dense
         slots = wait_for_slots(context, slots)
-        # At first more tasks than slots are refused; later executors may be lost, and fewer must do.
-        asked = sweep.experiment.gang.tasks
-        gang = gang_size("auto" if probed and asked != "auto" and asked > slots else asked, slots, _masks(left))
+        layout = _layout(sweep, context, slots, left, first=not probed)
+        stage = uuid.uuid4().hex
+        sweep.run.clear_words()
         try:
             if not probed:
-                preflight.refuse(_probe(sweep, context, gang))
+                preflight.refuse(_probe(sweep, context, max(layout.tasks, layout.dense))[1])
                 probed = True
             if dense is None:
-                _say(f"dense run: {sweep.timeline.total:,} steps, states kept at {_numbers(sweep.timeline.trellis)}")
+                _say(_dense_line(sweep, layout))
                 with _progress(sweep, "dense run", 1, sweep.timeline.total):
-                    run_gang(context, 1, _dense_task(sweep.assignment(())))
+                    run_gang(context, layout.dense, _dense_task(sweep.assignment(()), stage), layout.dense, ports)
             else:
-                work = plan(left, gang, sweep.cost)
-                _say(f"gang: {work.tickets} trainings on {len(work.tasks)} tasks")
+                work = plan(left, layout.tasks // layout.together, sweep.cost)
+                tasks = len(work.tasks) * layout.together
+                _say(f"gang: {work.tickets} trainings on {tasks} tasks")
+                for line in forecast.gang_lines(work, sweep.cost, layout.together, None, None):
+                    _say(line)
                 with _progress(sweep, "tickets", work.tickets, sum(map(sweep.cost, left))):
-                    run_gang(context, len(work.tasks), _ticket_task(sweep, work, dense.parameters))
+                    ticket_task = _ticket_task(sweep, work, dense.parameters, stage)
+                    run_gang(context, tasks, ticket_task, layout.together, ports)
             progressed, how = _progressed(sweep, dense, left), "the gang ended without a result"
         except GangError as error:
             progressed, how = _progressed(sweep, dense, left), str(error)
@@ -201,22 +260,23 @@ def _usable(dense: DenseResult | None) -> DenseResult | None:
     return dense
 
 
-def _probe(sweep: Sweep, context: SparkContext, tasks: int) -> list[str]:
-    """The problems that the tasks of a gang find where they run."""
-    what = (sweep.run.uri, sweep.dataset.uri, sweep.dataset.hash, sweep.experiment.gang.check_gpus)
+def _probe(sweep: Sweep, context: SparkContext, tasks: int) -> tuple[list[preflight.Probe], list[str]]:
+    """What the tasks of a gang find where they run, and the problems among that."""
+    folder = preflight.probe_folder()
+    what = (folder, sweep.run.uri, sweep.dataset.uri, sweep.dataset.hash, sweep.experiment.gang.check_gpus)
     probes = run_gang(context, tasks, lambda place: preflight.probe(place, *what))
     found = {problem: None for probe in probes for problem in probe.problems}  # distinct, in order
-    unseen = preflight.unseen_probes(sweep.run.store, probes)
-    return [*preflight.duplicate_gpus([probe.place for probe in probes]), *found, *unseen]
+    unseen = preflight.unseen_probes(sweep.run.store, folder, probes)
+    return probes, [*preflight.duplicate_gpus([probe.place for probe in probes]), *found, *unseen]
 
 
-def _dense_task(assignment: Assignment) -> Callable[[Place], None]:
-    return lambda place: gang_task.run_dense(assignment, place)
+def _dense_task(assignment: Assignment, stage: str) -> Callable[[Place], None]:
+    return lambda place: gang_task.run_dense(assignment, place, stage)
 
 
-def _ticket_task(sweep: Sweep, work: Plan, parameters: int) -> Callable[[Place], None]:
+def _ticket_task(sweep: Sweep, work: Plan, parameters: int, stage: str) -> Callable[[Place], None]:
     assignments = [sweep.assignment(tickets) for tickets in work.tasks]
-    return lambda place: gang_task.run_tickets(assignments[place.task], place, parameters)
+    return lambda place: gang_task.run_tickets(assignments[place.group], place, parameters, stage)
 
 
 @contextmanager
@@ -270,12 +330,14 @@ def _standing(sweep: Sweep, left: Sequence[Ticket]) -> str:
     return f"{done} of {len(proper)} tickets are done{also}"
 
 
+def _dense_line(sweep: Sweep, layout: _Layout) -> str:
+    on = f" on {layout.dense} executors" if layout.dense > 1 else ""
+    kept = forecast.numbers(sweep.timeline.trellis)
+    return f"dense run: {sweep.timeline.total:,} steps{on}, states kept at {kept}"
+
+
 def _masks(tickets: Sequence[Ticket]) -> int:
     return len({(ticket.seed, ticket.level) for ticket in tickets})
-
-
-def _numbers(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))
 
 
 def _say(line: str) -> None:

@@ -114,6 +114,11 @@ class Trainer:
         return list(self._kernels)
 
     @property
+    def is_one_of_several(self) -> bool:
+        """Whether other processes train with this one."""
+        return bool(self._local < self._replicas)
+
+    @property
     def parameters(self) -> int:
         """How many weights the model has, prunable or not."""
         return int(self._model.count_params())
@@ -274,7 +279,7 @@ class Trainer:
 
     def _total(self, own: Any) -> Any:
         """The sum of every worker's `own`, once at the end: batch by batch, all would wait for the slowest."""
-        if self._replicas == self._local:
+        if not self.is_one_of_several:
             return own
 
         def all_of_them() -> Any:

@@ -104,6 +104,7 @@ class Worker:
                 seconds=round(dense.seconds, 3),
                 parameters=self._trainer.parameters,
                 prunable=masks.prunable_weights(kernels),
+                executors=self._place.workers,
             )
         )
 
@@ -143,6 +144,11 @@ class Worker:
                 self._finish(member, tickets[member.name])
             elif member.status in ("diverged", "failed"):
                 self._write_result(member, tickets[member.name])
+
+    def part(self) -> None:
+        """Waits until the chief has written the results: then all workers end as one."""
+        if self._place.workers > 1:
+            devices.agree(self._strategy, 0)
 
     def _software_since(self) -> str:
         """What has changed since the dense run; InputError where the model has."""
@@ -233,8 +239,9 @@ class Worker:
                 progressed,
                 telemetry,
             )
-        except Leaving:
-            save()
+        except (Leaving, tf.errors.OpError):  # the latter where another worker is lost: what was trained before is good
+            if self._place.chief:
+                save()
             raise
         telemetry.close()
         self._run.write_telemetry(members[0].name, [*rows, telemetry.row()])
@@ -326,6 +333,7 @@ def main() -> int:
             worker.train_tickets()
         else:
             worker.train_dense()
+        worker.part()
     except Leaving:
         return EXIT_NOTICE
     return 0
@@ -338,6 +346,10 @@ if __name__ == "__main__":
         traceback.print_exception(error)
         sys.stderr.flush()
         os._exit(EXIT_OUT_OF_MEMORY)
+    except tf.errors.OpError as error:  # such as the loss of another worker, for whom TensorFlow's way out would wait
+        traceback.print_exception(error)
+        sys.stderr.flush()
+        os._exit(1)
     except SystemExit as ended:
         # All there is to keep is in the store. TensorFlow's own way out takes another 2 s.
         sys.stdout.flush()

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -103,5 +105,59 @@ def test_bundle_size_follows_memory():
     assert plan.bundle_size("auto", 10**9, 1 << 30) == 1
 
 
-def test_checkpoint_interval_is_youngs():
-    assert plan.checkpoint_interval(2.0, 10_000.0) == 200.0
+def test_checkpoint_interval_is_youngs_where_a_checkpoint_costs_little():
+    assert plan.checkpoint_interval(1e-4, 1e8) == pytest.approx((2 * 1e-4 * 1e8) ** 0.5, rel=1e-4)
+
+
+@pytest.mark.parametrize(("cost", "between"), [(2.0, 10_000.0), (60.0, 3600.0), (300.0, 1800.0)])
+def test_checkpoint_interval_loses_the_least_time(cost, between):
+    """Daly's model: failures at random, of which each costs the work since the last checkpoint."""
+
+    def lost(interval):
+        return (math.exp((interval + cost) / between) - 1) / interval
+
+    best = min(lost(cost * step / 50) for step in range(1, 50_000))
+    assert lost(plan.checkpoint_interval(cost, between)) == pytest.approx(best, rel=1e-3)
+
+
+def test_checkpoints_that_cost_more_than_failures_leave():
+    assert plan.checkpoint_interval(500.0, 200.0) == 200.0
+
+
+@given(st.integers(1, 64), st.integers(1, 512), st.integers(1, 8))
+def test_executors_that_train_together_divide_the_batch(slots, batch, devices):
+    count = plan.workers("auto", slots, batch, devices)
+    assert 1 <= count <= slots
+    assert count == 1 or batch % (count * devices) == 0
+    assert all(batch % (more * devices) for more in range(count + 1, slots + 1))
+    assert plan.workers(3, slots, batch, devices) <= 3
+
+
+def test_what_cannot_train_together_is_refused():
+    plan.check_divides("gang.dense_executors", "auto", 7, 1, 4)
+    plan.check_divides("gang.dense_executors", 4, 32, 2, 4)
+    with pytest.raises(
+        InputError, match="data.batch 32 does not divide among 3 executors of 2 devices each; --set .*=2"
+    ):
+        plan.check_divides("gang.dense_executors", 3, 32, 2, 4)
+    with pytest.raises(InputError, match="gang.executors_per_ticket: 5 are more than the cluster's 4"):
+        plan.check_divides("gang.executors_per_ticket", 5, 40, 1, 4)
+
+
+def test_a_gang_of_groups():
+    assert plan.gang_size("auto", 20, 20, 4) == 20
+    assert plan.gang_size("auto", 21, 20, 4) == 20
+    assert plan.gang_size("auto", 20, 2, 4) == 8
+    assert plan.gang_size(10, 20, 20, 4) == 8
+    with pytest.raises(InputError, match="gang.executors_per_ticket: 4 are more than the gang's 3 tasks"):
+        plan.gang_size(3, 20, 20, 4)
+
+
+def test_hours_are_those_of_the_longest_task():
+    work = plan.Plan(((Ticket(0, 0), Ticket(0, 40)), (Ticket(1, 0),)))
+    found = plan.estimate(work, cost, 9.0)
+    assert (found.hours, found.executor_hours) == (2.1, 4.2)
+    both = plan.estimate(work, cost, 9.0, together=2, dense_steps=440)
+    assert both.hours == pytest.approx(1.05 + 440 * 9 / 4 / 3600)
+    assert both.executor_hours == pytest.approx(4 * both.hours)
+    assert plan.estimate(plan.Plan(()), cost, 9.0).hours == 0

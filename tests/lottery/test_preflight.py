@@ -54,7 +54,13 @@ def test_a_gpu_of_two_tasks_is_named():
 
 
 def probe(sweep, **fields):
-    what = {"run": sweep.run.uri, "data": sweep.dataset.uri, "dataset_hash": sweep.dataset.hash, "check_gpus": True}
+    what = {
+        "folder": "probes",
+        "run": sweep.run.uri,
+        "data": sweep.dataset.uri,
+        "dataset_hash": sweep.dataset.hash,
+        "check_gpus": True,
+    }
     return preflight.probe(fields.pop("where", place()), **{**what, **fields}).problems
 
 
@@ -79,11 +85,13 @@ def test_what_an_executor_cannot_see_is_named(small, tmp_path):
 def test_an_executor_with_a_folder_of_its_own_is_named(small, tmp_path):
     sweep = small()
     what = (sweep.dataset.uri, sweep.dataset.hash, False)
-    shared = preflight.probe(place(0), sweep.run.uri, *what)
-    own = preflight.probe(place(1), str(tmp_path / "own"), *what)
-    (line,) = preflight.unseen_probes(sweep.run.store, [shared, own])
+    folder = preflight.probe_folder()
+    shared = preflight.probe(place(0), folder, sweep.run.uri, *what)
+    own = preflight.probe(place(1), folder, str(tmp_path / "own"), *what)
+    sweep.run.store.write("probes-of-another/000", b"")
+    (line,) = preflight.unseen_probes(sweep.run.store, folder, [shared, own])
     assert line.startswith("executor h:1: what it writes to")
-    assert sweep.run.store.list("probes") == []
+    assert [name for name in sweep.run.store.list() if name.startswith("probes")] == ["probes-of-another/000"]
 
 
 def test_too_little_room_is_named(small, monkeypatch):

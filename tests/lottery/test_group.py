@@ -1,0 +1,76 @@
+"""Tasks that train together come to the same decision."""
+
+import threading
+
+import pytest
+
+from lottery import group
+from lottery.group import Group, explaining
+from lottery.ledger import RunDirectory
+from lottery.supervisor import ChildError, Ended
+from preprocessing.storage import Store
+
+DONE, LOST, KILLED = Ended(0, "done", ""), Ended(1, "lost", ""), Ended(-9, "killed", "")
+MEMORY, NOTICE = Ended(3, "memory", ""), Ended(143, "notice", "")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setattr(group, "_POLL", 0.01)
+    return RunDirectory(Store(str(tmp_path)))
+
+
+def together(run, works, patience=10.0, stage="s"):
+    """What each of several tasks, in a thread of its own, comes to."""
+    found = {}
+
+    def task(worker):
+        found[worker] = works[worker](Group(run, stage, 0, worker, len(works), patience))
+
+    threads = [threading.Thread(target=task, args=(worker,)) for worker in range(len(works))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [found[worker] for worker in range(len(works))]
+
+
+def test_all_tasks_hear_of_the_ending_that_explains_the_others(run):
+    works = [
+        lambda g, e=ended, s=saved: g.agree(e, s) for ended, saved in ((LOST, True), (KILLED, False), (LOST, False))
+    ]
+    assert together(run, works) == [(KILLED, True)] * 3
+
+
+def test_words_follow_one_another_and_do_not_mix(run):
+    def work(numbers):
+        return lambda g: [g.least(number) for number in numbers]
+
+    assert together(run, [work((5, 1, 7)), work((3, 4, 9))]) == [[3, 1, 7]] * 2
+    assert together(run, [work((8,)), work((6,))], stage="later") == [[6]] * 2
+
+
+def test_a_task_alone_asks_nobody(run):
+    alone = Group(run, "s", 0, 0, 1, 0.0)
+    assert alone.agree(KILLED, False) == (KILLED, False)
+    assert alone.least(3) == 3
+    assert run.store.list() == []
+
+
+def test_a_task_that_says_nothing_is_not_waited_for_for_ever(run):
+    with pytest.raises(ChildError, match="of 2 tasks that train together 1 said nothing"):
+        Group(run, "s", 0, 0, 2, 0.05).agree(DONE, False)
+
+
+@pytest.mark.parametrize(
+    ("endings", "explains"),
+    [
+        ([DONE, DONE], DONE),
+        ([DONE, LOST], LOST),
+        ([LOST, KILLED], KILLED),
+        ([LOST, NOTICE, KILLED], NOTICE),  # of a machine that is taken away, which is nobody's fault
+        ([LOST, KILLED, MEMORY], MEMORY),
+    ],
+)
+def test_what_explains(endings, explains):
+    assert explaining(endings) == explaining(endings[::-1]) == explains
