@@ -54,7 +54,9 @@ def main() -> int:
     parser.add_argument("--smoke", action="store_true", help="shrink the experiment to a minute, to try it all out")
     parser.add_argument("--verify", action="store_true", help="first compare every image with the manifest's hashes")
     parser.add_argument("--plan", action="store_true", help="check this cluster, say what would run on it, and stop")
-    parser.add_argument("--price-per-hour", type=positive, metavar="X", help="with --plan: of one executor")
+    parser.add_argument(
+        "--price-per-hour", type=positive, metavar="X", help="with --plan: of what a task has, an executor"
+    )
     parser.add_argument(
         "--images-per-second",
         type=positive,

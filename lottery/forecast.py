@@ -37,10 +37,9 @@ def gang_lines(work: Plan, cost: Cost, together: int, bundle: int | None, second
         tasks = f"task {first}" if together == 1 else f"tasks {first} to {first + together - 1}"
         steps = sum(map(cost, tickets))
         levels = numbers(sorted({ticket.level for ticket in tickets}))
-        line = f"  {tasks}: {len(tickets)} trainings of level{'s' if ',' in levels else ''} {levels}"
+        line = f"  {tasks}: {_count(len(tickets), 'training')} of level{'s' if ',' in levels else ''} {levels}"
         if bundle is not None:
-            count = len(bundles(tickets, bundle))
-            line += f" in {count} bundle{'s' if count > 1 else ''}"
+            line += f" in {_count(len(bundles(tickets, bundle)), 'bundle')}"
         line += f", {steps:,} steps"
         if seconds is not None:
             line += f", {_hours(steps * seconds / together / 3600)}"
@@ -67,6 +66,10 @@ def price_line(estimate: Estimate | None, price_per_hour: float | None) -> str:
 def numbers(values: Sequence[int]) -> str:
     """`1, 2, 3`."""
     return ", ".join(map(str, values))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _hours(hours: float) -> str:

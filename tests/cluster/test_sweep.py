@@ -102,10 +102,3 @@ def test_an_interrupted_sweep_stops_and_leaves_nothing_behind(data: Path, tmp_pa
     assert "anew" not in log
     wait_until(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children), 30)
     assert not list(runs.glob("*/claim.json"))
-
-
-def test_plan_says_what_would_run_and_runs_nothing(data: Path, tmp_path: Path) -> None:
-    done = submit("lottery_sweep.py", *arguments(data, tmp_path / "runs"), "--plan")
-    assert done.returncode == 0, done.stdout
-    assert "gang: 2 tasks on 2 slots, S = 1.50, E = 0.75" in done.stdout
-    assert not (tmp_path / "runs").exists()
