@@ -3,7 +3,10 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 EXTRAS := --extra cpu --extra demo --extra bench --extra dev
 
-.PHONY: setup lock lint format test test-cluster demo clean
+EXTRA ?= cpu
+DIST ?= dist
+
+.PHONY: setup lock lint format test test-cluster dist demo clean
 
 setup: .venv/.complete
 
@@ -37,9 +40,13 @@ test: setup
 test-cluster: setup
 	. scripts/activate && python -m pytest -m cluster $(PYTEST_ARGS)
 
+# dist/: the wheel, and the environment that a cluster's machines unpack. `make dist EXTRA=gpu` for machines with GPUs.
+dist: setup
+	. scripts/activate && scripts/pack $(EXTRA) $(DIST)
+
 # Real images to winning tickets, in demo-out/. Run it again: it continues, or says that all is done.
 demo: setup
 	demo/run
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv build dist *.egg-info
