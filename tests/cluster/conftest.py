@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,7 +21,8 @@ ROOT = Path(__file__).parents[2]
 TIMEOUT = 240  # seconds
 
 
-LOCAL = ("--properties-file", "conf/spark/local.conf", "--master", "local[2]")
+PYTHON = ("--conf", f"spark.pyspark.python={sys.executable}")  # the properties file's is that of `make setup`
+LOCAL = ("--properties-file", "conf/spark/local.conf", "--master", "local[2]", *PYTHON)
 
 
 def command(job: str, *arguments: str, options: Sequence[str] = LOCAL) -> list[str]:

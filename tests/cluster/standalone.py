@@ -24,6 +24,7 @@ class Cluster:
     """One master and `workers` workers of `slots` cores and stub GPUs each; `stop` ends what was started.
 
     Executors have one core and one GPU. With `pinned`, worker i and all below it run on the i-th of these cores alone.
+    With `properties`, master and workers are started with that properties file.
     """
 
     def __init__(
@@ -33,8 +34,10 @@ class Cluster:
         slots: int = 1,
         executor_memory: str = "512m",
         pinned: Sequence[int] = (),
+        properties: Path | None = None,
     ) -> None:
         self._folder, self._slots, self._memory, self._pinned = folder, slots, executor_memory, pinned
+        self._properties = ["--properties-file", str(properties)] if properties else []
         self._registered = 0
         self._workers: list[subprocess.Popen[bytes]] = []
         self.master = f"spark://127.0.0.1:{_free_port()}"
@@ -129,6 +132,7 @@ class Cluster:
                 [
                     *pinned,
                     *("spark-class", f"org.apache.spark.{kind}", "--host", "127.0.0.1", "--webui-port", "0"),
+                    *self._properties,
                     *arguments,
                 ],
                 env={

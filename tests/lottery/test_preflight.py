@@ -40,6 +40,13 @@ def test_gpus_that_no_task_would_get():
     assert "spark.task.resource.gpu.amount" in preflight.setting_problems(settings)[0]
 
 
+def test_a_secret_that_a_standalone_cluster_would_ask_for():
+    settings = {"spark.authenticate": "true", "spark.master": "spark://host:7077"}
+    assert "spark.authenticate.secret" in preflight.setting_problems(settings)[0]
+    assert preflight.setting_problems({**settings, "spark.authenticate.secret": "s"}) == []
+    assert preflight.setting_problems({**settings, "spark.master": "yarn"}) == []  # which makes one by itself
+
+
 def test_all_problems_are_shown(capsys):
     with pytest.raises(InputError, match="^third$"):
         preflight.refuse(["first", "second", "third"])

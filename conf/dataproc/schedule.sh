@@ -1,0 +1,19 @@
+#!/bin/sh
+# Makes the workflow of workflow-template.yaml known, and Cloud Scheduler run it every night:
+# conf/dataproc/schedule.sh PROJECT REGION BUCKET SERVICE_ACCOUNT
+#
+# BUCKET holds what docs/clusters.md puts there. SERVICE_ACCOUNT may instantiate workflows; it is Cloud Scheduler that
+# makes its tokens, and none is stored. Without the last command, `gcloud dataproc workflow-templates instantiate
+# lottery-trellis --region REGION` runs the workflow once.
+set -eu
+project=$1
+region=$2
+bucket=$3
+account=$4
+cd "$(dirname "$0")"
+sed "s/BUCKET/$bucket/g" workflow-template.yaml |
+    gcloud dataproc workflow-templates import lottery-trellis --project "$project" --region "$region" --quiet
+gcloud scheduler jobs create http lottery-trellis --project "$project" --location "$region" \
+    --schedule "0 22 * * *" --time-zone Etc/UTC --http-method POST \
+    --uri "https://dataproc.googleapis.com/v1/projects/$project/regions/$region/workflowTemplates/lottery-trellis:instantiate" \
+    --oauth-service-account-email "$account"

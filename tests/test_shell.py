@@ -1,0 +1,33 @@
+"""Every shell script is one that shellcheck finds nothing in."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = (".ci", "conf", "demo", "scripts")
+
+
+def is_shell(path: Path) -> bool:
+    return path.suffix == ".sh" or path.name == "activate" or b"sh" in path.read_bytes().split(b"\n", 1)[0][:32]
+
+
+def scripts() -> list[Path]:
+    files = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file()]
+    return sorted(path for path in files if path.read_bytes().startswith(b"#") and is_shell(path))
+
+
+@pytest.mark.parametrize("script", scripts(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_shellcheck_finds_nothing(script: Path) -> None:
+    shellcheck = Path(sys.executable).parent / "shellcheck"
+    # SC1091: what a script sources is there on the user's machine, not here.
+    shell = "bash" if b"bash" in script.read_bytes()[:32] else "sh"
+    command = [shellcheck, "--shell", shell, "--exclude", "SC1091", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_it_sees_the_scripts() -> None:
+    assert {"run", "activate", "gpu_discovery.sh", "pack"} <= {path.name for path in scripts()}
