@@ -11,6 +11,7 @@ SETTINGS = (
     "trellis=[0ep, 0.5ep, 1ep]",
     "masks.densities=[0.2, 0.05, 0.02]",
     "gang.bundle=4",
+    "gang.dense_executors=1",  # so that all are to be compared to the bit
 )
 TRAININGS = 3 * (3 + 1)
 

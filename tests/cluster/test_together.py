@@ -25,6 +25,7 @@ SETTINGS = (
     "tickets.controls=[]",
     "gang.check_gpus=false",
     "gang.bundle=3",
+    "gang.dense_executors=auto",
     "gang.executors_per_ticket=2",
     "gang.checkpoint=1",
     f"gang.ports=[{FIRST_PORT}, {FIRST_PORT + 9}]",
