@@ -15,7 +15,7 @@ from lottery import augment, experiment, gang_task, preflight, registry, report,
 from lottery.assignment import Assignment
 from lottery.claim import claimed
 from lottery.experiment import Experiment
-from lottery.gang import GangError, cancel, run_gang, wait_for_slots
+from lottery.gang import GangError, GangStorageError, cancel, run_gang, wait_for_slots
 from lottery.gang_task import Place
 from lottery.ledger import DenseResult, RunDirectory, run_directory
 from lottery.plan import Plan, gang_size, plan, speed_up
@@ -128,6 +128,7 @@ def run_sweep(sweep: Sweep, context: Callable[[], SparkContext]) -> int:
         BusyError: another sweep is at work on the run directory.
         InputError: the cluster or the experiment cannot be used as they are.
         SweepError: the gang died again and again, or the dense run diverged.
+        StorageError: the storage failed again and again.
     """
     _say(f"run directory: {sweep.run.uri}")
     sweep.claim_run_directory()
@@ -151,6 +152,7 @@ def run_sweep(sweep: Sweep, context: Callable[[], SparkContext]) -> int:
 
 def _train(sweep: Sweep, context: SparkContext) -> DenseResult:
     """Stage after stage until nothing is left. Raises GangError where Spark has ended, else as `run_sweep`."""
+    kind: type[InputError]  # of error, if the next stage is the last of several that failed
     fruitless = 0
     probed = False
     slots = 0
@@ -175,16 +177,17 @@ def _train(sweep: Sweep, context: SparkContext) -> DenseResult:
                 _say(f"gang: {work.tickets} trainings on {len(work.tasks)} tasks")
                 with _progress(sweep, "tickets", work.tickets, sum(map(sweep.cost, left))):
                     run_gang(context, len(work.tasks), _ticket_task(sweep, work, dense.parameters))
-            progressed, how = _progressed(sweep, dense, left), "the gang ended without a result"
+            progressed, how, kind = _progressed(sweep, dense, left), "the gang ended without a result", SweepError
         except GangError as error:
             progressed, how = _progressed(sweep, dense, left), str(error)
+            kind = StorageError if isinstance(error, GangStorageError) else SweepError
             _say(f"the gang failed: {how}")
             cancel(context)
             _say("planning what is left anew, on the executors that are left")
             slots = 0  # whether an executor is lost shows in a few seconds
         fruitless = 0 if progressed else fruitless + 1
         if fruitless == _FRUITLESS_STAGES:
-            raise SweepError(f"gave up after {fruitless} stages without progress: {how}")
+            raise kind(f"gave up after {fruitless} stages without progress: {how}")
 
 
 def _progressed(sweep: Sweep, dense: DenseResult | None, left: Sequence[Ticket]) -> bool:
