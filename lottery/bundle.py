@@ -80,7 +80,7 @@ def train(
             except tf.errors.ResourceExhaustedError as error:
                 if len(members) > 1 or member.mask is None or trainer.is_one_of_several:
                     raise  # it may fit with fewer beside it, or on another machine; and other workers wait for this one
-                member.status, member.reason = "failed", f"out of memory at step {begin}: {_first_line(error)}"
+                member.status, member.reason = "failed", f"out of memory at step {begin}: {_what(error)}"
                 continue
             member.step = end
             member.loss_sum += float(losses.sum(dtype=np.float64))
@@ -98,5 +98,7 @@ def train(
             return
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200]
+def _what(error: Exception) -> str:
+    """The line of TensorFlow's message that says what did not fit."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
+    return next((line for line in lines if "OOM" in line), lines[0])[:200]

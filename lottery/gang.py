@@ -27,6 +27,10 @@ class GangError(Exception):
     """The stage failed: a task or an executor died. What was written stays; what is left can be planned anew."""
 
 
+class GangStorageError(GangError):
+    """The stage failed because of the storage, which a task could not write or read."""
+
+
 def wait_for_slots(context: SparkContext, last: int = 0) -> int:
     """How many tasks can run at once, when executors have stopped registering; at once where it is `last` still.
 
@@ -134,8 +138,11 @@ def _explain(message: str) -> Exception:
     bad_input = re.search(rf"^\s*(?:\w+\.)*{InputError.__name__}: (.*)", message, re.MULTILINE)
     if bad_input:
         return InputError(bad_input[1])
+    storage = re.search(rf"^\s*(?:\w+\.)*{StorageError.__name__}: (.*)", message, re.MULTILINE)
+    if storage:
+        return GangStorageError(storage[1])
     for pattern in (
-        rf"^\s*(?:\w+\.)*(?:{ChildError.__name__}|{StorageError.__name__}): (.*)",
+        rf"^\s*(?:\w+\.)*{ChildError.__name__}: (.*)",
         r"Job aborted due to stage failure: (.*)",
         r"^: (.*)",  # of py4j: the Java exception, behind a line that names the call
         r"(\S.*)",

@@ -33,13 +33,17 @@ class Notice:
         """From now on SIGTERM is an announcement."""
         signal.signal(signal.SIGTERM, self._take)
 
+    def give(self) -> None:
+        """Announces from within that it is time to leave."""
+        self._given = True
+
     def check(self) -> None:
         """Raises Leaving where notice was given."""
         if self._given:
             raise Leaving
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        self._given = True
+        self.give()
 
 
 def end_with_parent(notice: float = NOTICE) -> None:

@@ -35,14 +35,14 @@ def setting_problems(settings: Mapping[str, str]) -> list[str]:
     if settings.get("spark.speculation", "false") == "true":
         problems.append("spark.speculation=true: would train a ticket twice at once; set it to false")
     for name in ("spark.task.resource.gpu.amount", "spark.executor.resource.gpu.amount"):
-        if not re.fullmatch(r"[1-9][0-9]*", settings.get(name, "1")):
+        if not re.fullmatch(r"0|[1-9][0-9]*", settings.get(name, "1")):
             problems.append(f"{name}={settings[name]}: hands one GPU to several tasks; set it to a whole number")
-    on_executor = settings.get("spark.executor.resource.gpu.amount")
-    on_task = settings.get("spark.task.resource.gpu.amount")
-    if on_executor and not on_task:
+    on_executor = settings.get("spark.executor.resource.gpu.amount", "0")
+    on_task = settings.get("spark.task.resource.gpu.amount", "0")
+    if (on_executor == "0") != (on_task == "0"):
         problems.append(
-            f"spark.executor.resource.gpu.amount={on_executor} without spark.task.resource.gpu.amount: "
-            "no task would be given a GPU; set it too"
+            f"spark.executor.resource.gpu.amount={on_executor} with spark.task.resource.gpu.amount={on_task}: "
+            "no task would be given a GPU; set both to the GPUs of an executor, or both to 0"
         )
     standalone = settings.get("spark.master", "").startswith("spark://")
     if standalone and settings.get("spark.authenticate") == "true" and "spark.authenticate.secret" not in settings:

@@ -16,7 +16,7 @@ from lottery import augment, experiment, forecast, gang_task, preflight, registr
 from lottery.assignment import Assignment
 from lottery.claim import claimed
 from lottery.experiment import Experiment
-from lottery.gang import GangError, cancel, is_local, run_gang, wait_for_slots
+from lottery.gang import GangError, GangStorageError, cancel, is_local, run_gang, wait_for_slots
 from lottery.gang_task import Place
 from lottery.ledger import DenseResult, RunDirectory, run_directory
 from lottery.plan import Plan, bundle_size, check_divides, estimate, gang_size, plan, workers
@@ -152,6 +152,7 @@ def run_sweep(sweep: Sweep, context: Callable[[], SparkContext]) -> int:
         BusyError: another sweep is at work on the run directory.
         InputError: the cluster or the experiment cannot be used as they are.
         SweepError: the gang died again and again, or the dense run diverged.
+        StorageError: the storage failed again and again.
     """
     _say(f"run directory: {sweep.run.uri}")
     sweep.claim_run_directory()
@@ -188,7 +189,7 @@ def _layout(sweep: Sweep, context: SparkContext, slots: int, left: Sequence[Tick
     Raises InputError where it does not fit.
     """
     gang, batch = sweep.experiment.gang, sweep.experiment.data.batch
-    devices = int(context.getConf().get("spark.task.resource.gpu.amount", "1"))
+    devices = int(context.getConf().get("spark.task.resource.gpu.amount", "0")) or 1  # without GPUs the processor
     executors = 1 if is_local(context) else slots
     if first:
         for key, asked in (
@@ -205,6 +206,7 @@ def _layout(sweep: Sweep, context: SparkContext, slots: int, left: Sequence[Tick
 
 def _train(sweep: Sweep, context: SparkContext) -> DenseResult:
     """Stage after stage until nothing is left. Raises GangError where Spark has ended, else as `run_sweep`."""
+    kind: type[InputError]  # of error, if the next stage is the last of several that failed
     fruitless = 0
     probed = False
     slots = 0
@@ -234,16 +236,17 @@ def _train(sweep: Sweep, context: SparkContext) -> DenseResult:
                 with _progress(sweep, "tickets", work.tickets, sum(map(sweep.cost, left))):
                     ticket_task = _ticket_task(sweep, work, dense.parameters, stage)
                     run_gang(context, tasks, ticket_task, layout.together, ports)
-            progressed, how = _progressed(sweep, dense, left), "the gang ended without a result"
+            progressed, how, kind = _progressed(sweep, dense, left), "the gang ended without a result", SweepError
         except GangError as error:
             progressed, how = _progressed(sweep, dense, left), str(error)
+            kind = StorageError if isinstance(error, GangStorageError) else SweepError
             _say(f"the gang failed: {how}")
             cancel(context)
             _say("planning what is left anew, on the executors that are left")
             slots = 0  # whether an executor is lost shows in a few seconds
         fruitless = 0 if progressed else fruitless + 1
         if fruitless == _FRUITLESS_STAGES:
-            raise SweepError(f"gave up after {fruitless} stages without progress: {how}")
+            raise kind(f"gave up after {fruitless} stages without progress: {how}")
 
 
 def _progressed(sweep: Sweep, dense: DenseResult | None, left: Sequence[Ticket]) -> bool:

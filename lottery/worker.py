@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from lottery.lean_import import absent
@@ -317,8 +318,17 @@ class Worker:
         )
 
 
-def _tell(event: dict[str, Any]) -> None:
-    print(json.dumps(event), flush=True)
+def _teller(notice: Notice) -> Event:
+    """Writes events to standard output. Where nobody reads them any more that is a notice, too, and no error."""
+
+    def tell(event: dict[str, Any]) -> None:
+        try:
+            print(json.dumps(event), flush=True)
+        except BrokenPipeError:  # the supervisor is gone; SIGTERM follows, or came just now
+            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - the old one would fail again at the end
+            notice.give()
+
+    return tell
 
 
 def main() -> int:
@@ -326,7 +336,7 @@ def main() -> int:
     assignment = decode(sys.stdin.buffer.readline())
     devices.configure(assignment.threads, assignment.experiment.training.deterministic)
     notice = Notice()
-    worker = Worker(assignment, _tell, notice)
+    worker = Worker(assignment, _teller(notice), notice)
     notice.heed()
     try:
         if assignment.tickets:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 SETTINGS = (
@@ -14,6 +16,7 @@ SETTINGS = (
     "gang.dense_executors=1",  # so that all are to be compared to the bit
 )
 TRAININGS = 3 * (3 + 1)
+A_LEVEL = 3 + 1
 
 
 def arguments(data: Path, runs: Path, *settings: str) -> list[str]:
@@ -30,10 +33,21 @@ def results(runs: Path) -> list[Path]:
     return sorted(runs.glob("*/tickets/*/result.json"))
 
 
+def after_dense(undisturbed: Path, runs: Path, levels: Sequence[int] = ()) -> Path:
+    """A run directory in `runs` where the dense run and the tickets of these levels are done, and nothing else."""
+    run = runs / run_directory(undisturbed).name
+    others = shutil.ignore_patterns("heartbeats", "report", "results.parquet", "telemetry")
+    shutil.copytree(run_directory(undisturbed), run, ignore=others)
+    for folder in (run / "tickets").iterdir():
+        if int(folder.name[:2]) not in levels:
+            shutil.rmtree(folder)
+    return run
+
+
 def measured(runs: Path) -> dict[str, tuple[object, ...]]:
     """What a sweep found, without how long it took and where it ran."""
     found = {}
-    for path in results(runs):
+    for path in [*results(runs), *runs.glob("*/dense/result.json")]:
         result = json.loads(path.read_text())
-        found[path.parent.name] = tuple(result[key] for key in ("status", "top1", "top5", "loss", "kept", "steps"))
+        found[path.parent.name] = tuple(result.get(key) for key in ("status", "top1", "top5", "loss", "kept", "steps"))
     return found

@@ -39,6 +39,7 @@ class Cluster:
         self._folder, self._slots, self._memory, self._pinned = folder, slots, executor_memory, pinned
         self._properties = ["--properties-file", str(properties)] if properties else []
         self._registered = 0
+        folder.mkdir(exist_ok=True)
         self._workers: list[subprocess.Popen[bytes]] = []
         self.master = f"spark://127.0.0.1:{_free_port()}"
         self._master = self._start("master", "deploy.master.Master", "--port", self.master.rsplit(":", 1)[1])
@@ -81,6 +82,10 @@ class Cluster:
         """A worker with all that runs below it, as a machine that is lost would take it away."""
         worker = psutil.Process(self._workers[number].pid)
         return [worker, *worker.children(recursive=True)]
+
+    def executors_said(self) -> str:
+        """What the executors of all sweeps so far, and the tasks in them, have written to standard error."""
+        return "\n".join(path.read_text(errors="replace") for path in self._folder.glob("work-*/*/*/stderr"))
 
     def mend(self) -> None:
         """Puts new workers in the place of those that are lost."""

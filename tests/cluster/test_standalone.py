@@ -1,70 +1,194 @@
-"""The gang on a real cluster: separate master, workers, executors and driver; and what happens when one is lost."""
+"""The gang on a real cluster, separate master, workers, executors and driver, and what may happen to each of them."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import re
+import signal
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.cluster.conftest import descendants, wait_until
-from tests.cluster.small_sweep import TRAININGS, arguments, measured, results
+from lottery import checkpoint
+from tests.cluster.conftest import MARK, children, descendants, gone, submit, wait_until
+from tests.cluster.small_sweep import A_LEVEL, TRAININGS, after_dense, arguments, measured, results
 from tests.cluster.standalone import Cluster
 
 pytestmark = pytest.mark.cluster
+ROUND_UP = 10.0  # seconds for processes that were told to end, or whose notice is over
+NOTICE = 30.0  # seconds that a spot machine has
 
 
-def begin(start, cluster: Cluster, data: Path, runs: Path):
-    chosen = arguments(data, runs, "gang.check_gpus=false", "gang.bundle=2")
-    return start("lottery_sweep.py", *chosen, options=cluster.submit_options())
+def options(cluster: Cluster, runs: Path) -> list[str]:
+    return [*cluster.submit_options(), "--conf", f"spark.executorEnv.{MARK}={runs}"]
 
 
-def children(cluster: Cluster) -> list[psutil.Process]:
-    return [child for executor in cluster.executors() for child in descendants(executor.pid, "lottery.worker")]
+def begin(start, cluster: Cluster, data: Path, runs: Path, *settings: str, more: tuple[str, ...] = ()):
+    chosen = arguments(data, runs, "gang.check_gpus=false", *settings)
+    return start("lottery_sweep.py", *chosen, options=[*options(cluster, runs), *more])
 
 
-def gone(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+def kept(runs: Path) -> dict[Path, int]:
+    """The results there are, and when they were written."""
+    return {path: path.stat().st_mtime_ns for path in results(runs)}
 
 
-def test_a_gang_on_two_executors_with_a_gpu_each(cluster, data, undisturbed, tmp_path, start) -> None:
-    runs = tmp_path / "runs"
-    sweep = begin(start, cluster, data, runs)
-    seen = set()
+def unchanged(before: dict[Path, int]) -> bool:
+    return {path: path.stat().st_mtime_ns for path in before} == before
 
-    def look() -> bool:
-        for child in children(cluster):
-            with contextlib.suppress(psutil.Error):
-                seen.add(child.environ()["CUDA_VISIBLE_DEVICES"])
-        return sweep.poll() is not None
 
-    wait_until(look, 200)
-    assert sweep.returncode == 0, (tmp_path / "0.log").read_text()
-    assert seen == {"GPU-stub-0", "GPU-stub-1"}
-    found = [json.loads(path.read_text()) for path in results(runs)]
-    assert len({result["executor"] for result in found}) == 2
+def send(number: signal.Signals, processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it went with another just now
+            process.send_signal(number)
+
+
+def gpu(child: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return child.environ()["CUDA_VISIBLE_DEVICES"]
+    return ""
+
+
+def test_what_befalls_a_child_or_a_ticket_is_no_matter_to_the_gang(cluster, data, undisturbed, tmp_path, start) -> None:
+    """A child is killed, another stopped; a ticket diverges, another does not fit into memory."""
+    runs, log = tmp_path / "runs", tmp_path / "0.log"
+    settings = ["model={name: treacherous:conv_small}", "tickets.controls=[]", "gang.bundle=2", "gang.hang_after=20"]
+    treacherous = ("--py-files", "tests/cluster/treacherous.py")
+    sweep = begin(start, cluster, data, runs, *settings, more=treacherous)
+    wait_until(lambda: "gang: 9 trainings on 2 tasks" in log.read_text())
+    wait_until(lambda: {gpu(child) for child in children(runs)} == {"GPU-stub-0", "GPU-stub-1"})
+    killed, stopped = sorted(children(runs), key=gpu)
+    killed.kill()
+    stopped.send_signal(signal.SIGSTOP)
+    assert sweep.wait(240) == 1, log.read_text()
+    assert not children(runs, guards=True)
+
+    said = cluster.executors_said()
+    assert "child ended: killed by SIGKILL" in said
+    assert "child ended: no progress for 20 s" in said
+    found, whole = measured(runs), measured(undisturbed)
+    rows = {path.parent.name: json.loads(path.read_text()) for path in results(runs)}
+    assert len({row["executor"] for row in rows.values()}) == 2
+    diverged, failed = rows.pop("01-000000-s0"), rows.pop("02-000000-s0")
+    assert diverged["status"] == "diverged"
+    assert diverged["note"].startswith("the loss is nan at step 5")
+    assert failed["status"] == "failed"
+    assert failed["note"].startswith("out of memory at step 0: ")
+    assert "\nticket 02-000000-s0 failed: out of memory at step 0: OOM when allocating" in log.read_text()
+    assert len(rows) == 7
+    assert [found[name] for name in (*rows, "dense")] == [whole[name] for name in (*rows, "dense")]
+
+
+def test_what_is_lost_is_planned_anew_down_to_one_executor(cluster, data, undisturbed, tmp_path, start) -> None:
+    """An executor is killed in the dense run, a Python worker among tickets, and then a whole machine for good."""
+    runs, log = tmp_path / "runs", tmp_path / "0.log"
+    sweep = begin(start, cluster, data, runs, "gang.bundle=2")
+
+    def lose(victims: list[psutil.Process]) -> None:
+        """And see that what is done stays, that no child is left, and that another gang begins."""
+        before, done, gangs = children(runs, guards=True), kept(runs), log.read_text().count("planning what is left")
+        send(signal.SIGKILL, victims)
+        wait_until(lambda: all(map(gone, before)), NOTICE + ROUND_UP)
+        wait_until(lambda: log.read_text().count("planning what is left") == gangs + 1)
+        assert unchanged(done)
+
+    def more_than(done: int) -> Callable[[], list[psutil.Process]]:
+        return lambda: children(runs) if done < len(results(runs)) < TRAININGS else []
+
+    dense = wait_until(lambda: children(runs) if "\ndense run: " in log.read_text() else [])[0]
+    lose([executor for executor in cluster.executors() if dense in descendants(executor.pid)])
+    lose([wait_until(more_than(0))[0].parent()])
+    wait_until(more_than(len(results(runs))))
+    lose(cluster.machine(0))
+    assert sweep.wait(240) == 0, log.read_text()
+    assert not children(runs, guards=True)
+    assert "planning what is left anew, on the executors that are left" in log.read_text()
+    assert re.findall(r"gang: \d+ trainings on (\d) tasks", log.read_text()) == ["2", "2", "1"]
     assert measured(runs) == measured(undisturbed)
 
 
-@pytest.mark.parametrize("lost", ["a Python worker", "an executor", "a machine"])
-def test_what_is_lost_is_planned_anew(cluster, data, undisturbed, tmp_path, start, lost) -> None:
-    runs = tmp_path / "runs"
-    sweep = begin(start, cluster, data, runs)
-    wait_until(lambda: 0 < len(results(runs)) < TRAININGS and children(cluster), 200)
-    before = children(cluster)
-    if lost == "a Python worker":
-        victims = [before[0].parent()]
-    elif lost == "an executor":
-        victims = [cluster.executors()[0]]
-    else:
-        victims = cluster.machine(0)
-    for victim in victims:
-        victim.kill()
-    kept = {path: path.stat().st_mtime_ns for path in results(runs)}
-    assert sweep.wait(240) == 0, (tmp_path / "0.log").read_text()
-    assert "planning what is left anew, on" in (tmp_path / "0.log").read_text()
-    assert all(gone(child) for child in before)
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+def test_a_machine_that_is_given_notice_saves_and_leaves(cluster, data, undisturbed, tmp_path, start) -> None:
+    """As spot machines are: SIGTERM to all that runs there, and SIGKILL after 30 s."""
+    runs, log = tmp_path / "runs", tmp_path / "0.log"
+    run = after_dense(undisturbed, runs, levels=[0, 1])
+    sweep = begin(start, cluster, data, runs, "gang.bundle=4", "gang.checkpoint=1e6")  # saves on notice alone
+
+    def trained() -> int:
+        with contextlib.suppress(FileNotFoundError):
+            return int(json.loads((run / "heartbeats" / "000.json").read_text())["images"])
+        return 0
+
+    wait_until(trained)
+    (child,) = children(runs)
+    child.send_signal(signal.SIGSTOP)  # so that nothing happens between the look and the notice
+    images = trained()
+    assert len(results(runs)) == 2 * A_LEVEL
+    assert not list(run.glob("tickets/02-*/state.safetensors"))
+    number = next(number for number in (0, 1) if child in cluster.machine(number))
+    machine = cluster.machine(number)
+    send(signal.SIGTERM, machine)
+    child.send_signal(signal.SIGCONT)
+    told = time.monotonic()
+    wait_until(lambda: gone(child), NOTICE)
+    steps = {}
+    for path in run.glob("tickets/02-*/state.safetensors"):
+        steps[path.parent.name] = checkpoint.unpack(path.read_bytes()).step
+    assert len(results(runs)) == 2 * A_LEVEL
+    wait_until(lambda: all(map(gone, machine)) or time.monotonic() > told + NOTICE, NOTICE + ROUND_UP)
+    send(signal.SIGKILL, machine)
+
+    first = {name: int(name.split("-")[1]) for name in measured(undisturbed) if name.startswith("02-")}
+    assert steps.keys() == first.keys()
+    assert sum(steps[name] - first[name] for name in first) * 32 >= images > 0
+    assert sweep.wait(240) == 0, log.read_text()
+    assert not children(runs, guards=True)
+    assert "planning what is left anew, on the executors that are left" in log.read_text()
     assert measured(runs) == measured(undisturbed)
+
+
+def test_a_killed_driver_leaves_no_child_and_the_next_run_does_what_is_left(
+    cluster, data, undisturbed, tmp_path, start
+) -> None:
+    runs = tmp_path / "runs"
+    run = after_dense(undisturbed, runs, levels=[0])
+    claim = run / "claim.json"
+    sweep = begin(start, cluster, data, runs, "gang.bundle=2")
+
+    def next_run(spark: list[str]):
+        return submit("lottery_sweep.py", *arguments(data, runs, "gang.check_gpus=false"), options=spark)
+
+    def refused(who: str) -> None:
+        done = next_run(options(cluster, runs))
+        assert done.returncode == 75
+        assert re.match(rf"error: .* is being worked on by process \d+ on {who} since 20", done.stdout.splitlines()[-1])
+        assert "Traceback" not in done.stdout
+
+    wait_until(claim.exists)
+    refused(".*")
+    wait_until(lambda: A_LEVEL < len(results(runs)) < TRAININGS and children(runs))
+    # The Python driver, and the JVM that started it.
+    send(signal.SIGKILL, descendants(sweep.pid, "jobs/lottery_sweep.py"))
+    sweep.wait(60)
+    wait_until(lambda: not children(runs, guards=True), NOTICE + ROUND_UP)
+    done = kept(runs)
+    assert A_LEVEL < len(done) < TRAININGS
+
+    held = json.loads(claim.read_text())
+    elsewhere = {**held, "host": "elsewhere", "numbering": "of another boot", "heartbeat": time.time() - 200}
+    claim.write_text(json.dumps(elsewhere))
+    refused("elsewhere")
+    claim.write_text(json.dumps({**elsewhere, "heartbeat": time.time() - 301}))
+    again = next_run(options(cluster, runs))
+    assert again.returncode == 0, again.stdout
+    assert "dense run:" not in again.stdout
+    assert unchanged(done)
+    assert not claim.exists()
+    assert measured(runs) == measured(undisturbed)
+
+    finished = next_run(["--master", "spark://127.0.0.1:1"])  # where there is none
+    assert finished.returncode == 0, finished.stdout
+    assert "nothing to train" in finished.stdout

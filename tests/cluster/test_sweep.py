@@ -1,4 +1,4 @@
-"""A small sweep of real digits through spark-submit: to its end, again, killed and resumed, two at once."""
+"""A small sweep of real digits through spark-submit on one machine: to its end, again, interrupted, planned."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.cluster.conftest import descendants, submit, wait_until
-from tests.cluster.small_sweep import TRAININGS, arguments, measured, results, run_directory
+from tests.cluster.small_sweep import TRAININGS, arguments, run_directory
 
 pytestmark = pytest.mark.cluster
 
@@ -42,50 +42,6 @@ def test_a_second_run_trains_nothing(data: Path, undisturbed: Path) -> None:
     assert "9 of 9 tickets are done, 3 of 3 controls" in again.stdout
     assert "nothing to train" in again.stdout
     assert before == {path: path.stat().st_mtime_ns for path in before}
-
-
-def test_a_killed_child_is_replaced(data: Path, undisturbed: Path, tmp_path: Path, start) -> None:
-    runs = tmp_path / "runs"
-    sweep = start("lottery_sweep.py", *arguments(data, runs))
-    wait_until(lambda: results(runs))
-    wait_until(lambda: descendants(sweep.pid, "lottery.worker"))
-    victim = descendants(sweep.pid, "lottery.worker")[0]
-    victim.send_signal(signal.SIGKILL)
-    assert sweep.wait(240) == 0
-    assert "SIGKILL" in (tmp_path / "0.log").read_text()
-    assert measured(runs) == measured(undisturbed)
-
-
-def test_a_killed_driver_leaves_no_child_and_the_next_run_does_what_is_left(
-    data: Path, undisturbed: Path, tmp_path: Path, start
-) -> None:
-    runs = tmp_path / "runs"
-    sweep = start("lottery_sweep.py", *arguments(data, runs))
-    wait_until(lambda: list(runs.glob("*/claim.json")))
-    second = submit("lottery_sweep.py", *arguments(data, runs))
-    assert second.returncode == 75
-    assert second.stdout.splitlines()[-1].startswith("error: ")
-    assert "is being worked on by process" in second.stdout
-    assert "Traceback" not in second.stdout
-
-    wait_until(lambda: 0 < len(results(runs)) < TRAININGS)
-    children = descendants(sweep.pid, "lottery.worker")
-    drivers = descendants(sweep.pid, "jobs/lottery_sweep.py")
-    for process in drivers:  # the Python driver, and the JVM that started it
-        process.kill()
-    sweep.wait(60)
-    wait_until(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children), 30)
-    assert len(children) > 0
-    kept = {path: path.stat().st_mtime_ns for path in results(runs)}
-    assert 0 < len(kept) < TRAININGS
-    assert list(runs.glob("*/claim.json"))
-
-    done = submit("lottery_sweep.py", *arguments(data, runs))
-    assert done.returncode == 0, done.stdout
-    assert "0 of 9 tickets are done" not in done.stdout
-    assert "dense run:" not in done.stdout
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert measured(runs) == measured(undisturbed)
 
 
 def test_an_interrupted_sweep_stops_and_leaves_nothing_behind(data: Path, tmp_path: Path, start) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lottery.gang import GangError, _explain
+from lottery.gang import GangError, GangStorageError, _explain
 from preprocessing.errors import InputError
 
 PYTHON = """An error occurred while calling z:org.apache.spark.api.python.PythonRDD.collectAndServe.
@@ -21,7 +21,7 @@ org.apache.spark.api.python.PythonException: Traceback (most recent call last):
     ("error", "kind", "words"),
     [
         ("preprocessing.errors.InputError: data: gone; put it back", InputError, "data: gone; put it back"),
-        ("preprocessing.errors.StorageError: cannot write x: full", GangError, "cannot write x: full"),
+        ("preprocessing.errors.StorageError: cannot write x: full", GangStorageError, "cannot write x: full"),
         ("lottery.gang_task.ChildError: it died: a | b", GangError, "it died: a | b"),
         ("ZeroDivisionError: division by zero", GangError, "Could not recover from a failed barrier."),
     ],

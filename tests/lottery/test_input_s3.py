@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import itertools
-import threading
-import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -17,96 +11,15 @@ from lottery.experiment import Data, Input
 from preprocessing.dataset import Dataset
 from preprocessing.errors import InputError
 from tests.lottery.datasets import write_dataset
+from tests.lottery.s3_proxy import CREDENTIALS, Proxy, s3_proxy
 
 pytestmark = pytest.mark.cluster
 
 
-class Proxy(ThreadingHTTPServer):
-    """Passes requests on to a server on loopback; `fault(number)` says what goes wrong with each GET or HEAD."""
-
-    daemon_threads = True
-
-    def __init__(self, port: int) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.upstream = port
-        self.fault = lambda number: ""
-        self.count = itertools.count()
-        self.met: list[str] = []
-        self.ranges: list[str] = []
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Proxy
-
-    def handle_one_request(self) -> None:
-        with contextlib.suppress(ConnectionError):
-            super().handle_one_request()
-
-    def _pass_on(self) -> None:
-        reading = self.command in ("GET", "HEAD")
-        fault = self.server.fault(next(self.server.count)) if reading else ""
-        if fault:
-            self.server.met.append(fault)
-        if self.command == "GET":
-            self.server.ranges.append(self.path)
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if fault == "late":
-            time.sleep(0.5)
-        if fault == "500":
-            self._answer(500, [("Content-Type", "application/xml")], b"<Error><Code>InternalError</Code></Error>")
-            return
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.upstream, timeout=10)
-        connection.request(self.command, self.path, body, dict(self.headers))
-        response = connection.getresponse()
-        data = response.read()
-        headers = [pair for pair in response.getheaders() if pair[0].lower() not in ("transfer-encoding", "connection")]
-        if fault == "cut":
-            self._answer(response.status, headers, data[: len(data) // 2], whole=False)
-            self.close_connection = True
-        else:
-            self._answer(response.status, headers, data)
-        connection.close()
-
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass_on  # noqa: N815
-
-    def _answer(self, status: int, headers: list[tuple[str, str]], data: bytes, whole: bool = True) -> None:
-        self.send_response(status)
-        named = {name.lower() for name, _ in headers}
-        for name, value in headers:
-            self.send_header(name, value)
-        if "content-length" not in named:
-            self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(data)
-        self.wfile.flush()
-        if not whole:
-            self.connection.close()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture(scope="module")
 def proxy() -> Iterator[Proxy]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    _, port = server.get_host_and_port()
-    proxy = Proxy(port)
-    thread = threading.Thread(target=proxy.serve_forever, daemon=True)
-    thread.start()
-    try:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        connection.request("PUT", "/bucket")
-        assert connection.getresponse().status == 200
-        yield proxy
-    finally:
-        proxy.shutdown()
-        proxy.server_close()
-        server.stop()
+    with s3_proxy() as started:
+        yield started
 
 
 @pytest.fixture(scope="module", params=["tensor", "jpeg"])
@@ -115,11 +28,9 @@ def far(
 ) -> Iterator[tuple[str, str]]:
     """The same dataset by URI and by path."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        address = f"127.0.0.1:{proxy.server_port}"
-        uri = f"s3://bucket/{request.param}?scheme=http&endpoint_override={address}&region=us-east-1"
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        uri = proxy.uri(request.param)
         path = str(tmp_path_factory.mktemp("near") / request.param)
         for place in (uri, path):
             write_dataset(place, {"train": [40, 40, 20], "val": [21]}, codec=request.param)

@@ -26,7 +26,8 @@ def test_good_settings_have_no_problem():
         ("spark.dynamicAllocation.enabled", "true", "set it to false"),
         ("spark.speculation", "true", "set it to false"),
         ("spark.task.resource.gpu.amount", "0.5", "whole number"),
-        ("spark.executor.resource.gpu.amount", "0", "whole number"),
+        ("spark.executor.resource.gpu.amount", "0", "set both to"),
+        ("spark.task.resource.gpu.amount", "0", "set both to"),
     ],
 )
 def test_each_bad_setting_is_a_line_with_its_remedy(name, value, remedy):
@@ -38,6 +39,11 @@ def test_each_bad_setting_is_a_line_with_its_remedy(name, value, remedy):
 def test_gpus_that_no_task_would_get():
     settings = {"spark.executor.resource.gpu.amount": "1"}
     assert "spark.task.resource.gpu.amount" in preflight.setting_problems(settings)[0]
+
+
+def test_a_sweep_on_processors_alone_from_a_file_with_gpus():
+    none = {"spark.executor.resource.gpu.amount": "0", "spark.task.resource.gpu.amount": "0"}
+    assert preflight.setting_problems({**GOOD, **none}) == []
 
 
 def test_a_secret_that_a_standalone_cluster_would_ask_for():

@@ -247,7 +247,7 @@ def scarce(monkeypatch):
     from lottery.training import Trainer
 
     def run(self, *arguments):
-        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating\nand much more")
+        raise tf.errors.ResourceExhaustedError(None, None, "Graph execution error:\n\n OOM when allocating\nand more")
 
     monkeypatch.setattr(Trainer, "run", run)
     return tf.errors.ResourceExhaustedError
@@ -314,3 +314,24 @@ def test_a_dataset_that_has_changed_is_refused(after_dense, worker):
     assignment = msgspec.structs.replace(after_dense().assignment(()), dataset_hash="0" * 64)
     with pytest.raises(InputError, match="has changed"):
         Worker(assignment, lambda event: None)
+
+
+def test_a_supervisor_that_is_gone_is_notice(worker, monkeypatch):
+    """A Python worker that Spark kills closes the pipe before the kernel's SIGTERM arrives; that is no error."""
+    import sys
+
+    from lottery import worker as module
+    from lottery.notice import Leaving, Notice
+
+    class Broken:
+        def write(self, text):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Broken())
+    notice = Notice()
+    tell = module._teller(notice)
+    notice.check()
+    tell({"images": 1})
+    with pytest.raises(Leaving):
+        notice.check()
+    tell({"saved": 1})  # what is said while leaving goes nowhere
