@@ -26,8 +26,7 @@ def test_good_settings_have_no_problem():
         ("spark.dynamicAllocation.enabled", "true", "set it to false"),
         ("spark.speculation", "true", "set it to false"),
         ("spark.task.resource.gpu.amount", "0.5", "whole number"),
-        ("spark.executor.resource.gpu.amount", "0", "set both to"),
-        ("spark.task.resource.gpu.amount", "0", "set both to"),
+        ("spark.executor.resource.gpu.amount", "2.0", "whole number"),
     ],
 )
 def test_each_bad_setting_is_a_line_with_its_remedy(name, value, remedy):
@@ -36,9 +35,11 @@ def test_each_bad_setting_is_a_line_with_its_remedy(name, value, remedy):
     assert remedy in line
 
 
-def test_gpus_that_no_task_would_get():
-    settings = {"spark.executor.resource.gpu.amount": "1"}
-    assert "spark.task.resource.gpu.amount" in preflight.setting_problems(settings)[0]
+@pytest.mark.parametrize("name", ["spark.executor.resource.gpu.amount", "spark.task.resource.gpu.amount"])
+def test_gpus_that_no_task_would_get(name):
+    for settings in ({**GOOD, name: "0"}, {name: "1"}):
+        (line,) = preflight.setting_problems(settings)
+        assert "no task would be given a GPU; set both to" in line
 
 
 def test_a_sweep_on_processors_alone_from_a_file_with_gpus():
