@@ -50,8 +50,14 @@ def main() -> int:
         for name in arguments.only:
             found[name] = round(_MEASUREMENTS[name](bench), 3)
             print(f"{name:14} {found[name]:8.3f}   target at most {TARGETS[name]:g}", flush=True)
-    print(json.dumps({"rounds": arguments.rounds, **found}))
+    print(json.dumps(summary(found, arguments.rounds)))
     return 0
+
+
+def summary(found: dict[str, float], rounds: int) -> dict[str, Any]:
+    """What was found, with the ratios apart from the seconds."""
+    ratios = {name.strip("[]"): value for name, value in found.items() if name.startswith("[")}
+    return {"rounds": rounds, "ratios": ratios, **{name: found[name] for name in found if name.endswith("_s")}}
 
 
 class _Bench:

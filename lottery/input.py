@@ -10,7 +10,7 @@ import ctypes
 import itertools
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
@@ -90,7 +90,7 @@ class TrainingInput:
         self._painter.paint(blobs, rows, *self._views(step), images)
         return images, labels
 
-    def stream(self, runs: Sequence[tuple[int, int]]) -> Iterator[tuple[Any, Any]]:
+    def stream(self, runs: Iterable[tuple[int, int]]) -> Iterator[tuple[Any, Any]]:
         """`dataset(runs)`, element by element; `InputError` where the data cannot be read."""
         failures: list[InputError] = []
         try:
@@ -102,14 +102,14 @@ class TrainingInput:
                 raise failures[0] from None
             raise
 
-    def dataset(self, runs: Sequence[tuple[int, int]]) -> tf.data.Dataset:
+    def dataset(self, runs: Iterable[tuple[int, int]]) -> tf.data.Dataset:
         """For each [first, last) of `runs` its batches: uint8 [steps, batch, side, side, 3], int32 [steps, batch].
 
-        Runs are read ahead in a thread of tf.data.
+        Runs are read ahead in a thread of tf.data. They are gone through more than once: no iterator.
         """
         return self._dataset(runs, [])
 
-    def _dataset(self, runs: Sequence[tuple[int, int]], failures: list[InputError]) -> tf.data.Dataset:
+    def _dataset(self, runs: Iterable[tuple[int, int]], failures: list[InputError]) -> tf.data.Dataset:
         def generate() -> Iterator[tuple[Images, Labels]]:
             try:
                 yield from self._runs(runs)
@@ -125,7 +125,7 @@ class TrainingInput:
         options.threading.private_threadpool_size = 1
         return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(2).with_options(options)
 
-    def _runs(self, runs: Sequence[tuple[int, int]]) -> Iterator[tuple[Images, Labels]]:
+    def _runs(self, runs: Iterable[tuple[int, int]]) -> Iterator[tuple[Images, Labels]]:
         stored = self._split.stream(self._rows(step) for first, last in runs for step in range(first, last))
         for first, last in runs:
             images = self._buffers.take(self._shape(last - first))

@@ -253,13 +253,13 @@ class RunDirectory:
     def provenance(self) -> Provenance | None:
         """What trained the dense run; None where nothing has, or something that left no record."""
         try:
-            return msgspec.json.decode(self.store.read("dense/provenance.json"), type=Provenance)
+            return msgspec.json.decode(self._read("dense/provenance.json"), type=Provenance)
         except FileNotFoundError:
             return None
 
     def write_provenance(self, provenance: Provenance) -> None:
         """Records what trains the dense run, before its first checkpoint."""
-        self.store.write("dense/provenance.json", _json(provenance))
+        self._write("dense/provenance.json", _json(provenance))
 
     def results(self) -> list[TicketResult]:
         """All results there are, by ticket."""

@@ -59,7 +59,9 @@ class Record:
         member.state, member.step, member.seconds = saved.variables, saved.step, saved.seconds
         member.loss_sum, member.loss_steps = saved.loss_sum, saved.loss_steps
         rows = self._run.metrics(member.name)
-        self._metrics[member.name] = [row for row in rows if row["step"] <= saved.step]
+        # Rows newer than the state will be made anew; that of its own step too, if it was saved before its evaluation.
+        known = saved.step if saved.loss_steps == 0 else saved.step - 1
+        self._metrics[member.name] = [row for row in rows if row["step"] <= known]
         return True
 
 

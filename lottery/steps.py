@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lottery.experiment import Experiment, Length
@@ -62,11 +63,19 @@ def timeline(experiment: Experiment, train_images: int) -> Timeline:
     return Timeline(per_epoch, total, trellis, frozenset([*range(interval, total, interval), total]))
 
 
-def segments(first: int, last: int, stops: frozenset[int], longest: int) -> list[tuple[int, int]]:
+@dataclass(frozen=True)
+class Segments:
+    """Runs of steps, made as they are gone through: those of 350 epochs of ImageNet would take 200 MB as a list."""
+
+    edges: tuple[int, ...]
+    longest: int
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        for begin, end in itertools.pairwise(self.edges):
+            for start in range(begin, end, self.longest):
+                yield start, min(start + self.longest, end)
+
+
+def segments(first: int, last: int, stops: frozenset[int], longest: int) -> Segments:
     """[first, last) cut into runs of at most `longest` steps that end at every stop within it."""
-    edges = sorted({first, last, *(stop for stop in stops if first < stop < last)})
-    return [
-        (start, min(start + longest, end))
-        for begin, end in itertools.pairwise(edges)
-        for start in range(begin, end, longest)
-    ]
+    return Segments(tuple(sorted({first, last, *(stop for stop in stops if first < stop < last)})), longest)

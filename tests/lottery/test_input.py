@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ from hypothesis import strategies as st
 
 from lottery.experiment import Data, Input
 from lottery.order import sample_order
-from preprocessing.dataset import Dataset
+from preprocessing.dataset import Dataset, Split
 from preprocessing.errors import InputError
-from tests.lottery.datasets import local_dataset
+from tests.lottery.datasets import local_dataset, write_dataset
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
 
@@ -91,13 +92,29 @@ def test_any_start_worker_and_path_give_the_same(
     assert np.array_equal(labels, np.stack([batch[share] for _, batch in expected]))
 
 
-def test_threads_give_the_same(training_input, tmp_path, monkeypatch):
+def test_threads_share_the_work_and_give_the_same(training_input, stored, monkeypatch):
+    """Decoding JPEGs too; and evaluation."""
+    from lottery.input import evaluation_batches
+
     monkeypatch.setattr("lottery.input._FEW_BYTES", 0)
-    dataset = Dataset.open(local_dataset(tmp_path)[0])
-    one, three = (training_input(dataset, AUGMENTED, 1, Input(threads=threads)) for threads in (1, 3))
-    for expected, got in zip(one._runs([(0, 8)]), three._runs([(0, 8)]), strict=True):
-        assert np.array_equal(expected[0], got[0])
-        assert np.array_equal(expected[1], got[1])
+    dataset, _ = stored
+    at_work, image = set(), Split.image
+
+    def noted(split, blob, row):
+        at_work.add(threading.current_thread().name)
+        return image(split, blob, row)
+
+    monkeypatch.setattr(Split, "image", noted)
+    one, three = (Input(threads=threads) for threads in (1, 3))
+    expected = list(training_input(dataset, AUGMENTED, 1, one)._runs([(0, 8)]))
+    expected += evaluation_batches(dataset, Data(batch=8), one)
+    assert not any(name.startswith("input") for name in at_work)
+    found = list(training_input(dataset, AUGMENTED, 1, three)._runs([(0, 8)]))
+    assert len(at_work & {"input_0", "input_1"}) == 2
+    found += evaluation_batches(dataset, Data(batch=8), three)
+    for before, after in zip(expected, found, strict=True):
+        assert np.array_equal(before[0], after[0])
+        assert np.array_equal(before[1], after[1])
 
 
 @pytest.mark.parametrize("mapped", [True, False])
@@ -169,6 +186,15 @@ def test_evaluation_is_every_image_in_order_and_its_centre(tensors, stored, mapp
     assert [len(batch) for batch, _ in batches] == [8, 8, 5]  # the last is partial
     assert np.array_equal(np.concatenate([batch for batch, _ in batches]), images[:, 2:14, 2:14])
     assert np.array_equal(np.concatenate([batch for _, batch in batches]), labels)
+
+
+def test_evaluation_is_of_the_split_that_is_asked_for(tmp_path):
+    from lottery.input import evaluation_batches
+
+    everything = write_dataset(str(tmp_path / "held"), {"train": [40], "val": [21], "minival": [13]})
+    dataset = Dataset.open(str(tmp_path / "held"))
+    batches = list(evaluation_batches(dataset, Data(batch=8, evaluate="minival")))
+    assert np.array_equal(np.concatenate([images for images, _ in batches]), everything["minival"][0])
 
 
 @pytest.mark.parametrize("mapped", [True, False])

@@ -6,6 +6,7 @@ import pytest
 from lottery import checkpoint
 from lottery.checkpoint import Checkpoint
 from lottery.ledger import RunDirectory, ticket_result
+from lottery.provenance import Provenance
 from lottery.steps import Timeline
 from lottery.tickets import Ticket
 from preprocessing.errors import InputError
@@ -99,3 +100,38 @@ def test_a_damaged_checkpoint_is_an_error_that_names_the_file(small, damage):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(InputError, match="dense/state.safetensors"):
         sweep.run.checkpoint("dense")
+
+
+def test_all_that_a_training_needs_is_asked_for_again_where_the_store_is_far(tmp_path, monkeypatch):
+    """A child that fails for one refused request has to import TensorFlow anew; only a sign of life may be lost."""
+    monkeypatch.setattr("lottery.ledger.PATIENT_PAUSES", (0.0,))
+    run, failing = RunDirectory(Store(tmp_path)), [0]
+    monkeypatch.setattr(Store, "local_path", property(lambda store: None))
+
+    def once(action):
+        def refused(*arguments):
+            failing[0] += 1
+            if failing[0] % 2:
+                raise OSError("503 SlowDown")
+            return action(*arguments)
+
+        return refused
+
+    for name in ("read", "write", "list", "delete"):
+        monkeypatch.setattr(Store, name, once(getattr(Store, name)))
+    state, what = Checkpoint(3, {"w": np.ones(2, np.float32)}), Provenance("0123", "2.21.0", "3.15.0", "3.11")
+    run.write_provenance(what)
+    assert run.provenance() == what
+    run.write_checkpoint("dense", state)
+    assert run.checkpoint("dense").step == 3
+    run.write_trellis_state(state)
+    assert run.trellis_state(3).step == 3
+    run.write_mask(0, {"w": np.ones(2, bool)})
+    assert run.mask(0)["w"].all()
+    run.write_metrics("dense", [{"step": 3}])
+    assert run.metrics("dense") == [{"step": 3}]
+    assert run.missing_masks(2) == [1]
+    assert run.dense_result() is None
+    assert failing[0] >= 20
+    with pytest.raises(OSError, match="503"):
+        run.write_beat(0, {})

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as draw
 
 from lottery import checkpoint
-from lottery.ledger import DENSE
+from lottery.ledger import DENSE, RunDirectory
 from lottery.notice import Leaving, Notice
 from lottery.tickets import Ticket
 from preprocessing.storage import Store
@@ -121,6 +121,33 @@ def test_the_dense_run_told_to_leave_at_any_moment(when, after_dense, small, wor
     steps = []
     worker(torn, tell=lambda event: steps.append(event.get("images", 0) // 16)).train_dense()
     assert sum(steps) == 30 - left_at  # no step twice
+    same_dense_run(whole, torn)
+
+
+def test_an_evaluation_begun_twice_is_in_the_metrics_once(after_dense, small, worker, often_saved, monkeypatch):
+    """It leaves in the middle of one; the next process evaluates, and dies between writing metrics and state."""
+    whole, torn = after_dense("whole"), small(runs="torn")
+    made = worker(torn)
+
+    def leave(batches):
+        raise Leaving
+
+    with monkeypatch.context() as patch:
+        patch.setattr(made, "_telling", leave)
+        with pytest.raises(Leaving):
+            made.train_dense()
+    saved = torn.run.checkpoint(DENSE)
+    assert (saved.step, saved.loss_steps) == (10, 10)
+
+    def die(self, training, state):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "write_checkpoint", die)
+        with pytest.raises(Killed):
+            worker(torn).train_dense()
+    assert [row["step"] for row in torn.run.metrics(DENSE)] == [10]
+    worker(torn).train_dense()
     same_dense_run(whole, torn)
 
 

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,7 +50,15 @@ def test_impossible_timelines_are_refused(override, word):
 @given(st.integers(0, 50), st.integers(1, 100), st.frozensets(st.integers(0, 160), max_size=10), st.integers(1, 30))
 def test_segments_cover_the_range_once_and_end_at_stops(first, length, stops, longest):
     last = first + length
-    found = segments(first, last, stops, longest)
+    runs = segments(first, last, stops, longest)
+    found = list(runs)
+    assert list(runs) == found  # they can be gone through again
     assert [step for begin, end in found for step in range(begin, end)] == list(range(first, last))
     assert all(0 < end - begin <= longest for begin, end in found)
     assert {stop for stop in stops if first < stop < last} <= {end for _, end in found}
+
+
+def test_the_runs_of_350_epochs_of_imagenet_take_no_memory():
+    runs = segments(0, 350 * 5004, frozenset(range(0, 350 * 5004, 50_040)), 1)
+    assert sys.getsizeof(runs) + sys.getsizeof(runs.edges) < 1000
+    assert next(iter(runs)) == (0, 1)
