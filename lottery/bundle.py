@@ -68,6 +68,7 @@ def train(
     joins = {member.step for member in training}
     runs = segments(first, timeline.total, frozenset(stops | joins), source.longest_run)
     for (begin, end), (images, labels) in zip(runs, telemetry.waiting(source.stream(runs)), strict=True):
+        images = trainer.put(images)
         rates = learning_rates(rate, timeline.steps_per_epoch, timeline.total, begin, end)
         for member in training:
             if member.step != begin or member.status != "training":

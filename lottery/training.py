@@ -172,6 +172,17 @@ class Trainer:
         """The values of all variables by path, as tensors that later steps do not change."""
         return {path: tf.identity(variable) for path, variable in self._variables.items()}
 
+    def put(self, images: Any) -> Any:
+        """A run's images where `run` wants them, once for all tickets that it is called for.
+
+        Of several devices each takes its part from main memory.
+        """
+        devices = self._strategy.extended.worker_devices
+        if len(devices) > 1:
+            return images
+        with tf.device(devices[0]):
+            return tf.identity(images)
+
     def run(self, images: Any, labels: Any, rates: NDArray[np.float32]) -> NDArray[np.float32]:
         """Trains on a run of batches and returns each step's mean loss, float32 [steps].
 

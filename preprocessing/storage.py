@@ -22,6 +22,7 @@ from preprocessing.errors import InputError, StorageError
 
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 _TEMPORARY = re.compile(r"^\..*\.[0-9a-f]{32}\.tmp$")
+_REPLACED = ".replaced"  # ends the name of a blob that is just being replaced, where that takes two renames
 _SCHEMES = ("s3", "gs", "gcs", "hdfs", "viewfs", "file")
 # Time that `Store.create` gives a rival's put to land, in seconds, where the filesystem has no exclusive create.
 SETTLE_SECONDS = 1.0
@@ -101,8 +102,12 @@ class Store:
         with self._explained("read", path):
             if not self._scheme:
                 return Path(self._name(path)).read_bytes()
-            with self._fs.open_input_stream(self._name(path)) as stream:
-                return bytes(stream.read())
+            try:
+                return self._read_whole(self._name(path))
+            except FileNotFoundError:
+                if not self._renames:
+                    raise
+                return self._read_whole(self._name(path) + _REPLACED)  # whoever replaced it was killed at it
 
     def open_input(self, path: str) -> Any:
         """A seekable `pyarrow.NativeFile`; `FileNotFoundError` where there is no such file."""
@@ -222,13 +227,17 @@ class Store:
         found = [
             Entry(info.path[len(root) :] if info.path.startswith(root) else info.path, int(info.size))
             for info in self._select(prefix, recursive=recursive)
-            if info.type == pafs.FileType.File and not _TEMPORARY.match(info.base_name)
+            if info.type == pafs.FileType.File
+            and not _TEMPORARY.match(info.base_name)
+            and not (self._renames and info.base_name.endswith(_REPLACED))
         ]
         return sorted(found)
 
     def delete(self, path: str) -> None:
         """Deletes the file; nothing happens where there is none."""
         with self._explained("delete", path), contextlib.suppress(FileNotFoundError):
+            if self._renames:  # first, since it would be taken for the blob
+                self._discard(self._name(path) + _REPLACED)
             self._fs.delete_file(self._name(path))
 
     def delete_temporaries(self, prefix: str) -> None:
@@ -312,9 +321,18 @@ class Store:
         if not self._scheme:
             Path(temporary).replace(name)
             return
-        if self._fs.get_file_info(name).type == pafs.FileType.File:
-            self._fs.delete_file(name)  # HDFS does not rename over a file
+        # HDFS does not rename over a file: what is there is put aside, and `read` finds it there if this is killed now.
+        replaced = self._fs.get_file_info(name).type == pafs.FileType.File
+        if replaced:
+            self._discard(name + _REPLACED)
+            self._fs.move(name, name + _REPLACED)
         self._fs.move(temporary, name)
+        if replaced:
+            self._discard(name + _REPLACED)
+
+    def _read_whole(self, name: str) -> bytes:
+        with self._fs.open_input_stream(name) as stream:
+            return bytes(stream.read())
 
     def _discard(self, name: str) -> None:
         with contextlib.suppress(OSError, pa.ArrowException):

@@ -175,3 +175,56 @@ def test_an_upload_that_fails_is_not_committed(remote: Store) -> None:
     with pytest.raises(ZeroDivisionError), remote.replacing("z") as local:
         local.write_bytes(bytes(1 // 0))
     assert not remote.exists("z")
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.fixture
+def hdfs(tmp_path: Path) -> Store:
+    """A store that takes a local folder for HDFS, where a file is not renamed over another."""
+
+    class Renaming:
+        def __init__(self) -> None:
+            self.moves_left = 10**6
+            self._fs = pafs.LocalFileSystem()
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._fs, name)
+
+        def move(self, source: str, target: str) -> None:
+            assert not Path(target).exists()
+            if not self.moves_left:
+                raise KilledError
+            self.moves_left -= 1
+            self._fs.move(source, target)
+
+    store = Store("hdfs://host/folder")
+    store._opened = Renaming(), str(tmp_path)
+    return store
+
+
+@pytest.mark.parametrize("moves", [0, 1])
+def test_a_blob_on_hdfs_is_there_whenever_who_replaces_it_is_killed(hdfs: Store, moves: int) -> None:
+    hdfs.write("a/state", b"first")
+    hdfs.write("a/state", b"second")
+    assert hdfs.read("a/state") == b"second"
+    hdfs._fs.moves_left = moves
+    with pytest.raises(KilledError):
+        hdfs.write("a/state", b"third")
+    assert hdfs.read("a/state") == b"second"
+    hdfs._fs.moves_left = 10
+    hdfs.write("a/state", b"fourth")
+    assert (hdfs.read("a/state"), hdfs.list()) == (b"fourth", ["a/state"])
+    hdfs.delete("a/state")
+    with pytest.raises(FileNotFoundError):
+        hdfs.read("a/state")
+
+
+def test_what_is_put_aside_on_hdfs_is_not_listed_and_goes_with_the_blob(hdfs: Store, tmp_path: Path) -> None:
+    hdfs.write("state", b"new")
+    (tmp_path / "state.replaced").write_bytes(b"old")  # its writer was killed at the very end
+    assert hdfs.list() == ["state"]
+    hdfs.delete("state")
+    assert list(tmp_path.iterdir()) == []
