@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import signal
 import socket
 from pathlib import Path
 
@@ -13,9 +12,9 @@ import psutil
 import pytest
 from safetensors.numpy import load_file
 
-from tests.cluster.conftest import descendants, wait_until
-from tests.cluster.small_sweep import arguments, run_directory
-from tests.cluster.standalone import Cluster
+from tests.cluster.conftest import children, gone, wait_until
+from tests.cluster.small_sweep import run_directory
+from tests.cluster.test_standalone import begin
 
 pytestmark = pytest.mark.cluster
 
@@ -23,7 +22,6 @@ FIRST_PORT = 41_700
 SETTINGS = (
     "masks.densities=[0.2, 0.05]",
     "tickets.controls=[]",
-    "gang.check_gpus=false",
     "gang.bundle=3",
     "gang.dense_executors=auto",
     "gang.executors_per_ticket=2",
@@ -32,18 +30,12 @@ SETTINGS = (
 )
 
 
-def begin(start, cluster: Cluster, data: Path, runs: Path):
-    return start("lottery_sweep.py", *arguments(data, runs, *SETTINGS), options=cluster.submit_options())
-
-
-def children(cluster: Cluster) -> list[psutil.Process]:
-    """Those that train; each has a small process beside it that guards its end."""
-    below = [child for executor in cluster.executors() for child in descendants(executor.pid, "lottery.worker")]
-    return [child for child in below if os.getpgid(child.pid) == child.pid]
-
-
-def gone(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+def pair(runs: Path) -> dict[psutil.Process, list[str]]:
+    """The two children that train together, with the endpoints that they were told; none where there are not two."""
+    with contextlib.suppress(psutil.Error, KeyError, ValueError):  # they begin or end just now
+        told = {child: json.loads(child.environ()["TF_CONFIG"])["cluster"]["worker"] for child in children(runs)}
+        return told if len(told) == 2 else {}
+    return {}
 
 
 def found(runs: Path) -> dict[str, dict[str, object]]:
@@ -75,20 +67,20 @@ def test_two_executors_train_what_one_does_though_a_port_is_taken_and_children_d
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", FIRST_PORT))
         taken.listen()
-        sweep = begin(start, cluster, data, runs)
+        sweep = begin(start, cluster, data, runs, *SETTINGS)
         for moment in ("*/dense/state.safetensors", "*/tickets/*/result.json"):
-            wait_until(lambda moment=moment: list(runs.glob(moment)) and len(children(cluster)) == 2, 120)
-            ends = [json.loads(child.environ()["TF_CONFIG"])["cluster"]["worker"] for child in children(cluster)]
-            assert ends[0] == ends[1]
-            assert len(set(ends[0])) == 2
-            assert all(FIRST_PORT < int(end.rsplit(":", 1)[1]) <= FIRST_PORT + 9 for end in ends[0])
-            victim = children(cluster)[-1]
-            victim.send_signal(signal.SIGKILL)
-            wait_until(lambda victim=victim: gone(victim), 60)
+            wait_until(lambda moment=moment: list(runs.glob(moment)))
+            told = wait_until(lambda: pair(runs))
+            (ends, same), victim = told.values(), list(told)[-1]
+            assert ends == same
+            assert len(set(ends)) == 2
+            assert all(FIRST_PORT < int(end.rsplit(":", 1)[1]) <= FIRST_PORT + 9 for end in ends)
+            victim.kill()
+            wait_until(lambda victim=victim: gone(victim))
         assert sweep.wait(240) == 0, (tmp_path / "0.log").read_text()
     log = (tmp_path / "0.log").read_text()
     assert "steps on 2 executors" in log
     assert "gang: 6 trainings on 2 tasks" in log
     assert "planning what is left anew" not in log
-    assert children(cluster) == []
+    assert not children(runs, guards=True)
     check(runs, undisturbed)
