@@ -65,9 +65,13 @@ def main() -> int:
         help="with --plan: that one executor trains on; without it what the dense run took is the measure",
     )
     arguments = parser.parse_args()
+    if not arguments.plan and (arguments.price_per_hour or arguments.images_per_second):
+        parser.error("--price-per-hour and --images-per-second go with --plan")
 
     SparkContext._ensure_initialized()  # else SparkConf knows nothing of the command line and the properties file
     conf = SparkConf()
+    # Tasks that train together wait for each other to begin; by default for a year.
+    conf.setIfMissing("spark.barrier.sync.timeout", "600")
     preflight.refuse(preflight.setting_problems(dict(conf.getAll())))
     sweep = prepare(arguments.experiment, arguments.data, arguments.runs, arguments.overrides, arguments.smoke)
     if arguments.verify:

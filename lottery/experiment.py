@@ -196,6 +196,10 @@ def from_tree(tree: Any, origin: str) -> Experiment:
     except msgspec.ValidationError as error:
         raise InputError(f"experiment {origin}: {_explain(str(error))}") from None
     _check_lists(experiment, origin)
+    if experiment.gang.ports[0] > experiment.gang.ports[1]:
+        raise InputError(
+            f"experiment {origin}: gang.ports: {list(experiment.gang.ports)} is not [first, last]; swap the two"
+        )
     if isinstance(experiment.training.optimizer, AdamW) and experiment.training.weight_decay_kind == "l2":
         raise InputError(
             f"experiment {origin}: training.weight_decay_kind: l2 is not adamw's; name adam, or drop the key"

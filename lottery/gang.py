@@ -141,8 +141,11 @@ def _explain(message: str) -> Exception:
     storage = re.search(rf"^\s*(?:\w+\.)*{StorageError.__name__}: (.*)", message, re.MULTILINE)
     if storage:
         return GangStorageError(storage[1])
+    child = re.search(rf"^\s*(?:\w+\.)*{ChildError.__name__}: (.*)", message, re.MULTILINE)
+    if child:
+        return GangError(child[1])
     for pattern in (
-        rf"^\s*(?:\w+\.)*{ChildError.__name__}: (.*)",
+        r"Traceback \(most recent call last\):\n(?:[ \t].*\n)+(\S.*)",  # of Python: a package that is missing, say
         r"Job aborted due to stage failure: (.*)",
         r"^: (.*)",  # of py4j: the Java exception, behind a line that names the call
         r"(\S.*)",

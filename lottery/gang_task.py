@@ -17,8 +17,8 @@ import psutil
 
 from lottery import rendezvous
 from lottery.assignment import EXIT_OUT_OF_MEMORY, Assignment
-from lottery.group import Group
-from lottery.ledger import RunDirectory, ticket_result
+from lottery.group import Group, Outcome
+from lottery.ledger import DENSE, RunDirectory, ticket_result
 from lottery.plan import bundle_size, bundles
 from lottery.steps import timeline
 from lottery.supervisor import ChildError, Ended, supervise
@@ -77,9 +77,9 @@ def run_tickets(assignment: Assignment, place: Place, parameters: int, stage: st
     deaths: Counter[tuple[Ticket, ...]] = Counter()
     while waiting:
         bundle = waiting.pop(0)
-        ended, saved = _train(assignment, bundle, place, beats, group)
-        done = run.done()
-        left = tuple(ticket for ticket in bundle if ticket not in done)
+        outcome = _train(assignment, bundle, place, beats, group)
+        ended = outcome.ended
+        left = tuple(ticket for ticket in bundle if ticket.name in outcome.left)
         beats.settle(len(bundle) - len(left))
         if not left:
             continue
@@ -89,7 +89,7 @@ def run_tickets(assignment: Assignment, place: Place, parameters: int, stage: st
         if ended.on_notice:
             waiting.insert(0, left)
             continue
-        deaths[left] = 1 if saved else deaths[left] + 1
+        deaths[left] = 1 if outcome.saved else deaths[left] + 1
         if deaths[left] < _ATTEMPTS:
             waiting.insert(0, left)
         elif len(left) > 1:
@@ -111,13 +111,14 @@ def run_dense(assignment: Assignment, place: Place, stage: str = "") -> None:
     group = _group(assignment, run, place, stage)
     deaths = 0
     while deaths < _ATTEMPTS:
-        ended, saved = _train(assignment, (), place, beats, group)
-        if run.dense_result() is not None:
+        outcome = _train(assignment, (), place, beats, group)
+        ended = outcome.ended
+        if not outcome.left:
             beats.settle(1)
             beats.write()
             return
         if not ended.on_notice:
-            deaths = 1 if saved else deaths + 1
+            deaths = 1 if outcome.saved else deaths + 1
     raise ChildError(f"the dense run's process died: {ended.reason}; the end of its log: {_last_lines(ended)}")
 
 
@@ -180,11 +181,9 @@ def _group(assignment: Assignment, run: RunDirectory, place: Place, stage: str) 
     return Group(run, stage, place.group, place.worker, place.workers, patience)
 
 
-def _train(
-    assignment: Assignment, tickets: tuple[Ticket, ...], place: Place, beats: _Beats, group: Group
-) -> tuple[Ended, bool]:
-    """How a child that trained these tickets ended, and whether it saved a checkpoint."""
-    saved = beats.saved
+def _train(assignment: Assignment, tickets: tuple[Ticket, ...], place: Place, beats: _Beats, group: Group) -> Outcome:
+    """What came of a child that trained these tickets, or the dense run."""
+    run, saved = RunDirectory(Store(assignment.run)), beats.saved
     told = msgspec.structs.replace(
         assignment,
         tickets=tickets,
@@ -207,7 +206,12 @@ def _train(
         print(f"task {place.task}: child ended: {ended.reason}\n{ended.tail}", file=sys.stderr, flush=True)
     if ended.status == EXIT_STORAGE:
         raise StorageError(ended.tail.splitlines()[-1].removeprefix("error: "))
-    return group.agree(ended, beats.saved > saved)
+    if tickets:
+        done = run.done()
+        left = tuple(ticket.name for ticket in tickets if ticket not in done)
+    else:
+        left = () if run.dense_result() is not None else (DENSE,)
+    return group.agree(Outcome(ended, beats.saved > saved, left))
 
 
 def _give_up(assignment: Assignment, run: RunDirectory, ticket: Ticket, place: Place, ended: Ended) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import msgspec
 
@@ -11,6 +12,15 @@ from lottery.ledger import RunDirectory
 from lottery.supervisor import ChildError, Ended
 
 _POLL = 1.0  # seconds
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a child ended, whether it saved a checkpoint, and the names of the trainings that have no result yet."""
+
+    ended: Ended
+    saved: bool
+    left: tuple[str, ...]
 
 
 class Group:
@@ -31,13 +41,9 @@ class Group:
         self._folder = f"{stage}-{number:03d}"
         self._round = 0
 
-    def agree(self, ended: Ended, saved: bool) -> tuple[Ended, bool]:
-        """How the children of all tasks ended, by the one that explains the others; whether any saved a checkpoint.
-
-        Raises ChildError where a task does not say in time.
-        """
-        said = [msgspec.json.decode(blob, type=tuple[Ended, bool]) for blob in self._exchange((ended, saved))]
-        return explaining([ended for ended, _ in said]), any(saved for _, saved in said)
+    def agree(self, outcome: Outcome) -> Outcome:
+        """What came of all tasks' children. Raises ChildError where a task does not say in time."""
+        return combined([msgspec.json.decode(blob, type=Outcome) for blob in self._exchange(outcome)])
 
     def least(self, number: int) -> int:
         """The least of all tasks' numbers. Raises ChildError where a task does not say in time."""
@@ -62,9 +68,15 @@ class Group:
             time.sleep(_POLL)
 
 
-def explaining(endings: list[Ended]) -> Ended:
-    """The ending of a child that explains the others': one that only lost another ends with a plain status of 1."""
-    return min(endings, key=_rank)
+def combined(outcomes: list[Outcome]) -> Outcome:
+    """The outcome of a group: how the child ended that explains the others, and what nobody sees a result of.
+
+    A child that only lost another ends with a plain status of 1. A shared folder may show a result late to some.
+    """
+    ended = min((outcome.ended for outcome in outcomes), key=_rank)
+    seen_by_none = set(outcomes[0].left).intersection(*(outcome.left for outcome in outcomes))
+    left = tuple(name for name in outcomes[0].left if name in seen_by_none)
+    return Outcome(ended, any(outcome.saved for outcome in outcomes), left)
 
 
 def _rank(ended: Ended) -> int:

@@ -122,24 +122,24 @@ def checkpoint_interval(cost: float, mean_time_between_failures: float) -> float
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a plan takes: `hours` until its longest task is done, and `executor_hours` held until then."""
+    """What a plan takes: `hours` until its longest task is done, and the cluster's `executor_hours` until then."""
 
     hours: float
     executor_hours: float
 
 
 def estimate(
-    work: Plan, cost: Callable[[Ticket], int], seconds: float, together: int = 1, dense_steps: int = 0
+    work: Plan, cost: Callable[[Ticket], int], seconds: float, slots: int, together: int = 1, dense: float = 0.0
 ) -> Estimate:
-    """Hours of a plan, and of a dense run of `dense_steps` before it, on the gang's executors.
+    """Hours of a plan on a cluster of `slots` executors, which are all held until the end.
 
-    `seconds` is what a step takes on one executor; `together` train a ticket, in that fraction of the time, and all
-    train the dense run. So it is an estimate from below: what they wait for each other is not in it.
+    `seconds` is what a step takes on one executor; `together` train a ticket, in that fraction of the time. `dense` is
+    the steps of a dense run before it over the executors that train it. So it is an estimate from below: what they wait
+    for each other is not in it.
     """
-    executors = len(work.tasks) * together
     longest = max((sum(map(cost, tickets)) for tickets in work.tasks), default=0)
-    hours = seconds * (longest / together + dense_steps / max(executors, 1)) / 3600
-    return Estimate(hours, hours * executors)
+    hours = seconds * (longest / together + dense) / 3600
+    return Estimate(hours, hours * slots)
 
 
 def speed_up(work: Plan, cost: Callable[[Ticket], int]) -> tuple[float, float]:

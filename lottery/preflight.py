@@ -90,7 +90,6 @@ def probe_folder() -> str:
 def unseen_probes(store: Store, folder: str, probes: Sequence[Probe]) -> list[str]:
     """One line for each executor whose blob the driver does not see: it writes to a folder of its own."""
     seen = set(store.list(folder))
-    store.delete_tree(folder)
     return [
         f"executor {probe.place.executor}: what it writes to {store.uri} the driver does not see; "
         "--runs must be on a file system that driver and executors share"

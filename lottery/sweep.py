@@ -115,13 +115,19 @@ def describe(
     Args:
         price_per_hour: of one executor, in whatever currency.
         images_per_second: that one executor trains on; by default what the dense run took tells, once it is done.
+
+    Raises InputError as `run_sweep` does.
     """
-    slots = wait_for_slots(context)
-    dense, left = sweep.run.dense_result(), sweep.left()
+    dense, left = _usable(sweep.run.dense_result()), [*sweep.left(), *sweep.run.failed()]
     lines = [f"run directory: {sweep.run.uri}", _standing(sweep, left)]
-    layout = _layout(sweep, context, slots, left, first=True)
-    probes, problems = _probe(sweep, context, max(layout.tasks, layout.dense))
-    sweep.run.tidy()
+    try:
+        slots = wait_for_slots(context)
+        layout = _layout(sweep, context, slots, left, first=True)
+        probes, problems = _probe(sweep, context, max(layout.tasks, layout.dense))
+    except GangError as error:
+        raise SweepError(f"the cluster cannot run a gang: {error}; look at the logs of its executors") from error
+    finally:
+        sweep.run.tidy()
     seconds = forecast.seconds_per_step(dense, sweep.experiment.data.batch, images_per_second)
     if dense is None:
         lines.append(_dense_line(sweep, layout))
@@ -134,8 +140,8 @@ def describe(
         lines.append(forecast.speed_line(work, sweep.cost, layout.together, slots))
         lines += forecast.gang_lines(work, sweep.cost, layout.together, bundle, seconds)
     if left or dense is None:
-        steps = sweep.timeline.total if dense is None else 0
-        takes = None if seconds is None else estimate(work, sweep.cost, seconds, layout.together, steps)
+        before = sweep.timeline.total / layout.dense if dense is None else 0.0
+        takes = None if seconds is None else estimate(work, sweep.cost, seconds, slots, layout.together, before)
         lines.append(forecast.price_line(takes, price_per_hour))
     return Outlook(tuple(lines), tuple(problems))
 
@@ -164,7 +170,7 @@ def run_sweep(sweep: Sweep, context: Callable[[], SparkContext]) -> int:
         _say("nothing to train")
         return _report(sweep, dense)
     with claimed(sweep.run.store):
-        for ticket in failed:
+        for ticket in sweep.run.failed():  # another may just have tried them
             _say(f"ticket {ticket.name} failed before and is tried again")
             sweep.run.reopen(ticket)
         try:
@@ -208,17 +214,24 @@ def _train(sweep: Sweep, context: SparkContext) -> DenseResult:
     """Stage after stage until nothing is left. Raises GangError where Spark has ended, else as `run_sweep`."""
     kind: type[InputError]  # of error, if the next stage is the last of several that failed
     fruitless = 0
-    probed = False
+    first, probed = True, False
     slots = 0
     ports = sweep.experiment.gang.ports
     while True:
         dense, left = _usable(sweep.run.dense_result()), sweep.left()
         if dense is not None and not left:
             return dense
-        slots = wait_for_slots(context, slots)
-        layout = _layout(sweep, context, slots, left, first=not probed)
+        try:
+            slots = wait_for_slots(context, slots)
+        except InputError as error:
+            if first:
+                raise
+            raise SweepError("all executors are lost; run the same command again, it does what is left") from error
+        layout = _layout(sweep, context, slots, left, first)
+        first = False
         stage = uuid.uuid4().hex
         sweep.run.clear_words()
+        sweep.run.clear_beats()  # of an earlier stage: what it saved is no progress of this one
         try:
             if not probed:
                 preflight.refuse(_probe(sweep, context, max(layout.tasks, layout.dense))[1])
@@ -267,9 +280,12 @@ def _probe(sweep: Sweep, context: SparkContext, tasks: int) -> tuple[list[prefli
     """What the tasks of a gang find where they run, and the problems among that."""
     folder = preflight.probe_folder()
     what = (folder, sweep.run.uri, sweep.dataset.uri, sweep.dataset.hash, sweep.experiment.gang.check_gpus)
-    probes = run_gang(context, tasks, lambda place: preflight.probe(place, *what))
+    try:
+        probes = run_gang(context, tasks, lambda place: preflight.probe(place, *what))
+        unseen = preflight.unseen_probes(sweep.run.store, folder, probes)
+    finally:
+        sweep.run.store.delete_tree(folder)
     found = {problem: None for probe in probes for problem in probe.problems}  # distinct, in order
-    unseen = preflight.unseen_probes(sweep.run.store, folder, probes)
     return probes, [*preflight.duplicate_gpus([probe.place for probe in probes]), *found, *unseen]
 
 
@@ -285,7 +301,6 @@ def _ticket_task(sweep: Sweep, work: Plan, parameters: int, stage: str) -> Calla
 @contextmanager
 def _progress(sweep: Sweep, stage: str, trainings: int, steps: int) -> Iterator[None]:
     """A progress line while the block runs, from the tasks' heartbeats: of `steps` over all trainings of the stage."""
-    sweep.run.clear_beats()
     ended = threading.Event()
 
     def watch() -> None:

@@ -67,6 +67,9 @@ class Trainer:
             )
         self._rule = optimizers.rule(self._training.optimizer)
         self._model = self._build(experiment.seed, strategy.scope())
+        self._provenance = fingerprint.provenance(self._model)
+        if self.is_one_of_several:
+            self._synchronize_batch_norm()
         kernels = models.prunable_kernels(self._model, classifier=experiment.masks.classifier)
         if not kernels:
             raise InputError(
@@ -125,7 +128,7 @@ class Trainer:
 
     def provenance(self) -> Provenance:
         """What it is that trains here."""
-        return fingerprint.provenance(self._model)
+        return self._provenance
 
     def slots(self, kernel: str) -> list[str]:
         """Paths of the optimizer's slots of a kernel, which must be 0 wherever its mask is."""
@@ -212,6 +215,12 @@ class Trainer:
             if isinstance(layer, keras.layers.BatchNormalization) and self._training.synchronized_batch_norm:
                 layer.synchronized = True
         return model
+
+    def _synchronize_batch_norm(self) -> None:
+        """Has statistics taken over all executors' images: how many executors there are must not change the result."""
+        for layer in models.layers(self._model):
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = True
 
     def _name_variables(self) -> dict[str, Any]:
         """Every variable that a training's future depends on, by path."""

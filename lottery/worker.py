@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import traceback
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -30,7 +31,7 @@ with absent("matplotlib", "pandas", "sklearn"):
 from lottery import bundle, devices, integrity, masks, provenance
 from lottery import input as data_input
 from lottery.assignment import EXIT_OUT_OF_MEMORY, Assignment, decode
-from lottery.bundle import Member
+from lottery.bundle import Member, Status
 from lottery.checkpoint import Checkpoint
 from lottery.ledger import DENSE, DenseResult, RunDirectory, ticket_result
 from lottery.onlooker import OnlookersStore
@@ -193,9 +194,11 @@ class Worker:
             workers=self._place.workers,
         )
         telemetry, rows = Telemetry(os.environ.get("CUDA_VISIBLE_DEVICES")), self._run.telemetry(members[0].name)
-        at = sum(member.step for member in members)
-        if self._place.workers > 1 and not devices.agree(self._strategy, at):
-            raise RuntimeError("the workers were not saved at the same step; the run directory changed as they started")
+        saved_at = [member.step for member in members]
+        if self._place.workers > 1:
+            stand = zlib.crc32(repr([(member.name, member.step) for member in members]).encode())
+            if not devices.agree(self._strategy, stand % 2**20):  # its square is summed
+                raise RuntimeError("the workers do not start from the same states; the run directory has just changed")
         # A gang stops when any of its executors fails.
         failures = self._experiment.gang.mean_time_between_failures / self._assignment.tasks
         saving = Saving(self._experiment.gang.checkpoint, failures)
@@ -207,12 +210,19 @@ class Worker:
 
         def save() -> None:
             for member in members:
-                if member.status == "training":
-                    self._check(member)
-                # It may have outlived its task, and another process have done its work since.
-                if member.status == "training" and not self._run.has_result(member.name):
-                    self._record.save(member)
-            self._tell({"saved": 1})
+                if member.status != "training":
+                    continue
+                fault = self._fault(member)
+                if fault is None:
+                    # It may have outlived its task, and another process have done its work since.
+                    if not self._run.has_result(member.name):
+                        self._record.save(member)
+                elif self._place.workers == 1:  # else it has to be ended by all, when all look
+                    member.status, member.reason = fault
+            steps = [member.step for member in members]
+            if steps != saved_at:  # where nothing is new it is no sign of progress
+                saved_at[:] = steps
+                self._tell({"saved": 1})
 
         def progressed(images: int) -> None:
             if self._place.chief and saving.due():
@@ -284,17 +294,21 @@ class Worker:
 
     def _check(self, member: Member) -> None:
         """Ends the member where its state is not finite, or not that of its mask and density."""
+        fault = self._fault(member)
+        if fault is not None:
+            member.status, member.reason = fault
+
+    def _fault(self, member: Member) -> tuple[Status, str] | None:
+        """What is wrong with a ticket's state, as the status that it ends with and the reason."""
         ticket = from_name(member.name)
         if ticket is None or member.mask is None:
-            return
+            return None
         slots = {kernel: self._trainer.slots(kernel) for kernel in self._trainer.kernels}
         endless = integrity.not_finite(member.state, slots)
         if endless:
-            member.status, member.reason = "diverged", f"{endless} is not finite at step {member.step}"
-            return
+            return "diverged", f"{endless} is not finite at step {member.step}"
         fault = integrity.fault(member.mask, member.state, slots, self._experiment.masks.densities[ticket.level])
-        if fault:
-            member.status, member.reason = "failed", f"{fault} at step {member.step}"
+        return ("failed", f"{fault} at step {member.step}") if fault else None
 
     def _write_result(self, member: Member, ticket: Ticket) -> None:
         assert member.mask is not None
@@ -356,12 +370,12 @@ if __name__ == "__main__":
         traceback.print_exception(error)
         sys.stderr.flush()
         os._exit(EXIT_OUT_OF_MEMORY)
-    except tf.errors.OpError as error:  # such as the loss of another worker, for whom TensorFlow's way out would wait
-        traceback.print_exception(error)
-        sys.stderr.flush()
-        os._exit(1)
     except SystemExit as ended:
         # All there is to keep is in the store. TensorFlow's own way out takes another 2 s.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(int(ended.code or 0))
+    except BaseException as error:  # TensorFlow's way out would wait for other workers
+        traceback.print_exception(error)
+        sys.stderr.flush()
+        os._exit(1)

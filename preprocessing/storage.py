@@ -107,7 +107,10 @@ class Store:
             except FileNotFoundError:
                 if not self._renames:
                     raise
-                return self._read_whole(self._name(path) + _REPLACED)  # whoever replaced it was killed at it
+            try:  # while it is replaced it is aside, and stays there if whoever does it is killed
+                return self._read_whole(self._name(path) + _REPLACED)
+            except FileNotFoundError:  # or has just been replaced
+                return self._read_whole(self._name(path))
 
     def open_input(self, path: str) -> Any:
         """A seekable `pyarrow.NativeFile`; `FileNotFoundError` where there is no such file."""

@@ -13,7 +13,15 @@ account=$4
 cd "$(dirname "$0")"
 sed "s/BUCKET/$bucket/g" workflow-template.yaml |
     gcloud dataproc workflow-templates import lottery-trellis --project "$project" --region "$region" --quiet
-gcloud scheduler jobs create http lottery-trellis --project "$project" --location "$region" \
-    --schedule "0 22 * * *" --time-zone Etc/UTC --http-method POST \
-    --uri "https://dataproc.googleapis.com/v1/projects/$project/regions/$region/workflowTemplates/lottery-trellis:instantiate" \
-    --oauth-service-account-email "$account"
+job() {
+    gcloud scheduler jobs "$1" http lottery-trellis --project "$project" --location "$region" \
+        --schedule "0 22 * * *" --time-zone Etc/UTC --http-method POST \
+        --uri "https://dataproc.googleapis.com/v1/projects/$project/regions/$region/workflowTemplates/lottery-trellis:instantiate" \
+        --oauth-service-account-email "$account"
+}
+# The second time the job is there.
+if gcloud scheduler jobs describe lottery-trellis --project "$project" --location "$region" >/dev/null 2>&1; then
+    job update
+else
+    job create
+fi

@@ -23,7 +23,7 @@ org.apache.spark.api.python.PythonException: Traceback (most recent call last):
         ("preprocessing.errors.InputError: data: gone; put it back", InputError, "data: gone; put it back"),
         ("preprocessing.errors.StorageError: cannot write x: full", GangStorageError, "cannot write x: full"),
         ("lottery.gang_task.ChildError: it died: a | b", GangError, "it died: a | b"),
-        ("ZeroDivisionError: division by zero", GangError, "Could not recover from a failed barrier."),
+        ("ZeroDivisionError: division by zero", GangError, "ZeroDivisionError: division by zero"),
     ],
 )
 def test_the_exceptions_own_line(error, kind, words):
@@ -35,6 +35,11 @@ def test_the_exceptions_own_line(error, kind, words):
 def test_a_java_exception_without_a_stage():
     message = "An error occurred while calling o1.x.\n: java.lang.IllegalStateException: shut down\n\tat a.B"
     assert str(_explain(message)) == "java.lang.IllegalStateException: shut down"
+
+
+def test_a_stage_without_a_python_exception():
+    message = "An error occurred.\n: org.apache.spark.SparkException: Job aborted due to stage failure: executor lost\n"
+    assert str(_explain(message)) == "executor lost"
 
 
 def test_no_words_at_all():

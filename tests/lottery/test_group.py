@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from lottery import group
-from lottery.group import Group, explaining
+from lottery.group import Group, Outcome, combined
 from lottery.ledger import RunDirectory
 from lottery.supervisor import ChildError, Ended
 from preprocessing.storage import Store
@@ -35,11 +35,10 @@ def together(run, works, patience=10.0, stage="s"):
     return [found[worker] for worker in range(len(works))]
 
 
-def test_all_tasks_hear_of_the_ending_that_explains_the_others(run):
-    works = [
-        lambda g, e=ended, s=saved: g.agree(e, s) for ended, saved in ((LOST, True), (KILLED, False), (LOST, False))
-    ]
-    assert together(run, works) == [(KILLED, True)] * 3
+def test_all_tasks_hear_what_came_of_all(run):
+    said = [Outcome(LOST, True, ("a", "b")), Outcome(KILLED, False, ("b", "c")), Outcome(LOST, False, ("b",))]
+    works = [lambda g, outcome=outcome: g.agree(outcome) for outcome in said]
+    assert together(run, works) == [Outcome(KILLED, True, ("b",))] * 3
 
 
 def test_words_follow_one_another_and_do_not_mix(run):
@@ -52,14 +51,14 @@ def test_words_follow_one_another_and_do_not_mix(run):
 
 def test_a_task_alone_asks_nobody(run):
     alone = Group(run, "s", 0, 0, 1, 0.0)
-    assert alone.agree(KILLED, False) == (KILLED, False)
+    assert alone.agree(Outcome(KILLED, False, ("a",))) == Outcome(KILLED, False, ("a",))
     assert alone.least(3) == 3
     assert run.store.list() == []
 
 
 def test_a_task_that_says_nothing_is_not_waited_for_for_ever(run):
     with pytest.raises(ChildError, match="of 2 tasks that train together 1 said nothing"):
-        Group(run, "s", 0, 0, 2, 0.05).agree(DONE, False)
+        Group(run, "s", 0, 0, 2, 0.05).least(1)
 
 
 @pytest.mark.parametrize(
@@ -73,4 +72,5 @@ def test_a_task_that_says_nothing_is_not_waited_for_for_ever(run):
     ],
 )
 def test_what_explains(endings, explains):
-    assert explaining(endings) == explaining(endings[::-1]) == explains
+    outcomes = [Outcome(ended, False, ()) for ended in endings]
+    assert combined(outcomes).ended == combined(outcomes[::-1]).ended == explains

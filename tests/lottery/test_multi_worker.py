@@ -72,15 +72,24 @@ def images(sweep, workers, logs):
     return trained
 
 
-def test_two_workers_train_what_one_does_and_the_chief_writes(tmp_path):
+@pytest.mark.parametrize("model", ["conv_small", "tests.lottery.own_models:with_batch_norm"])
+def test_two_workers_train_what_one_does_and_the_chief_writes(tmp_path, model):
     """Of the last batch of the evaluation one of them has an image and the other none."""
     data, _ = local_dataset(tmp_path)
-    recipe = ("data.batch=10", "training.length=3ep", "trellis=[0, 10]", "masks.densities=[0.5, 0.1]", *RATE)
+    recipe = (
+        f"model={{name: {model}}}",
+        "data.batch=10",
+        "training.length=3ep",
+        "trellis=[0, 10]",
+        "masks.densities=[0.5, 0.1]",
+        *RATE,
+    )
     one, two = (prepare(DIGITS, data, str(tmp_path / runs), recipe) for runs in ("one", "two"))
     for sweep in (one, two):
         sweep.claim_run_directory()
     assert images(one, 1, tmp_path) == [300]
     assert images(two, 2, tmp_path) == [150, 150]  # each reads its half of every batch
+    assert one.run.provenance() == two.run.provenance()
     expected, found = (sweep.run.checkpoint(DENSE) for sweep in (one, two))
     assert expected.step == found.step == 30
     for path, value in expected.variables.items():

@@ -155,9 +155,9 @@ def test_a_gang_of_groups():
 
 def test_hours_are_those_of_the_longest_task():
     work = plan.Plan(((Ticket(0, 0), Ticket(0, 40)), (Ticket(1, 0),)))
-    found = plan.estimate(work, cost, 9.0)
-    assert (found.hours, found.executor_hours) == (2.1, 4.2)
-    both = plan.estimate(work, cost, 9.0, together=2, dense_steps=440)
+    found = plan.estimate(work, cost, 9.0, slots=3)
+    assert (found.hours, found.executor_hours) == pytest.approx((2.1, 6.3))
+    both = plan.estimate(work, cost, 9.0, slots=5, together=2, dense=440 / 4)
     assert both.hours == pytest.approx(1.05 + 440 * 9 / 4 / 3600)
-    assert both.executor_hours == pytest.approx(4 * both.hours)
-    assert plan.estimate(plan.Plan(()), cost, 9.0).hours == 0
+    assert both.executor_hours == pytest.approx(5 * both.hours)
+    assert plan.estimate(plan.Plan(()), cost, 9.0, slots=1).hours == 0

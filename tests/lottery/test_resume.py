@@ -175,3 +175,25 @@ def same_dense_run(whole, torn):
         }
     for name in ("masks/00.safetensors", "masks/01.safetensors", "dense/metrics.jsonl"):
         assert whole.run.store.read(name) == torn.run.store.read(name)
+
+
+@pytest.mark.parametrize("runs", [0, 2])
+def test_an_error_of_tensorflow_is_no_progress_but_what_came_before_it_is(
+    runs, small, worker, often_saved, monkeypatch, tensorflow
+):
+    """Else a network that does not fit into memory would be tried for ever."""
+    from lottery.training import Trainer
+
+    sweep, told = small("gang.checkpoint=1e6"), []
+    run, done = Trainer.run, itertools.count()
+
+    def fails(self, images, labels, rates):
+        if next(done) == runs:
+            raise tensorflow.errors.ResourceExhaustedError(None, None, "OOM when allocating")
+        return run(self, images, labels, rates)
+
+    monkeypatch.setattr(Trainer, "run", fails)
+    with pytest.raises(tensorflow.errors.ResourceExhaustedError):
+        worker(sweep, tell=told.append).train_dense()
+    assert told.count({"saved": 1}) == (1 if runs else 0)
+    assert (sweep.run.checkpoint(DENSE).step > 0) == (runs > 0)

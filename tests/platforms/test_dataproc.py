@@ -132,13 +132,19 @@ def test_the_initialisation_reads_the_metadata_that_the_workflow_sets(template: 
     assert config["gceClusterConfig"]["metadata"]["lottery-trellis-archive"].endswith("/lottery-trellis-env.tar.gz")
 
 
-def test_scheduling_names_the_workflow_and_stores_no_token(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("there", "verb"), [(0, "update"), (1, "create")])
+def test_scheduling_names_the_workflow_and_stores_no_token(tmp_path: Path, there: int, verb: str) -> None:
     stub = tmp_path / "gcloud"
-    stub.write_text(f'#!/bin/sh\n[ "$2" = jobs ] || cat >>{tmp_path}/template\necho "$@" >>{tmp_path}/calls\n')
+    stub.write_text(
+        f'#!/bin/sh\n[ "$2" = jobs ] || cat >>{tmp_path}/template\n'
+        f'echo "$@" >>{tmp_path}/calls\n[ "$3" != describe ] || exit {there}\n'
+    )
     stub.chmod(0o755)
     command = [DATAPROC / "schedule.sh", "a-project", "europe-west4", "a-bucket", "nightly@a-project"]
     subprocess.run(command, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=True)
-    made, scheduled = (tmp_path / "calls").read_text().splitlines()
+    made, looked, scheduled = (tmp_path / "calls").read_text().splitlines()
+    assert looked.startswith("scheduler jobs describe lottery-trellis --project a-project")
+    assert scheduled.startswith(f"scheduler jobs {verb} http lottery-trellis --project a-project")
     assert made.startswith("dataproc workflow-templates import lottery-trellis --project a-project")
     assert "/v1/projects/a-project/regions/europe-west4/workflowTemplates/lottery-trellis:instantiate" in scheduled
     assert "--oauth-service-account-email nightly@a-project" in scheduled
