@@ -135,7 +135,8 @@ class Tickets(_Section, frozen=True):
 
 
 class Gang(_Section, frozen=True):
-    """How the work is laid out. Nothing here can change a result, so nothing here is in the identity."""
+    """How the work is laid out. Nothing here is in the identity, since nothing here can change a result, but for the
+    order of sums and the zeros of dropout where executors train together."""
 
     tasks: Positive | Auto = "auto"  # `auto`: as many as the cluster has slots, at most one per mask and executor of it
     dense_executors: Positive | Auto = "auto"  # that train the dense run together; `auto`: all that divide the batch

@@ -18,7 +18,7 @@ from tests.cluster.test_standalone import begin
 
 pytestmark = pytest.mark.cluster
 
-FIRST_PORT = 41_700
+PORTS = 10
 SETTINGS = (
     "masks.densities=[0.2, 0.05]",
     "tickets.controls=[]",
@@ -26,7 +26,6 @@ SETTINGS = (
     "gang.dense_executors=auto",
     "gang.executors_per_ticket=2",
     "gang.checkpoint=1",
-    f"gang.ports=[{FIRST_PORT}, {FIRST_PORT + 9}]",
 )
 
 
@@ -65,16 +64,17 @@ def test_two_executors_train_what_one_does_though_a_port_is_taken_and_children_d
 ) -> None:
     runs = tmp_path / "runs"
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", FIRST_PORT))
+        taken.bind(("127.0.0.1", 0))
         taken.listen()
-        sweep = begin(start, cluster, data, runs, *SETTINGS)
+        first = taken.getsockname()[1]
+        sweep = begin(start, cluster, data, runs, *SETTINGS, f"gang.ports=[{first}, {first + PORTS - 1}]")
         for moment in ("*/dense/state.safetensors", "*/tickets/*/result.json"):
             wait_until(lambda moment=moment: list(runs.glob(moment)))
             told = wait_until(lambda: pair(runs))
             (ends, same), victim = told.values(), list(told)[-1]
             assert ends == same
             assert len(set(ends)) == 2
-            assert all(FIRST_PORT < int(end.rsplit(":", 1)[1]) <= FIRST_PORT + 9 for end in ends)
+            assert all(first < int(end.rsplit(":", 1)[1]) < first + PORTS for end in ends)
             victim.kill()
             wait_until(lambda victim=victim: gone(victim))
         assert sweep.wait(240) == 0, (tmp_path / "0.log").read_text()
