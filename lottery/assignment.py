@@ -11,6 +11,8 @@ from lottery.tickets import Ticket
 
 # A child's exit status where its bundle does not fit into memory; less of it may.
 EXIT_OUT_OF_MEMORY = 3
+# Where it does not see the GPUs that Spark gave its task: one that is lost must not turn into a processor's days.
+EXIT_NO_GPUS = 4
 
 
 class Assignment(msgspec.Struct, frozen=True):
@@ -26,6 +28,7 @@ class Assignment(msgspec.Struct, frozen=True):
     tasks: int  # in the gang
     executor: str  # address of the executor
     threads: int  # cores of the task
+    gpus: int = 0  # that the child has to see; none where that is not checked
 
     def message(self) -> dict[str, Any]:
         """Plain dicts and lists, for JSON."""

@@ -8,7 +8,14 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from lottery.assignment import EXIT_NO_GPUS
 from preprocessing.errors import InputError
+
+
+class NoGpusError(InputError):
+    """A GPU that the task was given is not there."""
+
+    exit_status = EXIT_NO_GPUS
 
 
 class Position(NamedTuple):
@@ -54,6 +61,15 @@ def configure(threads: int, deterministic: bool) -> None:
         tf.config.experimental.set_memory_growth(gpu, True)
     if deterministic:
         tf.config.experimental.enable_op_determinism()
+
+
+def check_gpus(given: int) -> None:
+    """Raises NoGpusError where TensorFlow does not see as many GPUs as the task was given; 0 is not checked."""
+    seen = len(tf.config.list_physical_devices("GPU"))
+    if given and seen != given:
+        raise NoGpusError(
+            f"of the {given} GPUs that Spark gave the task TensorFlow sees {seen}; look at nvidia-smi on this machine"
+        )
 
 
 def strategy(place: Position) -> tf.distribute.Strategy:

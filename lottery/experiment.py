@@ -143,9 +143,9 @@ class Gang(_Section, frozen=True):
     executors_per_ticket: Positive = 1  # that train a bundle together
     ports: tuple[Port, Port] = (40_000, 40_999)  # first and last at which executors that train together reach another
     bundle: Positive | Auto = "auto"  # tickets that one process trains together; `auto`: by the memory there is
-    checkpoint: PositiveFloat | Auto = "auto"  # seconds between checkpoints; `auto`: Young's rule
+    checkpoint: PositiveFloat | Auto = "auto"  # seconds between checkpoints; `auto`: Daly's rule
     mean_time_between_failures: PositiveFloat = 86_400.0  # seconds, of one executor
-    check_gpus: bool = True  # start TensorFlow on every executor beforehand, to see that it sees its GPUs
+    check_gpus: bool = True  # that TensorFlow sees the executors' GPUs: on all of them beforehand, and in each child
     hang_after: PositiveFloat = 900.0  # seconds without a sign of progress, after which a child is killed
 
 

@@ -16,7 +16,7 @@ import msgspec
 import psutil
 
 from lottery import rendezvous
-from lottery.assignment import EXIT_OUT_OF_MEMORY, Assignment
+from lottery.assignment import EXIT_NO_GPUS, EXIT_OUT_OF_MEMORY, Assignment
 from lottery.group import Group, Outcome
 from lottery.ledger import DENSE, RunDirectory, ticket_result
 from lottery.plan import bundle_size, bundles
@@ -191,6 +191,7 @@ def _train(assignment: Assignment, tickets: tuple[Ticket, ...], place: Place, be
         tasks=place.tasks,
         executor=place.executor,
         threads=place.cores,
+        gpus=len(place.gpus) if assignment.experiment.gang.check_gpus else 0,
     )
     ended = supervise(
         "lottery.worker",
@@ -206,6 +207,8 @@ def _train(assignment: Assignment, tickets: tuple[Ticket, ...], place: Place, be
         print(f"task {place.task}: child ended: {ended.reason}\n{ended.tail}", file=sys.stderr, flush=True)
     if ended.status == EXIT_STORAGE:
         raise StorageError(ended.tail.splitlines()[-1].removeprefix("error: "))
+    if ended.status == EXIT_NO_GPUS:  # no fault of the tickets, and another executor may do
+        raise ChildError(f"executor {place.executor}: {ended.tail.splitlines()[-1].removeprefix('error: ')}")
     if tickets:
         done = run.done()
         left = tuple(ticket.name for ticket in tickets if ticket not in done)
@@ -222,11 +225,17 @@ def _give_up(assignment: Assignment, run: RunDirectory, ticket: Ticket, place: P
             timeline(assignment.experiment, assignment.train_images),
             run.mask(ticket.level),
             status="failed",
-            note=f"its process died again and again: {ended.reason}: {_last_lines(ended)}",
+            note=f"{_why(ended)}: {_last_lines(ended)}",
             executor=place.executor,
             task=place.task,
         )
     )
+
+
+def _why(ended: Ended) -> str:
+    if ended.status == EXIT_OUT_OF_MEMORY:
+        return "out of memory"
+    return f"its process died again and again: {ended.reason}"
 
 
 def _last_lines(ended: Ended) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from dataclasses import dataclass
 
@@ -71,7 +72,8 @@ class Group:
 def combined(outcomes: list[Outcome]) -> Outcome:
     """The outcome of a group: how the child ended that explains the others, and what nobody sees a result of.
 
-    A child that only lost another ends with a plain status of 1. A shared folder may show a result late to some.
+    A child that only lost another ends with a plain status of 1, or is aborted by TensorFlow. A shared folder may show
+    a result late to some.
     """
     ended = min((outcome.ended for outcome in outcomes), key=_rank)
     seen_by_none = set(outcomes[0].left).intersection(*(outcome.left for outcome in outcomes))
@@ -84,6 +86,6 @@ def _rank(ended: Ended) -> int:
         return 0
     if ended.on_notice:
         return 1
-    if ended.status < 0:
+    if ended.status < 0 and ended.status != -signal.SIGABRT:
         return 2
     return 4 if ended.status == 0 else 3

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 
 from lottery.tickets import Ticket
-from preprocessing.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -51,50 +50,6 @@ def bundles(tickets: Sequence[Ticket], size: int) -> list[tuple[Ticket, ...]]:
         bounds = [round(part * len(members) / count) for part in range(count + 1)]
         found += [members[first:last] for first, last in pairwise(bounds)]
     return found
-
-
-def gang_size(asked: int | str, slots: int, masks: int, together: int = 1) -> int:
-    """How many tasks the gang has: `together` a mask, at most one a slot.
-
-    Raises InputError for more than there are slots, or fewer than train a ticket together.
-    """
-    if slots < 1:
-        raise InputError("the cluster has no free slot for a task; add executors, or lower spark.task.cpus")
-    if asked != "auto" and int(asked) > slots:
-        raise InputError(
-            f"gang.tasks: {asked} tasks asked for, but the cluster has {slots} slots; "
-            f"add executors or --set gang.tasks={slots}"
-        )
-    tasks = slots if asked == "auto" else int(asked)
-    if tasks < together:
-        raise InputError(
-            f"gang.executors_per_ticket: {together} are more than the gang's {tasks} tasks; "
-            f"add executors or --set gang.executors_per_ticket={tasks}"
-        )
-    return min(tasks // together, masks) * together
-
-
-def workers(asked: int | str, slots: int, batch: int, devices: int) -> int:
-    """How many executors train together: as many as were asked for, or with `auto` as there are slots.
-
-    Where these are too many, or the batch does not divide among their devices, the next smaller number that will do:
-    the global batch is the same for any.
-    """
-    most = slots if asked == "auto" else min(int(asked), slots)
-    return next((count for count in range(most, 1, -1) if batch % (count * devices) == 0), 1)
-
-
-def check_divides(key: str, asked: int | str, batch: int, devices: int, executors: int) -> None:
-    """Raises InputError where so many executors, of so many devices each, cannot train a batch together."""
-    if asked == "auto" or int(asked) == 1:
-        return
-    if int(asked) > executors:
-        raise InputError(f"{key}: {asked} are more than the cluster's {executors}; --set {key}={executors}")
-    if batch % (int(asked) * devices):
-        raise InputError(
-            f"{key}: data.batch {batch} does not divide among {asked} executors of {devices} devices each; "
-            f"--set {key}={workers(asked, executors, batch, devices)}"
-        )
 
 
 def bundle_size(asked: int | str, parameters: int, memory: int) -> int:

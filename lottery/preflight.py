@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lottery import gpu_check
 from lottery.gang_task import Place, child_environment, memory
 from preprocessing.dataset import Dataset
 from preprocessing.errors import InputError
 from preprocessing.storage import Store
 
 MINIMUM_FREE_BYTES = 1 << 30
-_SEES_GPUS = (
-    "import tensorflow as tf; gpus = tf.config.list_physical_devices('GPU'); "
-    "[tf.ones(1) + 1 for gpu in gpus[:1]]; print(len(gpus))"
-)
-_TENSORFLOW_TIMEOUT = 180.0  # seconds; a first import from a network file system is slow
 
 
 def setting_problems(settings: Mapping[str, str]) -> list[str]:
@@ -76,7 +70,7 @@ def probe(place: Place, folder: str, run: str, data: str, dataset_hash: str, che
     blob = f"{folder}/{place.task:03d}"
     checks = [_dataset_problem(data, dataset_hash), _run_directory_problem(run, blob)]
     if check_gpus and place.gpus:
-        checks.append(_gpu_problem(place))
+        checks.append(gpu_check.problem(place.gpus, child_environment(place.gpus, place.cores)))
     return Probe(
         place, tuple(f"executor {place.executor}: {problem}" for problem in checks if problem), blob, memory(place)
     )
@@ -130,26 +124,4 @@ def _run_directory_problem(run: str, blob: str) -> str | None:
     free = shutil.disk_usage(folder).free if folder else MINIMUM_FREE_BYTES
     if free < MINIMUM_FREE_BYTES:
         return f"{run} has {free >> 20} MiB free; make room for weights and checkpoints, or choose another --runs"
-    return None
-
-
-def _gpu_problem(place: Place) -> str | None:
-    try:
-        done = subprocess.run(
-            [sys.executable, "-c", _SEES_GPUS],
-            env={**os.environ, **child_environment(place.gpus, place.cores)},
-            capture_output=True,
-            text=True,
-            timeout=_TENSORFLOW_TIMEOUT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return f"TensorFlow did not start within {_TENSORFLOW_TIMEOUT:.0f} s; check the environment of the executors"
-    seen = done.stdout.strip().splitlines()[-1:] or ["0"]
-    if done.returncode or seen != [str(len(place.gpus))]:
-        last = done.stderr.strip().splitlines()[-1:] or ["no message"]
-        return (
-            f"Spark gave GPUs {', '.join(place.gpus)}, TensorFlow sees {seen[0]}: {last[0]}; "
-            "install tensorflow[and-cuda] and a driver that fits its CUDA"
-        )
     return None

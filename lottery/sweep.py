@@ -18,8 +18,9 @@ from lottery.claim import claimed
 from lottery.experiment import Experiment
 from lottery.gang import GangError, GangStorageError, cancel, is_local, run_gang, wait_for_slots
 from lottery.gang_task import Place
+from lottery.layout import Layout, layout
 from lottery.ledger import DenseResult, RunDirectory, run_directory
-from lottery.plan import Plan, bundle_size, check_divides, estimate, gang_size, plan, workers
+from lottery.plan import Plan, bundle_size, estimate, plan
 from lottery.smoke import shrink
 from lottery.steps import Timeline, timeline
 from lottery.tickets import NO_CONTROL, Ticket, all_tickets, first_step
@@ -122,26 +123,26 @@ def describe(
     lines = [f"run directory: {sweep.run.uri}", _standing(sweep, left)]
     try:
         slots = wait_for_slots(context)
-        layout = _layout(sweep, context, slots, left, first=True)
-        probes, problems = _probe(sweep, context, max(layout.tasks, layout.dense))
+        laid = _layout(sweep, context, slots, left, first=True)
+        probes, problems = _probe(sweep, context, max(laid.tasks, laid.dense))
     except GangError as error:
         raise SweepError(f"the cluster cannot run a gang: {error}; look at the logs of its executors") from error
     finally:
         sweep.run.tidy()
     seconds = forecast.seconds_per_step(dense, sweep.experiment.data.batch, images_per_second)
     if dense is None:
-        lines.append(_dense_line(sweep, layout))
-    work = plan(left, layout.tasks // layout.together, sweep.cost)
+        lines.append(_dense_line(sweep, laid))
+    work = plan(left, laid.tasks // laid.together, sweep.cost)
     if left:
         asked, memory = sweep.experiment.gang.bundle, min(probe.memory for probe in probes)
         bundle = (
             None if dense is None and asked == "auto" else bundle_size(asked, dense.parameters if dense else 0, memory)
         )
-        lines.append(forecast.speed_line(work, sweep.cost, layout.together, slots))
-        lines += forecast.gang_lines(work, sweep.cost, layout.together, bundle, seconds)
+        lines.append(forecast.speed_line(work, sweep.cost, laid.together, slots))
+        lines += forecast.gang_lines(work, sweep.cost, laid.together, bundle, seconds)
     if left or dense is None:
-        before = sweep.timeline.total / layout.dense if dense is None else 0.0
-        takes = None if seconds is None else estimate(work, sweep.cost, seconds, slots, layout.together, before)
+        before = sweep.timeline.total / laid.dense if dense is None else 0.0
+        takes = None if seconds is None else estimate(work, sweep.cost, seconds, slots, laid.together, before)
         lines.append(forecast.price_line(takes, price_per_hour))
     return Outlook(tuple(lines), tuple(problems))
 
@@ -180,34 +181,10 @@ def run_sweep(sweep: Sweep, context: Callable[[], SparkContext]) -> int:
     return _report(sweep, dense)
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """How many tasks train together, and how many there are."""
-
-    dense: int  # tasks that train the dense run
-    together: int  # tasks that train a ticket
-    tasks: int  # that train tickets
-
-
-def _layout(sweep: Sweep, context: SparkContext, slots: int, left: Sequence[Ticket], first: bool) -> _Layout:
-    """The layout on so many slots. What was asked for has to fit at first; later executors are lost, and fewer must do.
-
-    Raises InputError where it does not fit.
-    """
+def _layout(sweep: Sweep, context: SparkContext, slots: int, left: Sequence[Ticket], first: bool) -> Layout:
     gang, batch = sweep.experiment.gang, sweep.experiment.data.batch
-    devices = int(context.getConf().get("spark.task.resource.gpu.amount", "0")) or 1  # without GPUs the processor
-    executors = 1 if is_local(context) else slots
-    if first:
-        for key, asked in (
-            ("dense_executors", gang.dense_executors),
-            ("executors_per_ticket", gang.executors_per_ticket),
-        ):
-            check_divides(f"gang.{key}", asked, batch, devices, executors)
-    together = workers(gang.executors_per_ticket, executors, batch, devices)
-    asked = gang.tasks if first or gang.tasks == "auto" else min(gang.tasks, slots)
-    tasks = gang_size(asked, slots, max(_masks(left), 1), together)
-    dense_slots = executors if asked == "auto" else min(executors, int(asked))
-    return _Layout(workers(gang.dense_executors, dense_slots, batch, devices), together, tasks)
+    devices = int(context.getConf().get("spark.task.resource.gpu.amount", "0")) or 1
+    return layout(gang, batch, slots, _masks(left), devices, separate=not is_local(context), first=first)
 
 
 def _train(sweep: Sweep, context: SparkContext) -> DenseResult:
@@ -227,28 +204,28 @@ def _train(sweep: Sweep, context: SparkContext) -> DenseResult:
             if first:
                 raise
             raise SweepError("all executors are lost; run the same command again, it does what is left") from error
-        layout = _layout(sweep, context, slots, left, first)
+        laid = _layout(sweep, context, slots, left, first)
         first = False
         stage = uuid.uuid4().hex
         sweep.run.clear_words()
         sweep.run.clear_beats()  # of an earlier stage: what it saved is no progress of this one
         try:
             if not probed:
-                preflight.refuse(_probe(sweep, context, max(layout.tasks, layout.dense))[1])
+                preflight.refuse(_probe(sweep, context, max(laid.tasks, laid.dense))[1])
                 probed = True
             if dense is None:
-                _say(_dense_line(sweep, layout))
+                _say(_dense_line(sweep, laid))
                 with _progress(sweep, "dense run", 1, sweep.timeline.total):
-                    run_gang(context, layout.dense, _dense_task(sweep.assignment(()), stage), layout.dense, ports)
+                    run_gang(context, laid.dense, _dense_task(sweep.assignment(()), stage), laid.dense, ports)
             else:
-                work = plan(left, layout.tasks // layout.together, sweep.cost)
-                tasks = len(work.tasks) * layout.together
+                work = plan(left, laid.tasks // laid.together, sweep.cost)
+                tasks = len(work.tasks) * laid.together
                 _say(f"gang: {work.tickets} trainings on {tasks} tasks")
-                for line in forecast.gang_lines(work, sweep.cost, layout.together, None, None):
+                for line in forecast.gang_lines(work, sweep.cost, laid.together, None, None):
                     _say(line)
                 with _progress(sweep, "tickets", work.tickets, sum(map(sweep.cost, left))):
                     ticket_task = _ticket_task(sweep, work, dense.parameters, stage)
-                    run_gang(context, tasks, ticket_task, layout.together, ports)
+                    run_gang(context, tasks, ticket_task, laid.together, ports)
             progressed, how, kind = _progressed(sweep, dense, left), "the gang ended without a result", SweepError
         except GangError as error:
             progressed, how = _progressed(sweep, dense, left), str(error)
@@ -348,8 +325,8 @@ def _standing(sweep: Sweep, left: Sequence[Ticket]) -> str:
     return f"{done} of {len(proper)} tickets are done{also}"
 
 
-def _dense_line(sweep: Sweep, layout: _Layout) -> str:
-    on = f" on {layout.dense} executors" if layout.dense > 1 else ""
+def _dense_line(sweep: Sweep, laid: Layout) -> str:
+    on = f" on {laid.dense} executors" if laid.dense > 1 else ""
     kept = forecast.numbers(sweep.timeline.trellis)
     return f"dense run: {sweep.timeline.total:,} steps{on}, states kept at {kept}"
 

@@ -349,6 +349,7 @@ def main() -> int:
     """Does what the assignment on standard input says."""
     assignment = decode(sys.stdin.buffer.readline())
     devices.configure(assignment.threads, assignment.experiment.training.deterministic)
+    devices.check_gpus(assignment.gpus)
     notice = Notice()
     worker = Worker(assignment, _teller(notice), notice)
     notice.heed()

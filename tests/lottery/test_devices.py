@@ -38,6 +38,15 @@ def test_another_tf_config_is_refused_in_one_line(tensorflow, text):
     assert "\n" not in str(error.value)
 
 
+def test_gpus_that_are_not_there_are_missed(tensorflow):
+    from lottery.devices import check_gpus
+
+    check_gpus(0)
+    with pytest.raises(InputError, match="of the 2 GPUs that Spark gave the task TensorFlow sees 0; ") as error:
+        check_gpus(2)
+    assert error.value.exit_status == 4
+
+
 def test_agreement(tensorflow):
     from lottery.devices import agree
     from tests.lottery.test_training import strategy

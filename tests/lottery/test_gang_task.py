@@ -28,6 +28,7 @@ def gang(small, monkeypatch):
             told = decode(__import__("json").dumps(message).encode())
             assert (told.task, told.executor, told.threads) == (3, "host:1", 2)
             assert environment["CUDA_VISIBLE_DEVICES"] == "1"
+            assert told.gpus == 1
             bundles.append([ticket.step for ticket in told.tickets])
             for ticket in told.tickets:
                 on_event({"images": 16, "done": 0})
@@ -128,6 +129,22 @@ def test_bad_input_in_a_child_ends_the_task_with_its_message(gang, monkeypatch):
     )
     with pytest.raises(InputError, match="^data: gone; put it back$"):
         run_tickets(gang.sweep.assignment(TICKETS), PLACE, 1000)
+
+
+def test_a_gpu_that_is_gone_fails_the_task_not_the_ticket(gang, monkeypatch):
+    ended = Ended(4, "exit status 4", "log\nerror: of the 1 GPUs that Spark gave the task TensorFlow sees 0")
+    monkeypatch.setattr(gang_task, "supervise", lambda *_: ended)
+    with pytest.raises(ChildError, match="^executor host:1: of the 1 GPUs"):
+        run_tickets(gang.sweep.assignment(TICKETS), PLACE, 1000)
+    assert not gang.sweep.run.results()
+
+
+def test_gpus_that_are_not_to_be_checked_are_not(small, monkeypatch):
+    told = []
+    monkeypatch.setattr(gang_task, "supervise", lambda *words: told.append(words[1]) or Ended(2, "", "error: enough"))
+    with pytest.raises(InputError, match="enough"):
+        run_dense(small("gang.check_gpus=false").assignment(()), PLACE)
+    assert [message["gpus"] for message in told] == [0]
 
 
 def test_a_dense_run_that_dies_twice_ends_with_its_log(gang, monkeypatch):

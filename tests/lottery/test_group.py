@@ -11,6 +11,7 @@ from lottery.supervisor import ChildError, Ended
 from preprocessing.storage import Store
 
 DONE, LOST, KILLED = Ended(0, "done", ""), Ended(1, "lost", ""), Ended(-9, "killed", "")
+ABORTED = Ended(-6, "killed by SIGABRT", "")
 MEMORY, NOTICE = Ended(3, "memory", ""), Ended(143, "notice", "")
 
 
@@ -67,6 +68,7 @@ def test_a_task_that_says_nothing_is_not_waited_for_for_ever(run):
         ([DONE, DONE], DONE),
         ([DONE, LOST], LOST),
         ([LOST, KILLED], KILLED),
+        ([LOST, ABORTED, KILLED], KILLED),
         ([LOST, NOTICE, KILLED], NOTICE),  # of a machine that is taken away, which is nobody's fault
         ([LOST, KILLED, MEMORY], MEMORY),
     ],

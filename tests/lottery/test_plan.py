@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from lottery import experiment, plan
 from lottery.steps import timeline
 from lottery.tickets import Ticket, all_tickets, first_step, from_name
-from preprocessing.errors import InputError
 from tests.lottery.test_experiment import DIGITS
 
 
@@ -89,16 +88,6 @@ def test_bundles_are_even_and_of_one_seed(size):
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_gang_size():
-    assert plan.gang_size("auto", 2, 20) == 2
-    assert plan.gang_size("auto", 64, 20) == 20
-    assert plan.gang_size(5, 8, 3) == 3
-    with pytest.raises(InputError, match="gang.tasks: 9 tasks asked for, but the cluster has 8 slots"):
-        plan.gang_size(9, 8, 20)
-    with pytest.raises(InputError, match="no free slot"):
-        plan.gang_size("auto", 0, 20)
-
-
 def test_bundle_size_follows_memory():
     assert plan.bundle_size(3, 10**9, 1) == 3
     assert plan.bundle_size("auto", 3_504_872, 8 << 30) == 30
@@ -122,35 +111,6 @@ def test_checkpoint_interval_loses_the_least_time(cost, between):
 
 def test_checkpoints_that_cost_more_than_failures_leave():
     assert plan.checkpoint_interval(500.0, 200.0) == 200.0
-
-
-@given(st.integers(1, 64), st.integers(1, 512), st.integers(1, 8))
-def test_executors_that_train_together_divide_the_batch(slots, batch, devices):
-    count = plan.workers("auto", slots, batch, devices)
-    assert 1 <= count <= slots
-    assert count == 1 or batch % (count * devices) == 0
-    assert all(batch % (more * devices) for more in range(count + 1, slots + 1))
-    assert plan.workers(3, slots, batch, devices) <= 3
-
-
-def test_what_cannot_train_together_is_refused():
-    plan.check_divides("gang.dense_executors", "auto", 7, 1, 4)
-    plan.check_divides("gang.dense_executors", 4, 32, 2, 4)
-    with pytest.raises(
-        InputError, match="data.batch 32 does not divide among 3 executors of 2 devices each; --set .*=2"
-    ):
-        plan.check_divides("gang.dense_executors", 3, 32, 2, 4)
-    with pytest.raises(InputError, match="gang.executors_per_ticket: 5 are more than the cluster's 4"):
-        plan.check_divides("gang.executors_per_ticket", 5, 40, 1, 4)
-
-
-def test_a_gang_of_groups():
-    assert plan.gang_size("auto", 20, 20, 4) == 20
-    assert plan.gang_size("auto", 21, 20, 4) == 20
-    assert plan.gang_size("auto", 20, 2, 4) == 8
-    assert plan.gang_size(10, 20, 20, 4) == 8
-    with pytest.raises(InputError, match="gang.executors_per_ticket: 4 are more than the gang's 3 tasks"):
-        plan.gang_size(3, 20, 20, 4)
 
 
 def test_hours_are_those_of_the_longest_task():
