@@ -35,7 +35,8 @@ def wait_for_slots(context: SparkContext, last: int = 0) -> int:
     """How many tasks can run at once, when executors have stopped registering; at once where it is `last` still.
 
     Right after the start the number is 0 and grows; a barrier stage that needs more slots than there are would wait
-    ten minutes to say so. Where `spark.executor.instances` says how many executors to expect, it waits for them.
+    ten minutes to say so. Where `spark.executor.instances` says how many executors to expect, it waits for these, and
+    for no more.
     Raises InputError where no executor registers, GangError where Spark has ended.
     """
     expected = int(context.getConf().get("spark.executor.instances", "0"))
@@ -44,9 +45,9 @@ def wait_for_slots(context: SparkContext, last: int = 0) -> int:
     while time.monotonic() < deadline:
         state = _cluster(context)
         history.append(state.slots)
-        settled = len(history) >= _SLOTS_STABLE and len(set(history[-_SLOTS_STABLE:])) == 1
-        settled = settled and state.executors >= expected
-        if state.slots and (state.is_local or state.slots == last or settled):
+        stable = len(history) >= _SLOTS_STABLE and len(set(history[-_SLOTS_STABLE:])) == 1
+        complete = state.executors >= expected if expected else stable
+        if state.slots and (state.is_local or state.slots == last or complete):
             return state.slots
         time.sleep(1.0)
     if history[-1]:

@@ -52,8 +52,8 @@ class Cluster:
             self.stop()
             raise
 
-    def submit_options(self) -> list[str]:
-        """What spark-submit needs besides the job."""
+    def submit_options(self, all_stay: bool = True) -> list[str]:
+        """What spark-submit needs besides the job. Where not all workers stay, their number is not to be waited for."""
         settings = {
             "spark.pyspark.python": sys.executable,
             "spark.driver.host": "127.0.0.1",
@@ -66,6 +66,8 @@ class Cluster:
             "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile=conf/spark/log4j2.properties {_LITTLE_JAVA}",
             "spark.executor.extraJavaOptions": _LITTLE_JAVA,
         }
+        if all_stay:
+            settings["spark.executor.instances"] = str(len(self._workers) * self._slots)
         return ["--master", self.master, *(word for pair in settings.items() for word in ("--conf", "=".join(pair)))]
 
     def executors(self) -> list[psutil.Process]:

@@ -23,13 +23,22 @@ ROUND_UP = 10.0  # seconds for processes that were told to end, or whose notice 
 NOTICE = 30.0  # seconds that a spot machine has
 
 
-def options(cluster: Cluster, runs: Path) -> list[str]:
-    return [*cluster.submit_options(), "--conf", f"spark.executorEnv.{MARK}={runs}"]
+def options(cluster: Cluster, runs: Path, all_stay: bool = True) -> list[str]:
+    return [*cluster.submit_options(all_stay), "--conf", f"spark.executorEnv.{MARK}={runs}"]
 
 
-def begin(start, cluster: Cluster, data: Path, runs: Path, *settings: str, more: tuple[str, ...] = ()):
+def begin(
+    start,
+    cluster: Cluster,
+    data: Path,
+    runs: Path,
+    *settings: str,
+    more: tuple[str, ...] = (),
+    all_stay: bool = True,
+):
+    """Starts a sweep; `all_stay` where no machine is taken away for good."""
     chosen = arguments(data, runs, "gang.check_gpus=false", *settings)
-    return start("lottery_sweep.py", *chosen, options=[*options(cluster, runs), *more])
+    return start("lottery_sweep.py", *chosen, options=[*options(cluster, runs, all_stay), *more])
 
 
 def kept(runs: Path) -> dict[Path, int]:
@@ -86,7 +95,7 @@ def test_what_befalls_a_child_or_a_ticket_is_no_matter_to_the_gang(cluster, data
 def test_what_is_lost_is_planned_anew_down_to_one_executor(cluster, data, undisturbed, tmp_path, start) -> None:
     """An executor is killed in the dense run, a Python worker among tickets, and then a whole machine for good."""
     runs, log = tmp_path / "runs", tmp_path / "0.log"
-    sweep = begin(start, cluster, data, runs, "gang.bundle=2")
+    sweep = begin(start, cluster, data, runs, "gang.bundle=2", all_stay=False)
 
     def lose(victims: list[psutil.Process]) -> None:
         """And see that what is done stays, that no child is left, and that another gang begins."""
@@ -115,7 +124,8 @@ def test_a_machine_that_is_given_notice_saves_and_leaves(cluster, data, undistur
     """As spot machines are: SIGTERM to all that runs there, and SIGKILL after 30 s."""
     runs, log = tmp_path / "runs", tmp_path / "0.log"
     run = after_dense(undisturbed, runs, levels=[0, 1])
-    sweep = begin(start, cluster, data, runs, "gang.bundle=4", "gang.checkpoint=1e6")  # saves on notice alone
+    settings = ("gang.bundle=4", "gang.checkpoint=1e6")  # saves on notice alone
+    sweep = begin(start, cluster, data, runs, *settings, all_stay=False)
 
     def trained() -> int:
         with contextlib.suppress(FileNotFoundError):

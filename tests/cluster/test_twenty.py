@@ -30,11 +30,10 @@ def test_twenty_tasks_run_on_twenty_executors(data, tmp_path, start) -> None:
     settings = [word for setting in TINY for word in ("--set", setting)]
     cluster = Cluster(tmp_path / "cluster", workers=1, slots=EXECUTORS)
     try:
-        wait = ("--conf", f"spark.executor.instances={EXECUTORS}")  # they need a minute to start on two cores
         sweep = start(
             "lottery_sweep.py",
             *("--experiment", "conf/digits.yaml", "--data", str(data), "--runs", str(runs), *settings),
-            options=[*options(cluster, runs), *wait],
+            options=options(cluster, runs),
         )
         assert sweep.wait(400) == 0, log.read_text()
         wait_until(lambda: not children(runs, guards=True))
