@@ -1,8 +1,9 @@
 """What a gang costs: a sweep on one task against one on two, each task with a core of its own.
 
 `python -m benchmarks.sweep` prints a table and, last, one JSON line. It makes its own data, the demo's digits, and runs
-on the real thing: spark-submit to a standalone master and two workers on loopback, worker i held to core i. Driver,
-master and whatever else runs may use both cores: what they take from the tasks is counted against the gang.
+on the real thing: spark-submit to a standalone master and two workers on loopback, each held to a core. Driver, master
+and whatever else runs may use both cores: what they take from the tasks is counted against the gang. One task runs on
+the one core in even rounds and on the other in odd ones, since a machine's cores need not be equally fast.
 
 The dense run is made once, before: it is the same for both. T(n) is the wall time of the gang's stage with n tasks,
 from the driver's line that announces it to the last line of its progress; F(n) the same of a sweep whose trainings are
@@ -78,7 +79,7 @@ def main() -> int:
     """Makes the data, measures, prints."""
     parser = argparse.ArgumentParser("benchmarks.sweep", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--rounds", type=int, default=3, help="of each measurement, of which the medians count")
+    parser.add_argument("--rounds", type=int, default=4, help="of each measurement, of which the medians count")
     rounds = parser.parse_args().rounds
     cores = sorted(os.sched_getaffinity(0))[:2]
     if len(cores) < 2:
@@ -88,15 +89,17 @@ def main() -> int:
         data = _digits(folder)
         sweeps = {"work": (_LEVELS, _LENGTH), "nothing": (_LEVELS, *_ONE_STEP)}
         dense = {name: _dense(folder / name, data, settings) for name, settings in sweeps.items()}
-        cluster = Cluster(_made(folder / "cluster"), workers=2, pinned=cores)
+        cluster = Cluster(_made(folder / "cluster"), workers=2)
         runs: dict[tuple[str, int], list[Run]] = defaultdict(list)
         bare: dict[tuple[str, int], list[float]] = defaultdict(list)
         try:
             for number in range(rounds):
-                for tasks in (1, 2) if number % 2 else (2, 1):
+                for tasks in (1, 2) if number // 2 % 2 else (2, 1):
+                    used = cores if tasks == 2 else [cores[number % 2]] * 2
+                    cluster.pin(used)
                     for name, settings in sweeps.items():
                         made = [shutil.copytree(dense[name], folder / f"{name}{tasks}{number}{of}") for of in "ab"]
-                        bare[name, tasks].append(_bare(data, made[0], settings, cores[:tasks]))
+                        bare[name, tasks].append(_bare(data, made[0], settings, used[:tasks]))
                         measured = _measure(cluster, data, made[1], (*settings, f"gang.tasks={tasks}"))
                         said = f"bare {bare[name, tasks][-1]:.2f}, {_words(measured)}"
                         print(f"round {number}, {tasks} tasks, {name}: {said}", file=sys.stderr, flush=True)

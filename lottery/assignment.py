@@ -11,7 +11,7 @@ from lottery.tickets import Ticket
 
 # A child's exit status where its bundle does not fit into memory; less of it may.
 EXIT_OUT_OF_MEMORY = 3
-# Where it does not see the GPUs that Spark gave its task: one that is lost must not turn into a processor's days.
+# A child's exit status where it does not see all GPUs that Spark gave its task.
 EXIT_NO_GPUS = 4
 
 

@@ -12,7 +12,7 @@ from py4j.protocol import Py4JError
 from pyspark import BarrierTaskContext, SparkContext
 from pyspark.errors import PySparkException
 
-from lottery.gang_task import Place
+from lottery.gang_task import GpuLostError, Place
 from lottery.rendezvous import meet
 from lottery.supervisor import ChildError
 from preprocessing.errors import InputError, StorageError
@@ -31,12 +31,16 @@ class GangStorageError(GangError):
     """The stage failed because of the storage, which a task could not write or read."""
 
 
-def wait_for_slots(context: SparkContext, last: int = 0) -> int:
+class GangGpuError(GangError):
+    """The stage failed because of a GPU that Spark has and a task does not see."""
+
+
+def wait_for_slots(context: SparkContext, last: int = 0, settle: bool = False) -> int:
     """How many tasks can run at once, when executors have stopped registering; at once where it is `last` still.
 
     Right after the start the number is 0 and grows; a barrier stage that needs more slots than there are would wait
     ten minutes to say so. Where `spark.executor.instances` says how many executors to expect, it waits for these, and
-    for no more.
+    for no more; but with `settle`, after a failure, until their number stays the same, as one may be about to go.
     Raises InputError where no executor registers, GangError where Spark has ended.
     """
     expected = int(context.getConf().get("spark.executor.instances", "0"))
@@ -46,7 +50,7 @@ def wait_for_slots(context: SparkContext, last: int = 0) -> int:
         state = _cluster(context)
         history.append(state.slots)
         stable = len(history) >= _SLOTS_STABLE and len(set(history[-_SLOTS_STABLE:])) == 1
-        complete = state.executors >= expected if expected else stable
+        complete = state.executors >= expected and (stable or bool(expected and not settle))
         if state.slots and (state.is_local or state.slots == last or complete):
             return state.slots
         time.sleep(1.0)
@@ -142,6 +146,9 @@ def _explain(message: str) -> Exception:
     storage = re.search(rf"^\s*(?:\w+\.)*{StorageError.__name__}: (.*)", message, re.MULTILINE)
     if storage:
         return GangStorageError(storage[1])
+    gpu = re.search(rf"^\s*(?:\w+\.)*{GpuLostError.__name__}: (.*)", message, re.MULTILINE)
+    if gpu:
+        return GangGpuError(gpu[1])
     child = re.search(rf"^\s*(?:\w+\.)*{ChildError.__name__}: (.*)", message, re.MULTILINE)
     if child:
         return GangError(child[1])

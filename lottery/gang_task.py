@@ -31,6 +31,10 @@ _PATIENCE = 120.0  # seconds between the ends of the children of tasks that trai
 _ATTEMPTS = 2  # of the same trainings without progress, before they are split up or given up
 
 
+class GpuLostError(ChildError):
+    """A child does not see a GPU that its task was given."""
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a task runs: its rank, its executor's address, and what Spark gave it."""
@@ -207,8 +211,8 @@ def _train(assignment: Assignment, tickets: tuple[Ticket, ...], place: Place, be
         print(f"task {place.task}: child ended: {ended.reason}\n{ended.tail}", file=sys.stderr, flush=True)
     if ended.status == EXIT_STORAGE:
         raise StorageError(ended.tail.splitlines()[-1].removeprefix("error: "))
-    if ended.status == EXIT_NO_GPUS:  # no fault of the tickets, and another executor may do
-        raise ChildError(f"executor {place.executor}: {ended.tail.splitlines()[-1].removeprefix('error: ')}")
+    if ended.status == EXIT_NO_GPUS:  # no fault of the tickets
+        raise GpuLostError(f"executor {place.executor}: {ended.tail.splitlines()[-1].removeprefix('error: ')}")
     if tickets:
         done = run.done()
         left = tuple(ticket.name for ticket in tickets if ticket not in done)
@@ -225,14 +229,14 @@ def _give_up(assignment: Assignment, run: RunDirectory, ticket: Ticket, place: P
             timeline(assignment.experiment, assignment.train_images),
             run.mask(ticket.level),
             status="failed",
-            note=f"{_why(ended)}: {_last_lines(ended)}",
+            note=f"{_reason_to_give_up(ended)}: {_last_lines(ended)}",
             executor=place.executor,
             task=place.task,
         )
     )
 
 
-def _why(ended: Ended) -> str:
+def _reason_to_give_up(ended: Ended) -> str:
     if ended.status == EXIT_OUT_OF_MEMORY:
         return "out of memory"
     return f"its process died again and again: {ended.reason}"

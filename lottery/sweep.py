@@ -16,7 +16,7 @@ from lottery import augment, experiment, forecast, gang_task, preflight, registr
 from lottery.assignment import Assignment
 from lottery.claim import claimed
 from lottery.experiment import Experiment
-from lottery.gang import GangError, GangStorageError, cancel, is_local, run_gang, wait_for_slots
+from lottery.gang import GangError, GangGpuError, GangStorageError, cancel, is_local, run_gang, wait_for_slots
 from lottery.gang_task import Place
 from lottery.layout import Layout, layout
 from lottery.ledger import DenseResult, RunDirectory, run_directory
@@ -199,7 +199,7 @@ def _train(sweep: Sweep, context: SparkContext) -> DenseResult:
         if dense is not None and not left:
             return dense
         try:
-            slots = wait_for_slots(context, slots)
+            slots = wait_for_slots(context, slots, settle=not first)
         except InputError as error:
             if first:
                 raise
@@ -234,6 +234,8 @@ def _train(sweep: Sweep, context: SparkContext) -> DenseResult:
             cancel(context)
             _say("planning what is left anew, on the executors that are left")
             slots = 0  # whether an executor is lost shows in a few seconds
+            # Its executor stays, and would be given work again: the preflight names it.
+            probed = probed and not isinstance(error, GangGpuError)
         fruitless = 0 if progressed else fruitless + 1
         if fruitless == _FRUITLESS_STAGES:
             raise kind(f"gave up after {fruitless} stages without progress: {how}")

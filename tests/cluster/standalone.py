@@ -23,8 +23,7 @@ _LITTLE_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 class Cluster:
     """One master and `workers` workers of `slots` cores and stub GPUs each; `stop` ends what was started.
 
-    Executors have one core and one GPU. With `pinned`, worker i and all below it run on the i-th of these cores alone.
-    With `properties`, master and workers are started with that properties file.
+    Executors have one core and one GPU. With `properties`, master and workers are started with that properties file.
     """
 
     def __init__(
@@ -33,10 +32,9 @@ class Cluster:
         workers: int,
         slots: int = 1,
         executor_memory: str = "512m",
-        pinned: Sequence[int] = (),
         properties: Path | None = None,
     ) -> None:
-        self._folder, self._slots, self._memory, self._pinned = folder, slots, executor_memory, pinned
+        self._folder, self._slots, self._memory = folder, slots, executor_memory
         self._properties = ["--properties-file", str(properties)] if properties else []
         self._registered = 0
         folder.mkdir(exist_ok=True)
@@ -89,6 +87,12 @@ class Cluster:
         """What the executors of all sweeps so far, and the tasks in them, have written to standard error."""
         return "\n".join(path.read_text(errors="replace") for path in self._folder.glob("work-*/*/*/stderr"))
 
+    def pin(self, cores: Sequence[int]) -> None:
+        """From now on what worker i starts runs on the i-th of these cores alone."""
+        for worker, core in zip(self._workers, cores, strict=True):
+            for thread in psutil.Process(worker.pid).threads():
+                os.sched_setaffinity(thread.id, [core])
+
     def mend(self) -> None:
         """Puts new workers in the place of those that are lost."""
         lost = [number for number, worker in enumerate(self._workers) if worker.poll() is not None]
@@ -122,7 +126,6 @@ class Cluster:
             *("--cores", str(self._slots), "--memory", f"{self._slots}g"),
             *("--work-dir", str(self._folder / f"work-{number}"), self.master),
             environment={"SPARK_WORKER_OPTS": options},
-            core=self._pinned[number] if self._pinned else None,
         )
 
     def _start(
@@ -131,13 +134,10 @@ class Cluster:
         kind: str,
         *arguments: str,
         environment: dict[str, str] | None = None,
-        core: int | None = None,
     ) -> subprocess.Popen[bytes]:
-        pinned = [] if core is None else ["taskset", "--cpu-list", str(core)]
         with (self._folder / f"{name}.log").open("ab") as log:
             return subprocess.Popen(
                 [
-                    *pinned,
                     *("spark-class", f"org.apache.spark.{kind}", "--host", "127.0.0.1", "--webui-port", "0"),
                     *self._properties,
                     *arguments,

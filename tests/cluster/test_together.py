@@ -94,7 +94,7 @@ def test_two_executors_train_what_one_does_though_a_port_is_taken_and_children_d
 
 
 def test_a_pair_outlives_what_befalls_a_child_or_a_ticket(cluster, data, undisturbed, tmp_path, start) -> None:
-    """A child is stopped, and the other waits for it; a ticket diverges, another does not fit into memory."""
+    """A child is stopped, which holds up the other; a ticket diverges, another does not fit into memory."""
     runs, log = tmp_path / "runs", tmp_path / "0.log"
     settings = (
         "model={name: treacherous:conv_small}",
@@ -125,41 +125,49 @@ def test_a_pair_outlives_what_befalls_a_child_or_a_ticket(cluster, data, undistu
 
 
 def test_a_pair_that_is_lost_is_planned_anew_down_to_one(cluster, data, undisturbed, tmp_path, start) -> None:
-    """The driver is killed, in the next run an executor, and then a machine is given notice and taken away for good."""
+    """An executor is killed, then the driver; in the next run a machine is given notice and taken away for good."""
     runs = tmp_path / "runs"
     run = after_dense(undisturbed, runs, levels=[0, 1])
-    settings = ("gang.bundle=4", "gang.executors_per_ticket=2", "gang.checkpoint=0.5")
+    # So it is saved only where the pair ends.
+    settings = ("gang.bundle=4", "gang.executors_per_ticket=2", "gang.checkpoint=1e6")
 
     def steps() -> int:
         """How far the checkpoints are, together."""
         return sum(checkpoint.unpack(path.read_bytes()).step for path in run.glob("tickets/02-*/state.safetensors"))
 
-    def get_on(from_steps: int) -> list[psutil.Process]:
-        wait_until(lambda: steps() > from_steps)
-        return list(wait_until(lambda: pair(runs)))
+    def trained() -> int:
+        with contextlib.suppress(FileNotFoundError):
+            return int(json.loads((run / "heartbeats" / "000.json").read_text())["images"])
+        return 0
 
-    killed = begin(start, cluster, data, runs, *settings)
-    get_on(0)
-    send(signal.SIGKILL, descendants(killed.pid, "jobs/lottery_sweep.py"))
-    killed.wait(60)
+    def lose(*victims: psutil.Process, by: signal.Signals) -> None:
+        """And see that both children end, and that what they have trained since they began is saved."""
+        both, before = pair(runs), steps()
+        assert len(both) == 2
+        send(by, victims)
+        wait_until(lambda: all(map(gone, both)), NOTICE + ROUND_UP)
+        assert steps() > before
+
+    first, log = begin(start, cluster, data, runs, *settings), tmp_path / "0.log"
+    wait_until(trained)
+    other = list(pair(runs))[-1]
+    lose(*[executor for executor in cluster.executors() if other in descendants(executor.pid)], by=signal.SIGKILL)
+    wait_until(lambda: log.read_text().count("gang: 4 trainings on 2 tasks") == 2)
+    wait_until(trained)
+    lose(*descendants(first.pid, "jobs/lottery_sweep.py"), by=signal.SIGKILL)
+    first.wait(60)
     wait_until(lambda: not children(runs, guards=True), NOTICE + ROUND_UP)
+    assert "planning what is left anew, on the executors that are left" in log.read_text()
 
-    before = steps()
-    sweep, log = begin(start, cluster, data, runs, *settings, all_stay=False), tmp_path / "1.log"
-    last = get_on(before)[-1]
-    send(signal.SIGKILL, [executor for executor in cluster.executors() if last in descendants(executor.pid)])
-    wait_until(lambda: "planning what is left anew" in log.read_text())
-    wait_until(lambda: gone(last), NOTICE + ROUND_UP)
-
-    before = steps()
-    both, machine = get_on(before), cluster.machine(0)
-    send(signal.SIGTERM, machine)
-    wait_until(lambda: all(map(gone, both)), NOTICE + ROUND_UP)
+    (run / "heartbeats" / "000.json").unlink()
+    second, log = begin(start, cluster, data, runs, *settings, all_stay=False), tmp_path / "1.log"
+    wait_until(trained)
+    machine = cluster.machine(0)
+    lose(*machine, by=signal.SIGTERM)
     send(signal.SIGKILL, machine)
-    assert steps() > before
-    assert sweep.wait(240) == 0, log.read_text()
+    assert second.wait(240) == 0, log.read_text()
     assert not children(runs, guards=True)
-    assert log.read_text().count("planning what is left anew, on the executors that are left") == 2
+    assert "planning what is left anew, on the executors that are left" in log.read_text()
     assert "gang: 4 trainings on 2 tasks" in log.read_text()
     assert "gang: 4 trainings on 1 tasks" in log.read_text()
     results = {name: result for name, result in found(runs).items() if name.startswith("02-")}

@@ -2,7 +2,8 @@
 
 import pytest
 
-from lottery.gang import GangError, GangStorageError, _explain
+from lottery import gang
+from lottery.gang import GangError, GangGpuError, GangStorageError, _explain, wait_for_slots
 from preprocessing.errors import InputError
 
 PYTHON = """An error occurred while calling z:org.apache.spark.api.python.PythonRDD.collectAndServe.
@@ -22,6 +23,7 @@ org.apache.spark.api.python.PythonException: Traceback (most recent call last):
     [
         ("preprocessing.errors.InputError: data: gone; put it back", InputError, "data: gone; put it back"),
         ("preprocessing.errors.StorageError: cannot write x: full", GangStorageError, "cannot write x: full"),
+        ("lottery.gang_task.GpuLostError: executor h:1: no GPU", GangGpuError, "executor h:1: no GPU"),
         ("lottery.gang_task.ChildError: it died: a | b", GangError, "it died: a | b"),
         ("ZeroDivisionError: division by zero", GangError, "ZeroDivisionError: division by zero"),
     ],
@@ -44,3 +46,48 @@ def test_a_stage_without_a_python_exception():
 
 def test_no_words_at_all():
     assert str(_explain("")) == "Spark gave no reason"
+
+
+class Registering:
+    """Stands for a SparkContext whose executors, of one slot each, are so many at each look."""
+
+    def __init__(self, monkeypatch, counts, expected=""):
+        self.counts, self.looks, self.expected = counts, 0, expected
+        monkeypatch.setattr(gang, "_cluster", self.look)
+        monkeypatch.setattr(gang.time, "sleep", lambda seconds: None)
+
+    def getConf(self):  # noqa: N802 - Spark's
+        return {"spark.executor.instances": self.expected} if self.expected else {}
+
+    def look(self, context):
+        count = self.counts[min(self.looks, len(self.counts) - 1)]
+        self.looks += 1
+        return gang._Cluster(count, count, is_local=False)
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected", "last", "settle", "slots", "looks"),
+    [
+        ([0, 1, 2, 2, 3], "", 0, False, 3, 9),  # five times the same
+        ([0, 1, 2, 2, 3], "3", 0, False, 3, 5),
+        ([2, 2, 2, 2, 2, 2, 3], "3", 0, False, 3, 7),  # a pause is no end
+        ([4, 4, 4, 3], "", 4, False, 4, 1),
+        ([4, 3, 3, 3, 3, 3, 3], "3", 0, True, 3, 6),  # one was about to go
+        ([4, 4, 3], "", 0, True, 3, 7),
+    ],
+)
+def test_executors_are_waited_for(monkeypatch, counts, expected, last, settle, slots, looks):
+    cluster = Registering(monkeypatch, counts, expected)
+    assert wait_for_slots(cluster, last, settle) == slots
+    assert cluster.looks == looks
+
+
+@pytest.mark.parametrize(("counts", "expected"), [([0], ""), ([1], "2")])
+def test_executors_are_not_waited_for_for_ever(monkeypatch, counts, expected):
+    monkeypatch.setattr(gang, "_SLOTS_TIMEOUT", 0.05)
+    cluster = Registering(monkeypatch, counts, expected)
+    if counts == [0]:
+        with pytest.raises(InputError, match="no executor had registered"):
+            wait_for_slots(cluster)
+    else:
+        assert wait_for_slots(cluster) == 1

@@ -1,57 +1,110 @@
 """What is said of a GPU that TensorFlow does not see; nvidia-smi is simulated."""
 
+import time
+
 import pytest
 
 from lottery import gpu_check
-from lottery.gpu_check import Seen, explanation
+from lottery.gpu_check import Driver, Found, explanation
 
-SMI = "| NVIDIA-SMI 470.57.02    Driver Version: 470.57.02    CUDA Version: 11.4     |\n"
+GPUS = ("GPU-a", "GPU-b")
+OLD, NEW = Driver("470.57.02", "11.4", "+---+"), Driver("525.60.13", "12.0", "+---+")
+WORDS = "Cannot dlopen some GPU libraries"
 
 
 @pytest.mark.parametrize(
-    ("seen", "words"),
+    ("gpus", "found", "driver", "words"),
     [
-        (Seen(0, "", "", "", "x"), "it is built for processors alone; install tensorflow[and-cuda]"),
+        (GPUS, Found(0, ""), OLD, "it is built for processors alone; install tensorflow[and-cuda]"),
         (
-            Seen(0, "12.5.1", "", "", "x"),
-            "nvidia-smi finds no driver; install NVIDIA's, for CUDA 12",
+            GPUS,
+            Found(0, "12.5.1"),
+            Driver("", "", "not found"),
+            "nvidia-smi: not found; it takes NVIDIA's driver, for CUDA 12",
         ),
         (
-            Seen(0, "12.5.1", "470.57.02", "11.4", "x"),
+            GPUS,
+            Found(0, "12.5.1"),
+            OLD,
             "built for CUDA 12.5.1, and driver 470.57.02 ends with CUDA 11.4; install a driver for CUDA 12 or later",
         ),
+        (GPUS, Found(0, "12.5.1"), NEW, f"{WORDS}; install tensorflow[and-cuda]"),
+        (GPUS, Found(0, "12.5.1"), NEW._replace(cuda=""), f"{WORDS}; install tensorflow[and-cuda]"),
+        (GPUS, Found(1, "12.5.1"), NEW, "a GPU that is not there; compare nvidia-smi -L"),
         (
-            Seen(1, "12.5.1", "525.60.13", "12.0", "no libcudnn"),
-            "sees 1: no libcudnn; install tensorflow[and-cuda]",
+            ("MIG-a", "MIG-b"),
+            Found(1, "12.5.1"),
+            NEW,
+            "a process can use one MIG instance; set spark.executor.resource",
         ),
-        (Seen(1, "12.5.1", "580.10", "13.0", "no libcudnn"), "sees 1: no libcudnn; install tensorflow[and-cuda]"),
     ],
 )
-def test_the_reason_that_versions_give(seen, words):
-    line = explanation(("GPU-a", "GPU-b"), seen)
-    assert line.startswith("Spark gave GPUs GPU-a, GPU-b, TensorFlow sees ")
+def test_the_reason(gpus, found, driver, words):
+    line = explanation(gpus, found, WORDS, driver)
+    assert line.startswith(f"Spark gave GPUs {', '.join(gpus)}, TensorFlow sees {found.gpus}: ")
     assert words in line
 
 
 @pytest.mark.parametrize(
-    ("script", "versions"),
+    ("script", "driver"),
     [
-        (f"echo '{SMI.strip()}'", ("470.57.02", "11.4")),
-        ("echo 'NVIDIA-SMI has failed because it could not communicate with the NVIDIA driver.'; exit 9", ("", "")),
+        (
+            "echo '| NVIDIA-SMI 470.57.02    Driver Version: 470.57.02    CUDA Version: 11.4     |'",
+            ("470.57.02", "11.4"),
+        ),
+        (
+            "echo '| NVIDIA-SMI 610.57.04   KMD Version: 610.57.04     CUDA UMD Version: 13.3     |'",
+            ("610.57.04", "13.3"),
+        ),
+        ("echo '| NVIDIA-SMI 550.1   Driver Version: 550.1    CUDA Version: N/A     |'", ("550.1", "")),
+        ("echo 'Unable to determine the device handle: GPU is lost. Reboot.'; exit 15", ("", "")),
         (None, ("", "")),
     ],
 )
-def test_the_drivers_versions(tmp_path, monkeypatch, script, versions):
+def test_the_drivers_versions(tmp_path, monkeypatch, script, driver):
     if script:
         command = tmp_path / "nvidia-smi"
         command.write_text(f"#!/bin/sh\n{script}\n")
         command.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert gpu_check._driver() == versions
+    found = gpu_check._driver()
+    assert found[:2] == driver
+    assert found.words in (script or "not found")
 
 
-def test_a_tensorflow_that_fails_is_told_with_its_last_words(monkeypatch):
-    monkeypatch.setattr(gpu_check, "_LOOK", "raise ImportError('libcuda.so.1: cannot open')")
+@pytest.mark.parametrize(
+    ("look", "words"),
+    [
+        (
+            "raise ImportError('libcuda.so.1: cannot open')",
+            "fails there: ImportError: libcuda.so.1: cannot open; check",
+        ),
+        ("print('from a sitecustomize')", "TensorFlow fails there: no message; check"),
+        ("", "TensorFlow fails there: no message; check"),
+    ],
+)
+def test_a_tensorflow_that_fails_is_told_in_one_line(monkeypatch, look, words):
+    monkeypatch.setattr(gpu_check, "_LOOK", look)
     line = gpu_check.problem(("GPU-a",), {})
-    assert "TensorFlow fails there: ImportError: libcuda.so.1: cannot open; install" in line
+    assert words in line
     assert "\n" not in line
+
+
+def test_of_what_tensorflow_says_the_telling_line_is_given(monkeypatch):
+    look = (
+        "import os, sys; assert os.environ['TF_CPP_MIN_LOG_LEVEL'] == '0'; "
+        "print('failed call to cuInit: UNKNOWN ERROR (303)\\nSkipping registering GPU devices...', file=sys.stderr); "
+        'print(\'{"gpus": 0, "cuda": "12.5"}\')'
+    )
+    monkeypatch.setattr(gpu_check, "_LOOK", look)
+    monkeypatch.setattr(gpu_check, "_driver", lambda: NEW)
+    assert "failed call to cuInit" in gpu_check.problem(("GPU-a",), {"TF_CPP_MIN_LOG_LEVEL": "2"})
+    assert gpu_check.problem((), {}) is None
+
+
+def test_what_hangs_is_not_waited_for(monkeypatch):
+    monkeypatch.setattr(gpu_check, "_LOOK", "import time; time.sleep(60)")
+    monkeypatch.setattr(gpu_check, "_TENSORFLOW_TIMEOUT", 0.5)
+    started = time.monotonic()
+    assert "did not start within" in gpu_check.problem(("GPU-a",), {})
+    assert time.monotonic() - started < 30

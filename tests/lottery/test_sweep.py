@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 
 from lottery import sweep as driver
-from lottery.gang import GangError, GangStorageError
+from lottery.gang import GangError, GangGpuError, GangStorageError
 from lottery.gang_task import Place
+from lottery.ledger import DenseResult
 from lottery.sweep import SweepError, describe, run_sweep
 from preprocessing.errors import InputError, StorageError
-
-PARAMETERS = 1000
 
 
 class Cluster:
@@ -21,6 +20,7 @@ class Cluster:
         self.stages = list(stages)
         self.begun = []  # tasks of each stage, and how many of them train together
         self.probed = False
+        self.settled = []  # whether it was waited for that, before each stage
         monkeypatch.setattr(driver, "wait_for_slots", self.wait_for_slots)
         monkeypatch.setattr(driver, "run_gang", self.run_gang)
         monkeypatch.setattr(driver, "cancel", lambda context: None)
@@ -28,7 +28,8 @@ class Cluster:
     def getConf(self):  # noqa: N802 - Spark's
         return {}
 
-    def wait_for_slots(self, context, last=0):
+    def wait_for_slots(self, context, last=0, settle=False):
+        self.settled.append(settle)
         slots, _ = self.stages[0]
         if not slots:
             raise InputError("no executor had registered after 120 s")
@@ -51,84 +52,95 @@ def fails(error):
 
 
 @pytest.fixture
-def left(small, run_like):
+def after_dense(small):
     """A sweep whose dense run is done."""
     sweep = small("tickets.controls=[]", "gang.executors_per_ticket=2")
-    run_like(sweep)
+    numbers = {"evaluated": 160, "steps": 30, "seconds": 1.0, "parameters": 1000, "prunable": 900}
+    scores = {"top1": 0.5, "top5": 0.9, "loss": 1.0}
+    sweep.run.write_dense_result(DenseResult(status="done", note="", executors=1, **scores, **numbers))
     return sweep
 
 
-@pytest.fixture
-def run_like():
-    from lottery.ledger import DenseResult
-
-    def write(sweep):
-        numbers = {"evaluated": 160, "steps": 30, "seconds": 1.0, "parameters": PARAMETERS, "prunable": 900}
-        scores = {"top1": 0.5, "top5": 0.9, "loss": 1.0}
-        sweep.run.write_dense_result(DenseResult(status="done", note="", executors=1, **scores, **numbers))
-
-    return write
-
-
-def test_it_gives_up_after_three_stages_without_progress(left, monkeypatch):
+def test_it_gives_up_after_three_stages_without_progress(after_dense, monkeypatch):
     def saves():
-        left.run.write_beat(0, {"task": 0, "executor": "host:0", "trainings": 1, "done": 0, "images": 16, "saved": 1})
+        after_dense.run.write_beat(
+            0, {"task": 0, "executor": "host:0", "trainings": 1, "done": 0, "images": 16, "saved": 1}
+        )
         raise GangError("executor lost")
 
     stages = [(4, saves), *[(4, fails(GangError("executor lost")))] * 3]
     cluster = Cluster(monkeypatch, *stages)
     with pytest.raises(SweepError, match="gave up after 3 stages without progress: executor lost") as error:
-        run_sweep(left, lambda: cluster)
+        run_sweep(after_dense, lambda: cluster)
     assert error.value.exit_status == 1
-    assert len(cluster.begun) == 4  # the first had saved, and counts once
-    assert not left.run.store.exists("claim.json")
+    assert len(cluster.begun) == 4  # the first left a checkpoint, so three more are needed
+    assert not after_dense.run.store.exists("claim.json")
 
 
-def test_storage_that_stays_away_is_the_reason_given(left, monkeypatch):
+def test_storage_that_stays_away_is_the_reason_given(after_dense, monkeypatch):
     cluster = Cluster(monkeypatch, *[(4, fails(GangStorageError("cannot write x: full; free some space")))] * 3)
     with pytest.raises(StorageError, match="cannot write x: full"):
-        run_sweep(left, lambda: cluster)
+        run_sweep(after_dense, lambda: cluster)
 
 
-def test_fewer_executors_do_with_fewer_together(left, monkeypatch):
+def test_fewer_executors_do_with_fewer_together(after_dense, monkeypatch):
     lost = fails(GangError("executor lost"))
     cluster = Cluster(monkeypatch, (5, lost), (3, lost), (1, lost))
     with pytest.raises(SweepError):
-        run_sweep(left, lambda: cluster)
+        run_sweep(after_dense, lambda: cluster)
     assert cluster.begun == [(4, 2), (2, 2), (1, 1)]
+    assert cluster.settled == [False, True, True]
 
 
-def test_what_was_asked_for_has_to_fit_at_first(left, monkeypatch):
+def test_what_was_asked_for_has_to_fit_at_first(after_dense, monkeypatch):
     cluster = Cluster(monkeypatch, (1, fails(GangError("not begun"))))
     with pytest.raises(InputError, match="gang.executors_per_ticket: 2 are more than the cluster's 1"):
-        run_sweep(left, lambda: cluster)
+        run_sweep(after_dense, lambda: cluster)
     assert not cluster.begun
 
 
-def test_all_executors_lost(left, monkeypatch):
+def test_all_executors_lost(after_dense, monkeypatch):
     cluster = Cluster(monkeypatch, (2, fails(GangError("executor lost"))), (0, None))
     with pytest.raises(SweepError, match="all executors are lost; run the same command again"):
-        run_sweep(left, lambda: cluster)
+        run_sweep(after_dense, lambda: cluster)
 
 
-def test_no_executor_at_all_is_the_clusters_fault(left, monkeypatch):
+def test_no_executor_at_all_is_the_clusters_fault(after_dense, monkeypatch):
     with pytest.raises(InputError, match="no executor had registered") as error:
-        run_sweep(left, lambda: Cluster(monkeypatch, (0, None)))
+        run_sweep(after_dense, lambda: Cluster(monkeypatch, (0, None)))
     assert error.value.exit_status == 2
 
 
-def test_a_plan_on_a_cluster_that_runs_no_gang_is_one_line(left, monkeypatch):
-    before = sorted(left.run.store.list())
+def test_a_plan_on_a_cluster_that_runs_no_gang_is_one_line(after_dense, monkeypatch):
+    before = sorted(after_dense.run.store.list())
     cluster = Cluster(monkeypatch, (4, fails(GangError("it died"))))
     cluster.probed = True  # so that the probes are what dies
     with pytest.raises(SweepError, match="the cluster cannot run a gang: it died; look at the logs of its executors"):
-        describe(left, cluster)
-    assert sorted(left.run.store.list()) == before
+        describe(after_dense, cluster)
+    assert sorted(after_dense.run.store.list()) == before
 
 
-def test_a_plan_says_what_a_run_would_do(left, monkeypatch):
+def test_a_plan_says_what_a_run_would_do(after_dense, monkeypatch):
     cluster = Cluster(monkeypatch, (5, fails(GangError("not to be begun"))))
-    outlook = describe(left, cluster, price_per_hour=2.0, images_per_second=16.0)
+    outlook = describe(after_dense, cluster, price_per_hour=2.0, images_per_second=16.0)
     assert not outlook.problems
     assert any("gang: 4 tasks on 5 slots" in line for line in outlook.lines)
     assert not cluster.begun
+
+
+def test_a_lost_gpu_is_named_by_another_preflight(after_dense, monkeypatch):
+    def lose():
+        cluster.probed = False
+        monkeypatch.setattr(driver.preflight, "probe", found)
+        raise GangGpuError("executor host:1: of the 1 GPUs that Spark gave the task TensorFlow sees 0")
+
+    def found(place, folder, *what):
+        return driver.preflight.Probe(
+            place, ("executor host:1: TensorFlow sees 0; compare nvidia-smi -L",), "", 1 << 30
+        )
+
+    cluster = Cluster(monkeypatch, (2, lose), (2, fails(GangError("not begun again"))))
+    with pytest.raises(InputError, match="^executor host:1: TensorFlow sees 0; compare") as error:
+        run_sweep(after_dense, lambda: cluster)
+    assert error.value.exit_status == 2
+    assert len(cluster.begun) == 1
