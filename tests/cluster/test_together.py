@@ -103,14 +103,14 @@ def test_a_pair_outlives_what_befalls_a_child_or_a_ticket(cluster, data, undistu
         "tickets.controls=[]",
         "gang.bundle=2",
         "gang.executors_per_ticket=2",
-        "gang.hang_after=30",
+        "gang.hang_after=20",
     )
     sweep = begin(start, cluster, data, runs, *settings, more=("--py-files", "tests/cluster/treacherous.py"))
     stopped = list(wait_until(lambda: pair(runs)))[-1]
     stopped.send_signal(signal.SIGSTOP)
     assert sweep.wait(240) == 1, log.read_text()
     assert not children(runs, guards=True)
-    assert "child ended: no progress for 30 s" in cluster.executors_said()
+    assert "child ended: no progress for 20 s" in cluster.executors_said()
     assert "planning what is left anew" not in log.read_text()
     results = found(runs)
     assert len(results) == 4
@@ -124,6 +124,7 @@ def test_a_pair_outlives_what_befalls_a_child_or_a_ticket(cluster, data, undistu
     check_ticket(results["01-000044-s0"], undisturbed, "02-000044-s0")
 
 
+@pytest.mark.long
 def test_a_pair_that_is_lost_is_planned_anew_down_to_one(cluster, data, undisturbed, tmp_path, start) -> None:
     """An executor is killed, then the driver; in the next run a machine is given notice and taken away for good."""
     runs = tmp_path / "runs"

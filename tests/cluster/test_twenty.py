@@ -10,7 +10,7 @@ from tests.cluster.small_sweep import run_directory
 from tests.cluster.standalone import Cluster
 from tests.cluster.test_standalone import options
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.long]
 EXECUTORS = 20
 # With the 20 masks of conf/digits.yaml.
 TINY = (

@@ -1,10 +1,12 @@
 """What a task does with children that die; the children are simulated here and real in test_supervisor."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from lottery import gang_task
-from lottery.gang_task import Place, child_environment, run_dense, run_tickets
+from lottery.gang_task import GpuLostError, Place, child_environment, run_dense, run_tickets
 from lottery.ledger import ticket_result
 from lottery.supervisor import ChildError, Ended
 from lottery.tickets import Ticket
@@ -134,9 +136,19 @@ def test_bad_input_in_a_child_ends_the_task_with_its_message(gang, monkeypatch):
 def test_a_gpu_that_is_gone_fails_the_task_not_the_ticket(gang, monkeypatch):
     ended = Ended(4, "exit status 4", "log\nerror: of the 1 GPUs that Spark gave the task TensorFlow sees 0")
     monkeypatch.setattr(gang_task, "supervise", lambda *_: ended)
-    with pytest.raises(ChildError, match="^executor host:1: of the 1 GPUs"):
+    with pytest.raises(GpuLostError, match="^executor host:1: of the 1 GPUs"):
         run_tickets(gang.sweep.assignment(TICKETS), PLACE, 1000)
     assert not gang.sweep.run.results()
+
+
+@pytest.mark.cluster
+def test_a_real_child_without_its_gpu_says_so_and_trains_nothing(small):
+    sweep = small()
+    with pytest.raises(
+        GpuLostError, match="executor host:1: of the 1 GPUs that Spark gave the task TensorFlow sees 0;"
+    ):
+        run_dense(sweep.assignment(()), replace(PLACE, gpus=("GPU-stub",)))
+    assert not sweep.run.store.list("dense")
 
 
 def test_gpus_that_are_not_to_be_checked_are_not(small, monkeypatch):
