@@ -6,6 +6,7 @@ import contextlib
 import json
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from safetensors.numpy import load_file
 
 from lottery import checkpoint
 from tests.cluster.conftest import children, descendants, gone, wait_until
-from tests.cluster.small_sweep import after_dense, run_directory
+from tests.cluster.small_sweep import TRAININGS, after_dense, run_directory
 from tests.cluster.test_standalone import NOTICE, ROUND_UP, begin, send
 
 pytestmark = pytest.mark.cluster
@@ -128,50 +129,54 @@ def test_a_pair_outlives_what_befalls_a_child_or_a_ticket(cluster, data, undistu
 def test_a_pair_that_is_lost_is_planned_anew_down_to_one(cluster, data, undisturbed, tmp_path, start) -> None:
     """An executor is killed, then the driver; in the next run a machine is given notice and taken away for good."""
     runs = tmp_path / "runs"
-    run = after_dense(undisturbed, runs, levels=[0, 1])
-    # So it is saved only where the pair ends.
-    settings = ("gang.bundle=4", "gang.executors_per_ticket=2", "gang.checkpoint=1e6")
+    run = after_dense(undisturbed, runs)
+    # All in one bundle, which is saved only where the pair ends.
+    settings = ("gang.bundle=12", "gang.executors_per_ticket=2", "gang.checkpoint=1e6")
 
     def steps() -> int:
         """How far the checkpoints are, together."""
-        return sum(checkpoint.unpack(path.read_bytes()).step for path in run.glob("tickets/02-*/state.safetensors"))
+        return sum(checkpoint.unpack(path.read_bytes()).step for path in run.glob("tickets/*/state.safetensors"))
 
-    def trained() -> int:
+    def training() -> dict[psutil.Process, list[str]]:
+        """The pair, once it has trained on something."""
         with contextlib.suppress(FileNotFoundError):
-            return int(json.loads((run / "heartbeats" / "000.json").read_text())["images"])
-        return 0
+            beat = json.loads((run / "heartbeats" / "000.json").read_text())
+            return pair(runs) if beat["images"] else {}
+        return {}
 
-    def lose(*victims: psutil.Process, by: signal.Signals) -> None:
+    def lose(victims: Callable[[psutil.Process], list[psutil.Process]], by: signal.Signals) -> list[psutil.Process]:
         """And see that both children end, and that what they have trained since they began is saved."""
-        both, before = pair(runs), steps()
-        assert len(both) == 2
-        send(by, victims)
+        both = list(wait_until(training))
+        send(signal.SIGSTOP, both)  # so that nothing happens between the look and the loss
+        before = steps()
+        lost = victims(both[-1])
+        send(by, lost)
+        send(signal.SIGCONT, both)
         wait_until(lambda: all(map(gone, both)), NOTICE + ROUND_UP)
         assert steps() > before
+        return lost
+
+    def executor_of(child: psutil.Process) -> list[psutil.Process]:
+        return [executor for executor in cluster.executors() if child in descendants(executor.pid)]
 
     first, log = begin(start, cluster, data, runs, *settings), tmp_path / "0.log"
-    wait_until(trained)
-    other = list(pair(runs))[-1]
-    lose(*[executor for executor in cluster.executors() if other in descendants(executor.pid)], by=signal.SIGKILL)
-    wait_until(lambda: log.read_text().count("gang: 4 trainings on 2 tasks") == 2)
-    wait_until(trained)
-    lose(*descendants(first.pid, "jobs/lottery_sweep.py"), by=signal.SIGKILL)
+    lose(executor_of, by=signal.SIGKILL)
+    wait_until(lambda: log.read_text().count("gang: 12 trainings on 2 tasks") == 2)
+    lose(lambda _: descendants(first.pid, "jobs/lottery_sweep.py"), by=signal.SIGKILL)
     first.wait(60)
     wait_until(lambda: not children(runs, guards=True), NOTICE + ROUND_UP)
     assert "planning what is left anew, on the executors that are left" in log.read_text()
 
     (run / "heartbeats" / "000.json").unlink()
     second, log = begin(start, cluster, data, runs, *settings, all_stay=False), tmp_path / "1.log"
-    wait_until(trained)
-    machine = cluster.machine(0)
-    lose(*machine, by=signal.SIGTERM)
+    machine = lose(lambda _: cluster.machine(0), by=signal.SIGTERM)
     send(signal.SIGKILL, machine)
     assert second.wait(240) == 0, log.read_text()
     assert not children(runs, guards=True)
     assert "planning what is left anew, on the executors that are left" in log.read_text()
-    assert "gang: 4 trainings on 2 tasks" in log.read_text()
-    assert "gang: 4 trainings on 1 tasks" in log.read_text()
-    results = {name: result for name, result in found(runs).items() if name.startswith("02-")}
-    assert len(results) == 4
+    assert "gang: 12 trainings on 2 tasks" in log.read_text()
+    assert "gang: 12 trainings on 1 tasks" in log.read_text()
+    results = found(runs)
+    assert len(results) == TRAININGS
     for name, result in results.items():
         check_ticket(result, undisturbed, name)
