@@ -229,7 +229,7 @@ def _give_up(assignment: Assignment, run: RunDirectory, ticket: Ticket, place: P
             timeline(assignment.experiment, assignment.train_images),
             run.mask(ticket.level),
             status="failed",
-            note=f"{_reason_to_give_up(ended)}: {_last_lines(ended)}",
+            note=_reason_to_give_up(ended),
             executor=place.executor,
             task=place.task,
         )
@@ -238,8 +238,9 @@ def _give_up(assignment: Assignment, run: RunDirectory, ticket: Ticket, place: P
 
 def _reason_to_give_up(ended: Ended) -> str:
     if ended.status == EXIT_OUT_OF_MEMORY:
-        return "out of memory"
-    return f"its process died again and again: {ended.reason}"
+        lines = [line.strip() for line in ended.tail.splitlines() if "OOM when" in line]
+        return f"out of memory: {lines[0] if lines else _last_lines(ended)}"
+    return f"its process died again and again: {ended.reason}: {_last_lines(ended)}"
 
 
 def _last_lines(ended: Ended) -> str:

@@ -144,17 +144,20 @@ def test_a_pair_that_is_lost_is_planned_anew_down_to_one(cluster, data, undistur
             return pair(runs) if beat["images"] else {}
         return {}
 
-    def lose(victims: Callable[[psutil.Process], list[psutil.Process]], by: signal.Signals) -> list[psutil.Process]:
+    def lose(victims: Callable[[psutil.Process], list[psutil.Process]], by: signal.Signals) -> None:
         """And see that both children end, and that what they have trained since they began is saved."""
         both = list(wait_until(training))
         send(signal.SIGSTOP, both)  # so that nothing happens between the look and the loss
         before = steps()
-        lost = victims(both[-1])
-        send(by, lost)
+        send(by, victims(both[-1]))
         send(signal.SIGCONT, both)
         wait_until(lambda: all(map(gone, both)), NOTICE + ROUND_UP)
         assert steps() > before
-        return lost
+
+    def machine(number: int) -> list[psutil.Process]:
+        worker, *others = cluster.machine(number)
+        worker.kill()  # else it would start another executor in its last second
+        return others
 
     def executor_of(child: psutil.Process) -> list[psutil.Process]:
         return [executor for executor in cluster.executors() if child in descendants(executor.pid)]
@@ -169,8 +172,7 @@ def test_a_pair_that_is_lost_is_planned_anew_down_to_one(cluster, data, undistur
 
     (run / "heartbeats" / "000.json").unlink()
     second, log = begin(start, cluster, data, runs, *settings, all_stay=False), tmp_path / "1.log"
-    machine = lose(lambda _: cluster.machine(0), by=signal.SIGTERM)
-    send(signal.SIGKILL, machine)
+    lose(lambda _: machine(0), by=signal.SIGTERM)
     assert second.wait(240) == 0, log.read_text()
     assert not children(runs, guards=True)
     assert "planning what is left anew, on the executors that are left" in log.read_text()

@@ -38,7 +38,7 @@ def gang(small, monkeypatch):
                 if outcome == "saved":
                     on_event({"saved": 1})
                 if outcome == "memory":
-                    return Ended(3, "exit status 3", "ResourceExhaustedError")
+                    return Ended(3, "exit status 3", "Error:\nOOM when allocating 1 TB\nHint: when OOM happens")
                 if outcome == "notice":
                     return Ended(143 if len(bundles) % 2 else -15, "told to leave", "")
                 if outcome is not True:
@@ -94,6 +94,13 @@ def test_a_bundle_that_does_not_fit_into_memory_is_halved(gang):
     bundles, results = gang(lambda ticket, child: True if child > 2 else "memory")
     assert bundles == [[0, 5, 10], [0], [0], [5, 10]]
     assert {result.status for result in results.values()} == {"done"}
+
+
+def test_a_ticket_that_does_not_fit_into_memory_fails_alone(gang):
+    bundles, results = gang(lambda ticket, child: "memory" if ticket.step == 5 else True)
+    assert bundles == [[0, 5, 10], [5], [5], [10]]
+    assert results[5].note == "out of memory: OOM when allocating 1 TB"
+    assert {step: result.status for step, result in results.items()} == {0: "done", 5: "failed", 10: "done"}
 
 
 def test_a_child_that_dies_often_but_gets_on_is_not_given_up(gang):
