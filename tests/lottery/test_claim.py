@@ -2,6 +2,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -137,7 +138,15 @@ def test_two_that_see_the_same_stale_claim_do_not_both_get_it(store, monkeypatch
     assert store.list() == []
 
 
-def test_one_that_was_taken_over_is_interrupted(store, monkeypatch):
+@pytest.fixture
+def interruptible():
+    """As jobs/lottery_sweep.py is, whatever started it: a shell's background jobs ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_one_that_was_taken_over_is_interrupted(store, monkeypatch, interruptible):
     monkeypatch.setattr(claim, "_HEARTBEAT", 0.05)
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt), claimed(store):  # noqa: PT012
