@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lottery.experiment import Data
-from lottery.order import random_stream
+from lottery.seeds import random_stream
 from preprocessing.errors import InputError
 
 Image = NDArray[np.uint8]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lottery import blobs
-from lottery.order import random_stream
+from lottery.seeds import random_stream
 
 Mask = dict[str, NDArray[np.bool_]]
 Kernels = Mapping[str, NDArray[np.floating[Any]]]

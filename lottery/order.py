@@ -5,17 +5,12 @@ It does not depend on how many workers, replicas, threads or restarts there are,
 
 from __future__ import annotations
 
-import hashlib
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-
-def random_stream(*key: str | int) -> np.random.Generator:
-    """A generator of its own for each key; Philox is counter-based, so that no two keys share a sequence."""
-    digest = hashlib.sha256("\0".join(map(str, key)).encode()).digest()
-    return np.random.Generator(np.random.Philox(key=np.frombuffer(digest[:16], dtype="<u8").copy()))
+from lottery.seeds import random_stream
 
 
 def epoch_order(dataset_hash: str, seed: int, epoch: int, count: int) -> NDArray[np.int64]:
@@ -55,8 +50,3 @@ def sample_order(
 def share(rows: NDArray[np.int64], worker: int, workers: int) -> NDArray[np.int64]:
     """The part of a global batch that worker `worker` of `workers` takes: all parts, in turn, are the batch."""
     return rows[len(rows) * worker // workers : len(rows) * (worker + 1) // workers]
-
-
-def derived_seed(*key: str | int) -> int:
-    """A seed in [0, 2**31) for libraries that take an integer."""
-    return int(random_stream(*key).integers(2**31))

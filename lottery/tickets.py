@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from lottery.experiment import Experiment
-from lottery.order import derived_seed
+from lottery.seeds import derived_seed
 from lottery.steps import Timeline
 
 NO_CONTROL = "none"

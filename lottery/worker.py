@@ -35,8 +35,8 @@ from lottery.bundle import Member, Status
 from lottery.checkpoint import Checkpoint
 from lottery.ledger import DENSE, DenseResult, RunDirectory, ticket_result
 from lottery.onlooker import OnlookersStore
-from lottery.order import derived_seed
 from lottery.record import Record, Saving, checkpoint
+from lottery.seeds import derived_seed
 from lottery.steps import timeline
 from lottery.telemetry import Telemetry
 from lottery.tickets import Ticket, first_step, from_name, stream_seed

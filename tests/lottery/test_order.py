@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lottery.order import derived_seed, epoch_order, sample_order, share, windowed_order
+from lottery.order import epoch_order, sample_order, share, windowed_order
+from lottery.seeds import derived_seed
 
 
 @pytest.mark.parametrize("count", [1, 2, 1437])

@@ -10,7 +10,7 @@ import pytest
 from lottery import checkpoint, masks
 from lottery.checkpoint import Checkpoint
 from lottery.ledger import DENSE
-from lottery.order import derived_seed
+from lottery.seeds import derived_seed
 from lottery.tickets import Ticket
 
 
