@@ -12,7 +12,7 @@ import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from lottery import checkpoint, experiment, masks
+from lottery import blobs, checkpoint, experiment, masks
 from lottery.checkpoint import Checkpoint
 from lottery.experiment import Experiment
 from lottery.provenance import Provenance
@@ -182,11 +182,11 @@ class RunDirectory:
 
     def mask(self, level: int) -> masks.Mask:
         """The mask of a level."""
-        return masks.unpack(self._read(_mask(level)))
+        return blobs.unpack_mask(self._read(_mask(level)))
 
     def write_mask(self, level: int, mask: masks.Mask) -> None:
         """Keeps the mask of a level."""
-        self._write(_mask(level), masks.pack(mask))
+        self._write(_mask(level), blobs.pack_mask(mask))
 
     def missing_masks(self, levels: int) -> list[int]:
         """The levels of which there is no mask yet."""

@@ -1,15 +1,13 @@
-"""Weights to masks by global magnitude, the controls' masks, and masks as blobs."""
+"""Weights to masks by global magnitude, and the controls' masks."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lottery import blobs
 from lottery.seeds import random_stream
 
 Mask = dict[str, NDArray[np.bool_]]
@@ -69,24 +67,6 @@ def kept(mask: Mask) -> int:
 def empty_kernels(mask: Mask) -> list[str]:
     """Names of the kernels that are left with no weight: nothing passes through their layers."""
     return [name for name, kernel in mask.items() if not kernel.any()]
-
-
-def pack(mask: Mask) -> bytes:
-    """The mask as safetensors, eight weights a byte (first weight in the highest bit), shapes in the metadata."""
-    shapes = json.dumps({name: kernel.shape for name, kernel in mask.items()})
-    return blobs.pack({name: np.packbits(kernel) for name, kernel in mask.items()}, {"shapes": shapes})
-
-
-def unpack(blob: bytes) -> Mask:
-    """The mask in a blob of `pack`. Raises ValueError where the blob is not one."""
-    packed, metadata = blobs.unpack(blob)
-    try:
-        return {
-            name: np.unpackbits(packed[name], count=int(np.prod(shape))).astype(bool).reshape(shape)
-            for name, shape in json.loads(metadata["shapes"]).items()
-        }
-    except KeyError as error:
-        raise ValueError(f"a safetensors blob without {error} is not a packed mask") from None
 
 
 def _split(flat: NDArray[np.bool_], kernels: Kernels) -> Mask:

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from lottery import masks
+from lottery import blobs, masks
 
 DENSITIES = [0.4, 0.35, 0.3, 0.25, 0.2, *(round(0.15 - 0.01 * i, 2) for i in range(15))]
 
@@ -55,15 +55,15 @@ def test_weights_that_are_not_finite_are_refused_by_name():
 
 def test_packed_mask_comes_back_and_takes_a_bit_a_weight():
     (mask,) = masks.global_magnitude_masks({"k": np.random.default_rng(1).normal(size=(100, 81))}, [0.37])
-    blob = masks.pack(mask)
+    blob = blobs.pack_mask(mask)
     assert len(blob) < 100 * 81 / 8 + 300
-    assert np.array_equal(masks.unpack(blob)["k"], mask["k"])
+    assert np.array_equal(blobs.unpack_mask(blob)["k"], mask["k"])
 
 
 def test_truncated_mask_is_refused():
-    blob = masks.pack(masks.global_magnitude_masks(kernels(), [0.5])[0])
+    blob = blobs.pack_mask(masks.global_magnitude_masks(kernels(), [0.5])[0])
     with pytest.raises(ValueError, match="whole"):
-        masks.unpack(blob[:-5])
+        blobs.unpack_mask(blob[:-5])
 
 
 def test_shuffled_keeps_each_kernels_density_and_moves_weights():
