@@ -1,7 +1,8 @@
-"""What a gang task asks of its child process, as JSON."""
+"""What a gang task and its child process tell each other: the assignment as JSON, exit statuses, notice."""
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import msgspec
@@ -13,6 +14,9 @@ from lottery.tickets import Ticket
 EXIT_OUT_OF_MEMORY = 3
 # A child's exit status where it does not see all GPUs that Spark gave its task.
 EXIT_NO_GPUS = 4
+# A child's exit status where it was told to leave, saved and left; as a shell says of SIGTERM.
+EXIT_NOTICE = 128 + signal.SIGTERM
+NOTICE = 30.0  # seconds between being told to leave and being killed
 
 
 class Assignment(msgspec.Struct, frozen=True):

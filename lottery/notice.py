@@ -14,8 +14,8 @@ import sys
 import time
 from types import FrameType
 
-NOTICE = 30.0  # seconds between being told to leave and being killed
-EXIT_NOTICE = 128 + signal.SIGTERM  # status of a child that saved and left; as a shell says of SIGTERM
+from lottery.assignment import NOTICE
+
 _PR_SET_PDEATHSIG = 1
 
 

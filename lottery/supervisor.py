@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import psutil
 
-from lottery.notice import EXIT_NOTICE, NOTICE
+from lottery.assignment import EXIT_NOTICE, NOTICE
 
 _TAIL_BYTES = 4000
 _POLL = 0.5  # seconds

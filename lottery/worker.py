@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lottery.lean_import import absent
-from lottery.notice import EXIT_NOTICE, Leaving, Notice, end_with_parent
+from lottery.notice import Leaving, Notice, end_with_parent
 
 if __name__ == "__main__":
     end_with_parent()  # before the seconds that importing TensorFlow takes
@@ -30,7 +30,7 @@ with absent("matplotlib", "pandas", "sklearn"):
 
 from lottery import bundle, devices, integrity, masks, provenance
 from lottery import input as data_input
-from lottery.assignment import EXIT_OUT_OF_MEMORY, Assignment, decode
+from lottery.assignment import EXIT_NOTICE, EXIT_OUT_OF_MEMORY, Assignment, decode
 from lottery.bundle import Member, Status
 from lottery.checkpoint import Checkpoint
 from lottery.ledger import DENSE, DenseResult, RunDirectory, ticket_result
