@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from preprocessing.errors import InputError
+from preprocessing.places import local_path
 from preprocessing.row_group import RowGroup, from_bytes, to_bytes
 from preprocessing.schema import Codec
 
@@ -33,7 +34,7 @@ class RowGroupCache:
     """
 
     def __init__(self, folder: str, limit: int, dataset_hash: str, codec: Codec, size: int) -> None:
-        self._root, self._limit = Path(folder), limit
+        self._root, self._limit = local_path(folder, "input.cache_dir"), limit
         self._mine = self._root / dataset_hash[:24]
         self._codec, self._size = codec, size
         self._full = False
