@@ -14,7 +14,6 @@ from pyspark import SparkContext
 
 from lottery import augment, experiment, forecast, gang_task, preflight, registry, report, schedules, shuffle_window
 from lottery.assignment import Assignment
-from lottery.claim import claimed
 from lottery.experiment import Experiment
 from lottery.gang import GangError, GangGpuError, GangStorageError, cancel, is_local, run_gang, wait_for_slots
 from lottery.gang_task import Place
@@ -24,6 +23,7 @@ from lottery.plan import Plan, bundle_size, estimate, plan
 from lottery.smoke import shrink
 from lottery.steps import Timeline, timeline
 from lottery.tickets import NO_CONTROL, Ticket, all_tickets, first_step
+from preprocessing.claim import claimed
 from preprocessing.dataset import Dataset
 from preprocessing.errors import InputError, StorageError
 from preprocessing.progress import Progress
@@ -170,7 +170,7 @@ def run_sweep(sweep: Sweep, context: Callable[[], SparkContext]) -> int:
     if dense is not None and not left and not failed:
         _say("nothing to train")
         return _report(sweep, dense)
-    with claimed(sweep.run.store):
+    with claimed(sweep.run.store, "sweep"):
         for ticket in sweep.run.failed():  # another may just have tried them
             _say(f"ticket {ticket.name} failed before and is tried again")
             sweep.run.reopen(ticket)
@@ -262,10 +262,11 @@ def _probe(sweep: Sweep, context: SparkContext, tasks: int) -> tuple[list[prefli
     try:
         probes = run_gang(context, tasks, lambda place: preflight.probe(place, *what))
         unseen = preflight.unseen_probes(sweep.run.store, folder, probes)
+        at_driver = preflight.driver_problems(sweep.run.store, folder)
     finally:
         sweep.run.store.delete_tree(folder)
     found = {problem: None for probe in probes for problem in probe.problems}  # distinct, in order
-    return probes, [*preflight.duplicate_gpus([probe.place for probe in probes]), *found, *unseen]
+    return probes, [*preflight.duplicate_gpus([probe.place for probe in probes]), *at_driver, *found, *unseen]
 
 
 def _dense_task(assignment: Assignment, stage: str) -> Callable[[Place], None]:

@@ -113,29 +113,30 @@ class Store:
     def create(self, path: str, data: bytes) -> bool:
         """Writes the blob only if there is none; True if it was this call that did.
 
-        Exact on a local filesystem. Elsewhere there is no exclusive create: the blob is written, and read back after
-        `SETTLE_SECONDS`, so that of several callers the last to put wins. That needs `data` which tells callers apart,
-        and is wrong where a put takes longer than the settling time.
+        Exact, and whole from the first, on a local filesystem with hard links. Where there are none (exFAT, a mounted
+        bucket) the blob may be seen empty for a moment. On a bucket, mounted or not, there is no exclusive create: the
+        blob is read back after `SETTLE_SECONDS`, so that of several callers the last to put wins. That needs `data`
+        which tells callers apart, and is wrong where a put takes longer than the settling time.
         """
         with self._explained("write", path):
             if self._scheme:
                 if self.exists(path):
                     return False
                 self.write(path, data)
-                time.sleep(SETTLE_SECONDS)
-                try:
-                    return self.read(path) == data
-                except FileNotFoundError:  # deleted since: whoever did saw another's
-                    return False
+                return self._is_settled(path, data)
             temporary = self._temporary(path)
             try:
                 self._write_plainly(temporary, data)
                 os.link(temporary, self._name(path))  # the one step that fails if the name is taken
+                return True
             except FileExistsError:
                 return False
+            except OSError:
+                if not Path(temporary).exists():
+                    raise  # it was not the link that failed
+                return self._create_plainly(self._name(path), data) and self._is_settled(path, data)
             finally:
                 self._discard(temporary)
-            return True
 
     @contextlib.contextmanager
     def replacing(self, path: str) -> Iterator[Path]:
@@ -286,6 +287,29 @@ class Store:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())  # else a power cut may leave the new name with no content
+
+    def _create_plainly(self, name: str, data: bytes) -> bool:
+        try:
+            file = open(name, "xb")  # noqa: PTH123, SIM115
+        except FileExistsError:
+            return False
+        try:
+            with file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            self._discard(name)
+            raise
+        return True
+
+    def _is_settled(self, path: str, data: bytes) -> bool:
+        """Whether, after a while in which a rival's put may land, the blob is still this caller's."""
+        time.sleep(SETTLE_SECONDS)
+        try:
+            return self.read(path) == data
+        except FileNotFoundError:  # deleted since: whoever did saw another's
+            return False
 
     def _put(self, path: str, data: bytes) -> None:
         # The stream holds the blob back until it is closed, and closing it is the put. It is not closed on an exception
