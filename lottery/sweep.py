@@ -26,6 +26,7 @@ from lottery.tickets import NO_CONTROL, Ticket, all_tickets, first_step
 from preprocessing.claim import claimed
 from preprocessing.dataset import Dataset
 from preprocessing.errors import InputError, StorageError
+from preprocessing.places import local_path
 from preprocessing.progress import Progress
 
 EXIT_FAILED_TICKETS = 1
@@ -89,6 +90,8 @@ def prepare(path: str, data: str, runs: str, overrides: Sequence[str] = (), smok
     if smoke:
         config = shrink(config)
     registry.locate(config.model.name)
+    if config.input.cache_dir is not None:
+        local_path(config.input.cache_dir, "input.cache_dir")
     dataset = Dataset.open(data)
     train = dataset.split(config.data.train)
     shuffle_window.check(dataset, train, config.input)
