@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 from pyarrow import fs as pafs
 
+from preprocessing import local_files
 from preprocessing.errors import InputError, StorageError
 from preprocessing.places import Place, parse
 from preprocessing.storage_errors import reason, remedy
@@ -99,44 +100,37 @@ class Store:
     def write(self, path: str, data: bytes) -> None:
         """Writes the blob whole: it is there with all of `data`, or what was there before still is."""
         with self._explained("write", path):
-            if self._scheme and not self._renames:
+            if not self._scheme:
+                local_files.write(self._name(path), data)
+            elif not self._renames:
                 self._put(path, data)
-                return
-            temporary = self._temporary(path)
-            try:
-                self._write_plainly(temporary, data)
-                self._rename(temporary, self._name(path))
-            except BaseException:
-                self._discard(temporary)
-                raise
+            else:
+                temporary = local_files.temporary(self._name(path))
+                try:
+                    self._write_plainly(temporary, data)
+                    self._rename(temporary, self._name(path))
+                except BaseException:
+                    self._discard(temporary)
+                    raise
 
     def create(self, path: str, data: bytes) -> bool:
         """Writes the blob only if there is none; True if it was this call that did.
 
-        Exact, and whole from the first, on a local filesystem with hard links. Where there are none (exFAT, a mounted
-        bucket) the blob may be seen empty for a moment. On a bucket, mounted or not, there is no exclusive create: the
-        blob is read back after `SETTLE_SECONDS`, so that of several callers the last to put wins. That needs `data`
-        which tells callers apart, and is wrong where a put takes longer than the settling time.
+        Exact on a local filesystem; see `local_files.create` for one without hard links. Elsewhere there is no
+        exclusive create: the blob is written, and read back after `SETTLE_SECONDS`, so that of several callers the last
+        to put wins. That needs `data` which tells callers apart, and is wrong where a put takes longer than that.
         """
         with self._explained("write", path):
-            if self._scheme:
-                if self.exists(path):
-                    return False
-                self.write(path, data)
-                return self._is_settled(path, data)
-            temporary = self._temporary(path)
-            try:
-                self._write_plainly(temporary, data)
-                os.link(temporary, self._name(path))  # the one step that fails if the name is taken
-                return True
-            except FileExistsError:
+            if not self._scheme:
+                return local_files.create(self._name(path), data, SETTLE_SECONDS)
+            if self.exists(path):
                 return False
-            except OSError:
-                if not Path(temporary).exists():
-                    raise  # it was not the link that failed
-                return self._create_plainly(self._name(path), data) and self._is_settled(path, data)
-            finally:
-                self._discard(temporary)
+            self.write(path, data)
+            time.sleep(SETTLE_SECONDS)
+            try:
+                return self.read(path) == data
+            except FileNotFoundError:  # deleted since: whoever did saw another's
+                return False
 
     @contextlib.contextmanager
     def replacing(self, path: str) -> Iterator[Path]:
@@ -147,7 +141,7 @@ class Store:
         """
         with self._explained("write", path):
             if not self._scheme:
-                temporary = self._temporary(path)
+                temporary = local_files.temporary(self._name(path))
                 try:
                     Path(temporary).parent.mkdir(parents=True, exist_ok=True)
                     yield Path(temporary)
@@ -161,7 +155,7 @@ class Store:
                 yield local
                 with local.open("rb") as source:
                     if self._renames:
-                        temporary = self._temporary(path)
+                        temporary = local_files.temporary(self._name(path))
                         self._upload(temporary, source)
                         self._rename(temporary, self._name(path))
                     else:
@@ -267,49 +261,15 @@ class Store:
         _check_name(path)
         return f"{self._open()[1].rstrip('/')}/{path}"
 
-    def _temporary(self, path: str) -> str:
-        name = PurePosixPath(self._name(path))
-        return str(name.parent / f".{name.name}.{uuid.uuid4().hex}.tmp")
-
     def _select(self, prefix: str, *, recursive: bool) -> Iterable[Any]:
         with self._explained("list", prefix):
             selector = pafs.FileSelector(self._name(prefix), allow_not_found=True, recursive=recursive)
             return tuple(self._fs.get_file_info(selector))
 
     def _write_plainly(self, name: str, data: bytes) -> None:
-        if self._scheme:
-            self._fs.create_dir(str(PurePosixPath(name).parent), recursive=True)
-            with self._fs.open_output_stream(name) as stream:
-                stream.write(data)
-            return
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        with open(name, "wb") as file:  # noqa: PTH123
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut may leave the new name with no content
-
-    def _create_plainly(self, name: str, data: bytes) -> bool:
-        try:
-            file = open(name, "xb")  # noqa: PTH123, SIM115
-        except FileExistsError:
-            return False
-        try:
-            with file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        except BaseException:
-            self._discard(name)
-            raise
-        return True
-
-    def _is_settled(self, path: str, data: bytes) -> bool:
-        """Whether, after a while in which a rival's put may land, the blob is still this caller's."""
-        time.sleep(SETTLE_SECONDS)
-        try:
-            return self.read(path) == data
-        except FileNotFoundError:  # deleted since: whoever did saw another's
-            return False
+        self._fs.create_dir(str(PurePosixPath(name).parent), recursive=True)
+        with self._fs.open_output_stream(name) as stream:
+            stream.write(data)
 
     def _put(self, path: str, data: bytes) -> None:
         # The stream holds the blob back until it is closed, and closing it is the put. It is not closed on an exception

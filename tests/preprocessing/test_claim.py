@@ -68,10 +68,15 @@ ELSEWHERE = {"host": "elsewhere", "numbering": "there", "process": 1}
 
 
 @pytest.fixture
-def quick(monkeypatch):
-    """Claims are watched for two seconds."""
-    monkeypatch.setattr(claim, "_WATCH", 2.0)
+def watched(monkeypatch):
+    """Claims are looked at often; one that nobody changes is watched for 105 s yet."""
     monkeypatch.setattr(claim, "_LOOK", 0.05)
+
+
+@pytest.fixture
+def quick(watched, monkeypatch):
+    """Claims are watched for half a second."""
+    monkeypatch.setattr(claim, "_WATCH", 0.5)
 
 
 @pytest.mark.parametrize("age", [-290.0, -10.0, 10.0, 290.0])
@@ -91,7 +96,7 @@ def test_no_foreign_clock_keeps_a_dead_ones_claim(store, quick, age):
 
 
 @pytest.mark.parametrize("age", [-YEAR, YEAR])
-def test_no_foreign_clock_has_a_living_ones_claim_taken_over(store, quick, age):
+def test_no_foreign_clock_has_a_living_ones_claim_taken_over(store, watched, age):
     write(store, **ELSEWHERE, heartbeat=time.time() - age)
     beat = threading.Timer(0.5, write, (store,), {**ELSEWHERE, "heartbeat": time.time() - age + 30.0})
     beat.start()
@@ -101,8 +106,7 @@ def test_no_foreign_clock_has_a_living_ones_claim_taken_over(store, quick, age):
     assert store.list() == ["claim.json"]
 
 
-def test_one_that_is_let_go_while_it_is_watched_is_free(store, quick, monkeypatch):
-    monkeypatch.setattr(claim, "_WATCH", 60.0)
+def test_one_that_is_let_go_while_it_is_watched_is_free(store, watched):
     write(store, **ELSEWHERE, heartbeat=time.time() - 400)
     threading.Timer(0.5, store.delete, ("claim.json",)).start()
     with claimed(store, "sweep"):
@@ -121,7 +125,7 @@ def test_a_step_of_the_clock_does_not_end_a_living_process(store):
         pass
 
 
-def test_one_that_is_half_written_is_waited_for(store, quick):
+def test_one_that_is_half_written_is_waited_for(store, watched):
     """As where files are not linked into place."""
     store.write("claim.json", b"")
     threading.Timer(0.5, write, (store,)).start()
