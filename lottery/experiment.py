@@ -7,7 +7,6 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -16,6 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from preprocessing.errors import InputError
+from preprocessing.places import local_path
 
 Positive = Annotated[int, Meta(ge=1)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
@@ -170,7 +170,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> Experiment:
     Raises InputError naming the file, the key and the value where one is unknown, missing or of the wrong type.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = local_path(path, "experiment").read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise InputError(f"experiment {path}: is not UTF-8 text; give a YAML file such as conf/digits.yaml") from None
     except OSError as error:

@@ -14,6 +14,7 @@ from lottery.gang_task import Place, child_environment, memory
 from preprocessing.dataset import Dataset
 from preprocessing.errors import InputError
 from preprocessing.storage import Store
+from preprocessing.storage_check import check_usable
 
 MINIMUM_FREE_BYTES = 1 << 30
 
@@ -81,6 +82,15 @@ def probe_folder() -> str:
     return f"probes-{uuid.uuid4().hex}"
 
 
+def driver_problems(store: Store, folder: str) -> list[str]:
+    """A line where the driver cannot do with the run directory what it will have to."""
+    try:
+        check_usable(store.child(f"{folder}/driver-check"))
+    except (InputError, FileNotFoundError) as error:
+        return [f"driver: {error}; choose another --runs"]
+    return []
+
+
 def unseen_probes(store: Store, folder: str, probes: Sequence[Probe]) -> list[str]:
     """One line for each executor whose blob the driver does not see: it writes to a folder of its own."""
     seen = set(store.list(folder))
@@ -115,9 +125,8 @@ def _dataset_problem(data: str, dataset_hash: str) -> str | None:
 def _run_directory_problem(run: str, blob: str) -> str | None:
     store = Store(run)
     try:
+        check_usable(store.child(f"{blob}-check"))
         store.write(blob, b"probe")
-        if store.read(blob) != b"probe":
-            return f"{run} does not give back what was written; choose another --runs"
     except (InputError, FileNotFoundError) as error:
         return f"{error}; --runs must be writable from executors"
     folder = store.local_path

@@ -14,7 +14,6 @@ from pyspark import SparkContext
 
 from lottery import augment, experiment, forecast, gang_task, preflight, registry, report, schedules, shuffle_window
 from lottery.assignment import Assignment
-from lottery.claim import claimed
 from lottery.experiment import Experiment
 from lottery.gang import GangError, GangGpuError, GangStorageError, cancel, is_local, run_gang, wait_for_slots
 from lottery.gang_task import Place
@@ -24,8 +23,10 @@ from lottery.plan import Plan, bundle_size, estimate, plan
 from lottery.smoke import shrink
 from lottery.steps import Timeline, timeline
 from lottery.tickets import NO_CONTROL, Ticket, all_tickets, first_step
+from preprocessing.claim import claimed
 from preprocessing.dataset import Dataset
 from preprocessing.errors import InputError, StorageError
+from preprocessing.places import local_path
 from preprocessing.progress import Progress
 
 EXIT_FAILED_TICKETS = 1
@@ -89,6 +90,8 @@ def prepare(path: str, data: str, runs: str, overrides: Sequence[str] = (), smok
     if smoke:
         config = shrink(config)
     registry.locate(config.model.name)
+    if config.input.cache_dir is not None:
+        local_path(config.input.cache_dir, "input.cache_dir")
     dataset = Dataset.open(data)
     train = dataset.split(config.data.train)
     shuffle_window.check(dataset, train, config.input)
@@ -170,7 +173,7 @@ def run_sweep(sweep: Sweep, context: Callable[[], SparkContext]) -> int:
     if dense is not None and not left and not failed:
         _say("nothing to train")
         return _report(sweep, dense)
-    with claimed(sweep.run.store):
+    with claimed(sweep.run.store, "sweep"):
         for ticket in sweep.run.failed():  # another may just have tried them
             _say(f"ticket {ticket.name} failed before and is tried again")
             sweep.run.reopen(ticket)
@@ -262,10 +265,11 @@ def _probe(sweep: Sweep, context: SparkContext, tasks: int) -> tuple[list[prefli
     try:
         probes = run_gang(context, tasks, lambda place: preflight.probe(place, *what))
         unseen = preflight.unseen_probes(sweep.run.store, folder, probes)
+        at_driver = preflight.driver_problems(sweep.run.store, folder)
     finally:
         sweep.run.store.delete_tree(folder)
     found = {problem: None for probe in probes for problem in probe.problems}  # distinct, in order
-    return probes, [*preflight.duplicate_gpus([probe.place for probe in probes]), *found, *unseen]
+    return probes, [*preflight.duplicate_gpus([probe.place for probe in probes]), *at_driver, *found, *unseen]
 
 
 def _dense_task(assignment: Assignment, stage: str) -> Callable[[Place], None]:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from preprocessing.errors import InputError
+import pyarrow as pa
+
+from preprocessing.errors import InputError, StorageError
 from preprocessing.manifest import FileInfo
 from preprocessing.schema import SCHEMA
 from preprocessing.storage import Store
+from preprocessing.storage_errors import reason, remedy
+
+# What Arrow says of bytes that it cannot understand, as the same kind of error as a failed connection's.
+_PARSING = re.compile(r"deserialize thrift|decompress|Corrupt .* data|[Uu]nexpected end of stream|ZSTD")
 
 
 def check_size(store: Store, file: FileInfo, size: int) -> None:
@@ -30,7 +37,21 @@ def check_footer(store: Store, file: FileInfo, metadata: Any, group_rows: int) -
         raise damaged(store, file, "its columns are not image, label and id")
 
 
+def failed(store: Store, file: FileInfo, error: BaseException) -> InputError:
+    """The error of a file that could not be read: it is damaged, or storage or this machine failed (`StorageError`).
+
+    `error` is what the filesystem or a parser raised. Only parsers raise an `OSError` without a number on a local disk.
+    """
+    local = store.local_path is not None
+    if isinstance(error, FileNotFoundError):
+        return damaged(store, file, "it is missing")
+    parsing = local or isinstance(error, pa.ArrowException) or _PARSING.search(str(error))
+    if getattr(error, "errno", None) is None and parsing:
+        return damaged(store, file, reason(error))
+    return StorageError(f"cannot read {store.uri}/{file.name}: {reason(error)}; {remedy(error, local)}")
+
+
 def damaged(store: Store, file: FileInfo, how: str) -> InputError:
-    """The error of a file that cannot be used."""
+    """The error of a file that has to be made or copied again."""
     remedy = "copy the file again, or make the dataset again with jobs/preprocess.py --overwrite"
     return InputError(f"{store.uri}/{file.name} is damaged: {how}; {remedy}")

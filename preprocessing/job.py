@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
+from preprocessing.claim import CLAIM, claimed
 from preprocessing.commit import build_manifest, commit, commonest
 from preprocessing.convert import convert_shard
 from preprocessing.errors import InputError
@@ -21,7 +22,7 @@ from preprocessing.output import State, begin, check_room, inspect
 from preprocessing.schema import image_bytes, stride
 from preprocessing.selection import choose_classes, select
 from preprocessing.settings import Settings, fingerprint
-from preprocessing.shards import RejectedImage, Shard, ShardRecord, plan_shards, read_record
+from preprocessing.shards import WORK, RejectedImage, Shard, ShardRecord, plan_shards, read_record
 from preprocessing.sources import Mapper, Source
 from preprocessing.spark_run import convert_all, spark_context, spark_mapper
 from preprocessing.storage import Store
@@ -68,15 +69,30 @@ def prepare(request: Request) -> Prepared:
 
 
 def run(request: Request, start_spark: Callable[[str], AbstractContextManager[Any]] = spark_context) -> Manifest:
-    """Makes the dataset, or finds that it is made."""
+    """Makes the dataset, or finds that it is made; `BusyError` where another job is making it."""
     ready = prepare(request)
-    source, output = ready.source, ready.output
-    if ready.state is State.DONE:
-        manifest = read_manifest(output)
-        assert manifest is not None  # prepare has just read it
-        say(f"{output.uri} holds this dataset already: {summary(manifest)}; nothing to do")
-        return manifest
+    output = ready.output
+    if ready.state is State.DONE and not output.exists(CLAIM):
+        return _found(output)
     output.check_writable()
+    with claimed(output, "preprocessing job"):
+        # Another may have written to it since.
+        ready = replace(ready, state=inspect(output, ready.fingerprint, request.overwrite))
+        if ready.state is State.DONE:
+            output.delete_tree(WORK)  # of a job that was killed at its very end
+            return _found(output)
+        return _make(request, ready, start_spark)
+
+
+def _found(output: Store) -> Manifest:
+    manifest = read_manifest(output)
+    assert manifest is not None  # it has just been read
+    say(f"{output.uri} holds this dataset already: {summary(manifest)}; nothing to do")
+    return manifest
+
+
+def _make(request: Request, ready: Prepared, start_spark: Callable[[str], AbstractContextManager[Any]]) -> Manifest:
+    source, output = ready.source, ready.output
     described = {"uri": source.store.uri, "layout": source.layout}
     splits = choose_images(ready, request.settings) if source.listed_quickly else {}
     with start_spark("preprocess") as context:

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from preprocessing.claim import is_of_claim
 from preprocessing.errors import InputError
 from preprocessing.manifest import COMMON_METADATA, FORMAT, LABELS, MANIFEST, REJECTED, Manifest, read_manifest
 from preprocessing.shards import WORK, work_folder
@@ -54,7 +55,7 @@ def inspect(output: Store, fingerprint: str, overwrite: bool) -> State:
         return State.DONE
     if output.is_folder(work_folder(fingerprint)):
         return State.BEGUN
-    entries = output.entries(recursive=False)
+    entries = [entry for entry in output.entries(recursive=False) if not is_of_claim(entry.name)]
     folders = output.folders()
     foreign = [entry.name for entry in entries if entry.name not in OWN_FILES]
     foreign += [name for name in folders if name not in OWN_FOLDERS]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-import re
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import pyarrow as pa
 
+from preprocessing import storage_errors
 from preprocessing.errors import InputError
 
 T = TypeVar("T")
@@ -18,7 +18,6 @@ T = TypeVar("T")
 PAUSES = (0.1, 0.5, 2.0)
 # For what must not be lost: a store may be away for 20 s, even where every attempt fails at once.
 PATIENT_PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 16.0)
-_REFUSALS = re.compile(r"AWS Error (ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_\w+|SIGNATURE_DOES_NOT_MATCH)")
 
 
 def retrying(
@@ -47,6 +46,4 @@ def may_pass(error: BaseException | None) -> bool:
     """Whether a failure may be one of the moment. A file that is not there and a refusal are not."""
     if isinstance(error, InputError):  # as `Store` explains what the filesystem said
         error = error.__cause__
-    if not isinstance(error, OSError | pa.ArrowException) or isinstance(error, FileNotFoundError | PermissionError):
-        return False
-    return not _REFUSALS.search(str(error))
+    return isinstance(error, OSError | pa.ArrowException) and storage_errors.may_pass(error)

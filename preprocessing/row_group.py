@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Sequence
 
 import numpy as np
@@ -58,12 +57,12 @@ def to_bytes(group: RowGroup) -> list[memoryview]:
     return [memoryview(head.tobytes()), memoryview(group.values)]  # type: ignore[arg-type]
 
 
-def from_bytes(data: mmap.mmap | bytes, codec: Codec, size: int) -> RowGroup | None:
+def from_bytes(data: NDArray[np.uint8], codec: Codec, size: int) -> RowGroup | None:
     """The row group of what `to_bytes` made, looking at `data` without a copy; None where it is not that."""
     if len(data) < 4:
         return None
-    rows = int(np.frombuffer(data, "<i4", 1)[0])
+    rows = int(data[:4].view("<i4")[0])
     if rows < 1 or len(data) < 4 + 4 * rows:
         return None
-    labels = np.frombuffer(data, "<i4", rows, offset=4).copy()
-    return from_values(np.frombuffer(data, np.uint8, offset=4 + 4 * rows), labels, codec, size)
+    start = 4 + 4 * rows
+    return from_values(data[start:], data[4:start].view("<i4").copy(), codec, size)

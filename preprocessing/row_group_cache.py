@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import mmap
 import os
 import shutil
 import sys
@@ -14,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from preprocessing.errors import InputError
+from preprocessing.mapping import map_file
+from preprocessing.places import local_path
 from preprocessing.row_group import RowGroup, from_bytes, to_bytes
 from preprocessing.schema import Codec
 
@@ -33,7 +34,7 @@ class RowGroupCache:
     """
 
     def __init__(self, folder: str, limit: int, dataset_hash: str, codec: Codec, size: int) -> None:
-        self._root, self._limit = Path(folder), limit
+        self._root, self._limit = local_path(folder, "input.cache_dir"), limit
         self._mine = self._root / dataset_hash[:24]
         self._codec, self._size = codec, size
         self._full = False
@@ -70,8 +71,8 @@ class RowGroupCache:
         path = self._mine / name
         try:
             with path.open("rb") as file:
-                data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError):
+                data = map_file(file.fileno(), os.fstat(file.fileno()).st_size)
+        except OSError:
             return None
         group = from_bytes(data, self._codec, self._size)
         if group is None:  # a disk that lost what it was given

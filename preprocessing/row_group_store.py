@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 from collections import OrderedDict
 from typing import Any
@@ -12,11 +13,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from preprocessing.buffers import Buffers
-from preprocessing.errors import InputError
-from preprocessing.file_checks import check_footer, check_size, damaged
+from preprocessing.file_checks import check_footer, check_size, damaged, failed
 from preprocessing.manifest import FileInfo, Manifest
 from preprocessing.pages import Place, locate, to_plain
-from preprocessing.retries import may_pass, retrying
+from preprocessing.retries import retrying
 from preprocessing.row_group import RowGroup, from_chunks, from_values
 from preprocessing.storage import Store
 
@@ -30,11 +30,15 @@ class RowGroupStore:
     def __init__(self, store: Store, manifest: Manifest) -> None:
         self._store, self._manifest = store, manifest
         self._open: OrderedDict[str, tuple[Any, Any]] = OrderedDict()
+        # Far files have no descriptor here. Near ones take a small part of what may be open: there are other splits.
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        near = store.local_path is not None and limit != resource.RLIM_INFINITY
+        self._most_open = min(_OPEN_FILES, limit // 16) if near else _OPEN_FILES
         self._lock = threading.Lock()
         self._buffers = Buffers()
 
     def fetch(self, file: FileInfo, group: int) -> RowGroup:
-        """Row group `group` of a file. `InputError` names a file that is missing, damaged or out of reach."""
+        """Row group `group` of a file; `InputError` if that is missing or damaged, `StorageError` if out of reach."""
 
         def read() -> RowGroup:
             try:
@@ -47,16 +51,8 @@ class RowGroupStore:
         try:
             # A local disk that fails once fails again, and what cannot be parsed there is not the network's fault.
             return retrying(read) if self._store.local_path is None else read()
-        except FileNotFoundError as error:
-            raise damaged(self._store, file, "it is missing") from error
-        except InputError as error:
-            if not may_pass(error):
-                raise
-            raise _unreadable(self._store, file, error) from error
         except (pa.ArrowException, OSError) as error:
-            if self._store.local_path is None and not isinstance(error, pa.ArrowException):
-                raise _unreadable(self._store, file, error) from error
-            raise damaged(self._store, file, _line(error)) from error
+            raise failed(self._store, file, error) from error
 
     def _read(self, file: FileInfo, group: int) -> RowGroup:
         source, metadata = self._source(file)
@@ -105,18 +101,6 @@ class RowGroupStore:
         check_footer(self._store, file, metadata, self._manifest.row_group_rows)
         with self._lock:
             self._open[file.name] = source, metadata
-            while len(self._open) > _OPEN_FILES:
+            while len(self._open) > self._most_open:
                 self._open.popitem(last=False)  # closed when the last thread lets go of it
         return source, metadata
-
-
-def _unreadable(store: Store, file: FileInfo, error: BaseException) -> InputError:
-    reason = error.__cause__ if isinstance(error, InputError) and error.__cause__ else error
-    return InputError(
-        f"cannot read {store.uri}/{file.name}: {_line(reason)}; it was tried several times: "
-        "check the address, the credentials and the network, then run again"
-    )
-
-
-def _line(error: BaseException) -> str:
-    return " ".join((str(error).splitlines() or [type(error).__name__])[0].split())[:300]

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from preprocessing.errors import InputError
+from preprocessing.errors import InputError, StorageError
 from preprocessing.progress import Progress
 from preprocessing.shards import RejectedImage, Shard, ShardRecord
 from preprocessing.sources import Mapper
 
 POLL_SECONDS = 0.2
 _GROUP = "lottery-trellis-preprocess"
+_STORAGE = re.compile(r"^\s*preprocessing\.errors\.StorageError: ", re.MULTILINE)
 
 
 @contextmanager
@@ -143,7 +144,8 @@ def _collect(context: Any, items: Sequence[Any], task: Callable[[Any], Any]) -> 
     try:
         found: list[Any] = context.parallelize(items, len(items)).map(task).collect()
     except Py4JError as error:
-        raise InputError(explain(str(error))) from error
+        text = str(error)
+        raise (StorageError if _STORAGE.search(text) else InputError)(explain(text)) from error
     return found
 
 
@@ -181,7 +183,7 @@ def spare_later_tasks() -> None:
 
 def explain(text: str) -> str:
     """The one line that matters of what Spark says when a job fails."""
-    ours = re.findall(r"preprocessing\.errors\.InputError: (.+)", text)
+    ours = re.findall(r"preprocessing\.errors\.(?:Input|Storage)Error: (.+)", text)
     if ours:
         return str(ours[-1]).strip()
     python = re.findall(

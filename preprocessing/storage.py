@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import shutil
@@ -13,20 +12,19 @@ import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 from pyarrow import fs as pafs
 
+from preprocessing import local_files
 from preprocessing.errors import InputError, StorageError
+from preprocessing.places import Place, parse
+from preprocessing.storage_errors import reason, remedy
 
-_SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 _TEMPORARY = re.compile(r"^\..*\.[0-9a-f]{32}\.tmp$")
 _REPLACED = ".replaced"  # ends the name of a blob that is just being replaced, where that takes two renames
-_SCHEMES = ("s3", "gs", "gcs", "hdfs", "viewfs", "file")
 # Time that `Store.create` gives a rival's put to land, in seconds, where the filesystem has no exclusive create.
 SETTLE_SECONDS = 1.0
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Entry(NamedTuple):
@@ -45,42 +43,24 @@ class Store:
     """
 
     def __init__(self, uri: str | os.PathLike[str]) -> None:
-        text = os.fspath(uri)
-        if not text.strip():
-            raise InputError("an empty string is no place: give a folder or a URI such as s3://bucket/folder")
-        self._query = ""
-        if not _SCHEME.match(text):
-            self._scheme = ""
-            self._base = os.path.abspath(text)  # noqa: PTH100 - `absolute` would leave the `..` in
-        else:
-            parts = urlsplit(text)
-            if parts.scheme not in _SCHEMES:
-                raise InputError(f"{text}: unknown scheme {parts.scheme}://; known are {', '.join(_SCHEMES)}")
-            if parts.scheme == "file":
-                self._scheme = ""
-                self._base = os.path.abspath(unquote(parts.path))  # noqa: PTH100
-            else:
-                if not parts.netloc and parts.scheme != "hdfs":
-                    raise InputError(f"{text}: names no bucket; write {parts.scheme}://bucket/folder")
-                self._scheme = parts.scheme
-                self._base = f"{parts.scheme}://{parts.netloc}{parts.path}".rstrip("/")
-                self._query = f"?{parts.query}" if parts.query else ""
+        self._place = parse(os.fspath(uri))
+        self._scheme = self._place.scheme
         self._opened: tuple[Any, str] | None = None
 
     @property
     def uri(self) -> str:
         """The place as a string that makes an equal store: an absolute path if local, else a URI."""
-        return self._base + self._query
+        return self._place.uri
 
     @property
     def local_path(self) -> Path | None:
         """The folder as a path, or None where it is not on a local filesystem."""
-        return None if self._scheme else Path(self._base)
+        return None if self._scheme else Path(self._place.path)
 
     def child(self, name: str) -> Store:
         """The store rooted at `name` below this one."""
         _check_name(name)
-        return Store(f"{self._base}/{name}{self._query}")
+        return _at(self._place.child(name))
 
     def __repr__(self) -> str:
         return f"Store({self.uri!r})"
@@ -91,11 +71,11 @@ class Store:
     def __hash__(self) -> int:
         return hash(self.uri)
 
-    def __getstate__(self) -> str:
-        return self.uri  # a filesystem may hold sockets and credentials: it is opened again where the store arrives
+    def __getstate__(self) -> Place:
+        return self._place  # a filesystem may hold sockets and credentials: it is opened again where the store arrives
 
-    def __setstate__(self, uri: str) -> None:
-        self.__init__(uri)  # type: ignore[misc]
+    def __setstate__(self, place: Place) -> None:
+        self._place, self._scheme, self._opened = place, place.scheme, None
 
     def read(self, path: str) -> bytes:
         """The whole blob; `FileNotFoundError` where there is none."""
@@ -120,43 +100,37 @@ class Store:
     def write(self, path: str, data: bytes) -> None:
         """Writes the blob whole: it is there with all of `data`, or what was there before still is."""
         with self._explained("write", path):
-            if self._scheme and not self._renames:
+            if not self._scheme:
+                local_files.write(self._name(path), data)
+            elif not self._renames:
                 self._put(path, data)
-                return
-            temporary = self._temporary(path)
-            try:
-                self._write_plainly(temporary, data)
-                self._rename(temporary, self._name(path))
-            except BaseException:
-                self._discard(temporary)
-                raise
+            else:
+                temporary = local_files.temporary(self._name(path))
+                try:
+                    self._write_plainly(temporary, data)
+                    self._rename(temporary, self._name(path))
+                except BaseException:
+                    self._discard(temporary)
+                    raise
 
     def create(self, path: str, data: bytes) -> bool:
         """Writes the blob only if there is none; True if it was this call that did.
 
-        Exact on a local filesystem. Elsewhere there is no exclusive create: the blob is written, and read back after
-        `SETTLE_SECONDS`, so that of several callers the last to put wins. That needs `data` which tells callers apart,
-        and is wrong where a put takes longer than the settling time.
+        Exact on a local filesystem; see `local_files.create` for one without hard links. Elsewhere there is no
+        exclusive create: the blob is written, and read back after `SETTLE_SECONDS`, so that of several callers the last
+        to put wins. That needs `data` which tells callers apart, and is wrong where a put takes longer than that.
         """
         with self._explained("write", path):
-            if self._scheme:
-                if self.exists(path):
-                    return False
-                self.write(path, data)
-                time.sleep(SETTLE_SECONDS)
-                try:
-                    return self.read(path) == data
-                except FileNotFoundError:  # deleted since: whoever did saw another's
-                    return False
-            temporary = self._temporary(path)
-            try:
-                self._write_plainly(temporary, data)
-                os.link(temporary, self._name(path))  # the one step that fails if the name is taken
-            except FileExistsError:
+            if not self._scheme:
+                return local_files.create(self._name(path), data, SETTLE_SECONDS)
+            if self.exists(path):
                 return False
-            finally:
-                self._discard(temporary)
-            return True
+            self.write(path, data)
+            time.sleep(SETTLE_SECONDS)
+            try:
+                return self.read(path) == data
+            except FileNotFoundError:  # deleted since: whoever did saw another's
+                return False
 
     @contextlib.contextmanager
     def replacing(self, path: str) -> Iterator[Path]:
@@ -167,7 +141,7 @@ class Store:
         """
         with self._explained("write", path):
             if not self._scheme:
-                temporary = self._temporary(path)
+                temporary = local_files.temporary(self._name(path))
                 try:
                     Path(temporary).parent.mkdir(parents=True, exist_ok=True)
                     yield Path(temporary)
@@ -181,7 +155,7 @@ class Store:
                 yield local
                 with local.open("rb") as source:
                     if self._renames:
-                        temporary = self._temporary(path)
+                        temporary = local_files.temporary(self._name(path))
                         self._upload(temporary, source)
                         self._rename(temporary, self._name(path))
                     else:
@@ -195,14 +169,14 @@ class Store:
             self.write(name, b"")
             self.delete(name)
             return
-        while not folder.exists():
-            folder = folder.parent
-        if not folder.is_dir():
-            raise InputError(f"cannot write to {self.uri}: {folder} is a file; choose another place")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise InputError(
-                f"cannot write to {self.uri}: {folder} is not writable; check the permissions of this user"
-            )
+        with self._explained("write to", ""):
+            while not folder.exists():
+                folder = folder.parent
+            if not folder.is_dir():
+                raise InputError(f"cannot write to {self.uri}: {folder} is a file; choose another place")
+            probe = folder / f".{uuid.uuid4().hex}.tmp"
+            probe.touch(exist_ok=False)
+            probe.unlink()
 
     def exists(self, path: str) -> bool:
         """Whether there is a file (not a folder) of that name."""
@@ -269,25 +243,23 @@ class Store:
     def _open(self) -> tuple[Any, str]:
         if self._opened is None:
             if not self._scheme:
-                self._opened = pafs.LocalFileSystem(), self._base
+                self._opened = pafs.LocalFileSystem(), self._place.path
             else:
                 try:
-                    filesystem, path = pafs.FileSystem.from_uri(self.uri)
-                except (OSError, pa.ArrowException, ValueError) as error:
-                    raise InputError(f"cannot reach {self.uri}: {_reason(error)}; check the URI") from error
+                    filesystem, path = pafs.FileSystem.from_uri(self._place.strict_uri)
+                except (pa.ArrowException, ValueError) as error:
+                    raise InputError(f"cannot reach {self.uri}: {reason(error)}; check the URI") from error
+                except OSError as error:
+                    what = f"cannot reach {self.uri}: {reason(error)}"
+                    raise StorageError(f"{what}; {remedy(error, local=False)}") from error
                 self._opened = filesystem, path
         return self._opened
 
     def _name(self, path: str) -> str:
         if not path:
-            return self._base if not self._scheme else self._open()[1]
+            return self._open()[1]
         _check_name(path)
-        root = self._base if not self._scheme else self._open()[1]
-        return f"{root.rstrip('/')}/{path}"
-
-    def _temporary(self, path: str) -> str:
-        name = PurePosixPath(self._name(path))
-        return str(name.parent / f".{name.name}.{uuid.uuid4().hex}.tmp")
+        return f"{self._open()[1].rstrip('/')}/{path}"
 
     def _select(self, prefix: str, *, recursive: bool) -> Iterable[Any]:
         with self._explained("list", prefix):
@@ -295,16 +267,9 @@ class Store:
             return tuple(self._fs.get_file_info(selector))
 
     def _write_plainly(self, name: str, data: bytes) -> None:
-        if self._scheme:
-            self._fs.create_dir(str(PurePosixPath(name).parent), recursive=True)
-            with self._fs.open_output_stream(name) as stream:
-                stream.write(data)
-            return
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        with open(name, "wb") as file:  # noqa: PTH123
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut may leave the new name with no content
+        self._fs.create_dir(str(PurePosixPath(name).parent), recursive=True)
+        with self._fs.open_output_stream(name) as stream:
+            stream.write(data)
 
     def _put(self, path: str, data: bytes) -> None:
         # The stream holds the blob back until it is closed, and closing it is the put. It is not closed on an exception
@@ -348,30 +313,23 @@ class Store:
         except FileNotFoundError:
             raise
         except (OSError, pa.ArrowException) as error:
-            where = f"{self._base}/{path}" if path else self._base
-            raise StorageError(f"cannot {action} {where}: {_reason(error)}; {_remedy(error)}") from error
+            where = f"{self._place.base}/{path}" if path else self._place.base
+            what = f"cannot {action} {where}: {reason(error)}"
+            raise StorageError(f"{what}; {remedy(error, local=not self._scheme)}") from error
 
     def list(self, prefix: str = "") -> list[str]:
         """Names of the files below folder `prefix`, relative to the store, sorted; empty where it is absent."""
         return [entry.name for entry in self.entries(prefix)]
 
 
+def _at(place: Place) -> Store:
+    """The store of a place that was checked when it was typed."""
+    store = Store.__new__(Store)
+    store.__setstate__(place)
+    return store
+
+
 def _check_name(name: str) -> None:
     parts = name.split("/")
     if not name or name.startswith("/") or ".." in parts or "" in parts:
         raise ValueError(f"not a relative name inside a store: {name!r}")
-
-
-def _reason(error: BaseException) -> str:
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return " ".join(str(text).split())[:300]
-
-
-def _remedy(error: BaseException) -> str:
-    if isinstance(error, PermissionError):
-        return "check the permissions of this user"
-    if getattr(error, "errno", None) in _FULL:
-        return "free some space, or choose another place"
-    if isinstance(error, NotADirectoryError | IsADirectoryError | FileExistsError):
-        return "a file stands where a folder should be, or the other way round: choose another place"
-    return "check the address, the credentials and the network"

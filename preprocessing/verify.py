@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from preprocessing.dataset import Dataset
-from preprocessing.file_checks import damaged
+from preprocessing.file_checks import damaged, failed
 from preprocessing.manifest import FileInfo
 from preprocessing.pages import to_plain
 from preprocessing.retries import retrying
@@ -22,7 +22,8 @@ def verify(dataset: Dataset, threads: int = 2, verified: Callable[[FileInfo], No
     """Hashes every file of a dataset, `threads` at a time, and returns how many images that were.
 
     `verified` is told of each file that is as it should be. Raises `InputError` that names the first file, in the
-    manifest's order, that is missing, damaged or has other rows than the manifest says.
+    manifest's order, that is missing, damaged or has other rows than the manifest says, and `StorageError` where
+    storage fails.
     """
     store = Store(dataset.uri)
     files = [file for split in dataset.splits.values() for file in split.files]
@@ -41,10 +42,8 @@ def _verify_file(store: Store, file: FileInfo) -> None:
 
     try:
         found = retrying(read) if store.local_path is None else read()
-    except FileNotFoundError as error:
-        raise damaged(store, file, "it is missing") from error
     except (pa.ArrowException, OSError) as error:
-        raise damaged(store, file, str(error).splitlines()[0]) from error
+        raise failed(store, file, error) from error
     if found != file.hash:
         raise damaged(store, file, f"its rows have the hash {found[:12]}, the manifest says {file.hash[:12]}")
 

@@ -9,6 +9,7 @@
 # It needs no lock: the sweep's claim on its run directory lets one work at a time. A status other than 0 and 75 (another
 # sweep is at work, which is what it should be) is handed on, with the last lines of the log for cron to mail.
 set -eu
+export LC_ALL=C.UTF-8 # cron sets none, and in an ASCII locale spark-submit loses the other characters of its arguments
 umask 077 # paths and host names are nobody else's business
 : "${LOTTERY_PROPERTIES:?is not set: name the properties file of spark-submit in the crontab}"
 logs=${LOTTERY_LOGS:-$HOME/lottery-trellis}

@@ -78,3 +78,13 @@ def test_settings_of_the_command_line_with_which_no_gang_can_run(data: Path, tmp
     line = refused("lottery_sweep.py", *arguments, options=options)
     assert "spark.dynamicAllocation.enabled=true" in line
     assert "set it to false" in line
+
+
+def test_a_path_that_an_ascii_locale_has_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cron's locale: of each such character spark-submit's JVM leaves question marks."""
+    monkeypatch.setenv("LC_ALL", "C")
+    for source, output in ((tmp_path, tmp_path / "größe"), (tmp_path / "größe", tmp_path / "out")):
+        line = refused("preprocess.py", "--source", source, "--output", output)
+        assert "gr????e: there is no such folder" in line
+        assert "set LC_ALL=C.UTF-8" in line
+    assert list(tmp_path.iterdir()) == []

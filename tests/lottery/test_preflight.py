@@ -3,6 +3,7 @@ import pytest
 from lottery import preflight
 from lottery.gang_task import Place
 from preprocessing.errors import InputError
+from preprocessing.storage import Store
 
 GOOD = {
     "spark.dynamicAllocation.enabled": "false",
@@ -104,6 +105,18 @@ def test_an_executor_with_a_folder_of_its_own_is_named(small, tmp_path):
     own = preflight.probe(place(1), folder, str(tmp_path / "own"), *what)
     (line,) = preflight.unseen_probes(sweep.run.store, folder, [shared, own])
     assert line.startswith("executor h:1: what it writes to")
+
+
+def test_a_run_directory_that_lets_two_work_at_once_is_named(small, monkeypatch):
+    """Found by the driver and by every executor, before anything is trained or claimed."""
+    sweep = small()
+    monkeypatch.setattr(Store, "create", lambda store, path, data: store.write(path, data) or True)
+    (line,) = probe(sweep)
+    assert "lets two make the same file; --runs must be writable" in line
+    (line,) = preflight.driver_problems(sweep.run.store, "probes")
+    assert line.startswith("driver: ")
+    monkeypatch.undo()
+    assert preflight.driver_problems(sweep.run.store, "probes") == []
 
 
 def test_too_little_room_is_named(small, monkeypatch):

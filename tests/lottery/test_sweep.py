@@ -61,6 +61,12 @@ def after_dense(small):
     return sweep
 
 
+@pytest.mark.parametrize("place", ["s3://bucket/cache", "s3:/bucket/cache"])
+def test_a_cache_that_is_no_local_folder_is_refused_before_anything_starts(small, place):
+    with pytest.raises(InputError, match=r"^input\.cache_dir s3:.*(must be on a local disk|write s3://bucket/cache)"):
+        small(f"input.cache_dir={place}")
+
+
 def test_it_gives_up_after_three_stages_without_progress(after_dense, monkeypatch):
     def saves():
         after_dense.run.write_beat(

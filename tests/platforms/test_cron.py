@@ -67,6 +67,14 @@ def test_where_all_is_well_cron_hears_nothing(cron: Cron, tmp_path: Path, status
     assert f"ends with status {status}\n" in log_of(tmp_path / "lottery-trellis")
 
 
+def test_a_path_with_other_characters_than_ascii_reaches_spark_whole(cron: Cron, tmp_path: Path) -> None:
+    stub = tmp_path / "spark" / "bin" / "spark-submit"
+    stub.write_text(stub.read_text().replace("pwd", 'pwd; echo "locale $LC_ALL"'))
+    for locale in ("", "C"):
+        cron(0, LC_ALL=locale)
+    assert log_of(tmp_path / "lottery-trellis").count("locale C.UTF-8") == 2
+
+
 @pytest.mark.parametrize("status", [1, 2, 74, 130, 143])
 def test_a_failure_is_handed_on_with_the_end_of_the_log(cron: Cron, status: int) -> None:
     done = cron(status)

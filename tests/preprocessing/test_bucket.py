@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from archives import write_official
 from raw_images import preprocess
-from s3_server import Bucket, s3_bucket
+from s3_server import Bucket, _Handler, s3_bucket
 
 from preprocessing.dataset import Dataset
-from preprocessing.errors import InputError
+from preprocessing.errors import InputError, StorageError
+from preprocessing.retries import may_pass
 from preprocessing.storage import Store
 
 
@@ -71,6 +72,43 @@ def test_no_entrance(bucket: Bucket) -> None:
     with pytest.raises(InputError, match=r"cannot (read|look at) s3://bucket/folder.*; check the") as caught:
         Store(bucket.uri).read("x")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("folder", ["my images", "größe#1/100%/a?"])
+def test_a_folder_of_any_name(bucket: Bucket, folder: str) -> None:
+    head, query = bucket.uri.split("?")
+    store = Store(f"{head}/{folder.replace('?', '%3F')}?{query}").child("50% [of] it?")
+    store.write("x", b"1")
+    assert bucket.objects[f"folder/{folder}/50% [of] it?/x"] == b"1"
+    assert Store(store.uri).list() == ["x"]
+
+
+def test_another_bucket(bucket: Bucket) -> None:
+    with pytest.raises(StorageError, match=r"s3://other/folder/x: there is no such bucket; correct its name") as caught:
+        Store(bucket.uri.replace("//bucket", "//other")).write("x", b"1")
+    assert not may_pass(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "says"),
+    [
+        (403, "AccessDenied", "access is denied; check the credentials, and what the bucket's policy"),
+        (301, "PermanentRedirect", r"in another region; add \?region=REGION to the URI"),
+        (400, "AuthorizationHeaderMalformed", r"in another region; add \?region=REGION to the URI"),
+        (403, "InvalidAccessKeyId", "the access key is unknown; check the credentials"),
+        (403, "SignatureDoesNotMatch", "the secret key is wrong; check the credentials"),
+        (400, "ExpiredToken", "the credentials have expired; renew them"),
+    ],
+)
+def test_what_a_bucket_refuses_is_said_in_a_few_words(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, status: int, code: str, says: str
+) -> None:
+    monkeypatch.setattr(_Handler, "_request", lambda handler: handler._error(status, code))
+    with pytest.raises(StorageError, match=rf"^cannot list s3://bucket/folder: .*{says}[^;]*$") as caught:
+        Store(bucket.uri).list()
+    assert not may_pass(caught.value)
+    with pytest.raises(StorageError, match=r"denied; check|another region; add|refused; check.*region=REGION"):
+        Store(bucket.uri).read("x")  # asks for the head, whose answer has no body
 
 
 @pytest.mark.parametrize("layout", ["folders", "tar"])

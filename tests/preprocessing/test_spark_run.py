@@ -6,10 +6,13 @@ import gc
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from py4j.protocol import Py4JError
 
-from preprocessing.spark_run import explain, spare_later_tasks
+from preprocessing.errors import EXIT_STORAGE, InputError
+from preprocessing.spark_run import _collect, explain, spare_later_tasks
 
 HEAD = """An error occurred while calling z:org.apache.spark.api.python.PythonRDD.collectAndServe.
 : org.apache.spark.SparkException: Job aborted due to stage failure: Task 0 in stage 1.0 failed 4 times, \
@@ -48,6 +51,17 @@ Caused by: org.apache.spark.api.python.PythonException: Traceback (most recent c
 def test_the_line_that_matters(text: str, line: str) -> None:
     assert explain(text).startswith(line)
     assert "\n" not in explain(text)
+
+
+@pytest.mark.parametrize(("kind", "status"), [("InputError", 2), ("StorageError", EXIT_STORAGE)])
+def test_what_storage_refused_to_a_task_is_no_bad_input(kind: str, status: int) -> None:
+    def fail(*_: object) -> None:
+        raise Py4JError(HEAD + TRACEBACK.format(error=f"preprocessing.errors.{kind}: cannot write /x: No space left"))
+
+    context = SimpleNamespace(parallelize=fail)
+    with pytest.raises(InputError, match="^cannot write /x: No space left$") as caught:
+        _collect(context, [1], print)
+    assert caught.value.exit_status == status
 
 
 def test_zip_importers_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

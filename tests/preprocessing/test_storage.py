@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pyarrow import fs as pafs
 
-from preprocessing.errors import InputError
+from preprocessing.errors import InputError, StorageError
 from preprocessing.storage import Entry, Store
 
 
@@ -62,6 +62,32 @@ def test_a_failed_write_leaves_the_old_blob_and_no_temporary(tmp_path: Path, mon
         store.write("x", b"new")
     assert store.read("x") == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EROFS, "the disk is mounted read-only"),
+        (errno.EMFILE, "ulimit -n"),
+        (errno.EIO, "the disk fails"),
+        (errno.ESTALE, "mount it again"),
+        (errno.EACCES, "check the permissions"),
+        (errno.EINVAL, "check the disk"),
+    ],
+)
+def test_each_failure_of_a_disk_has_its_own_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    monkeypatch.setattr(Path, "touch", fail)
+    for act in (lambda: Store(tmp_path).write("x", b""), Store(tmp_path / "new").check_writable):
+        with pytest.raises(StorageError, match=rf"^cannot write .*: {os.strerror(number)}; .*{remedy}") as caught:
+            act()
+        assert "network;" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_replacing_appears_only_at_the_end(tmp_path: Path) -> None:

@@ -1,0 +1,34 @@
+"""A file's bytes as an array, without a descriptor that stays open: more files than a machine lets be open."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import weakref
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC.mmap.restype = ctypes.c_void_p
+_LIBC.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
+_LIBC.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_FAILED = ctypes.c_void_p(-1).value
+
+
+def map_file(descriptor: int, size: int) -> NDArray[np.uint8]:
+    """The first `size` bytes of an open file, uint8 [size], read-only, mapped for as long as any view of them is alive.
+
+    The descriptor may be closed at once: Python's own `mmap` would keep a copy of it. `OSError` where the filesystem
+    cannot be mapped or there is no memory for it.
+    """
+    address = _LIBC.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
+    if address == _FAILED:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    held = (ctypes.c_uint8 * size).from_address(address)
+    weakref.finalize(held, _LIBC.munmap, address, size).atexit = False  # threads may read to the end of the process
+    found: NDArray[np.uint8] = np.ctypeslib.as_array(held)
+    found.flags.writeable = False
+    return found

@@ -1,0 +1,139 @@
+"""A machine's limits and failing storage are not damage, and a dataset of more files than may be open is read."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from s3_server import _Handler, s3_bucket
+
+from preprocessing import mapping
+from preprocessing.dataset import Dataset, Reading
+from preprocessing.errors import EXIT_STORAGE, InputError, StorageError
+from preprocessing.verify import verify
+from tests.lottery.datasets import write_dataset
+
+FILES = 150
+# Reads every row, mapped, unmapped and by a cache, where but a few more files may be opened than are open.
+MANY_FILES = """
+import gc, os, resource, sys
+import numpy as np
+from preprocessing.dataset import Dataset, Reading
+from preprocessing.errors import run_or_explain
+
+def opened():
+    return len(os.listdir("/proc/self/fd"))
+
+path, cache = sys.argv[1:]
+expected = np.load(path + ".npy")
+everything = np.arange(len(expected))[::-1]
+Dataset.open(path).split("train").gather(everything[:9])  # what the libraries open, they have opened
+Dataset.open(path).split("train", Reading(mapped=False, threads=2)).gather(everything[:9])
+before = opened()
+resource.setrlimit(resource.RLIMIT_NOFILE, (before + 20,) * 2)
+split = Dataset.open(path).split("train")
+assert split._groups.near
+blobs, _ = split.stored(everything)
+assert opened() <= before, opened()
+for folder in (None, cache, cache):  # the second time from what was kept
+    reading = Reading(folder, mapped=False, threads=2)
+    other = Dataset.open(path).split("train", reading)
+    pieces = list(other.stream([everything]))
+    assert all(one.tobytes() == two.tobytes() for one, two in zip(pieces[0][0], blobs))
+del split, other, pieces
+gc.collect()
+images = np.stack([np.frombuffer(blob.tobytes()[-16 * 16 * 3 :], np.uint8) for blob in blobs])
+assert np.array_equal(images.reshape(-1, 16, 16, 3), expected[::-1])  # views outlive what gave them
+del blobs
+gc.collect()
+left = [line for line in open("/proc/self/maps") if ".parquet" in line]
+assert not left, left
+while True:
+    try:
+        os.dup(0)
+    except OSError:
+        break
+run_or_explain(lambda: Dataset.open(path) and 0)
+"""
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("limits") / "dataset"
+    images, _ = write_dataset(str(path), {"train": [3] * FILES})["train"]
+    np.save(f"{path}.npy", images)
+    return path
+
+
+def test_more_files_than_may_be_open_are_read(dataset: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MANY_FILES, dataset, tmp_path / "cache"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == EXIT_STORAGE, done.stderr
+    remedy = "Too many open files; raise this machine's limit of open files, `ulimit -n`"
+    assert done.stderr == f"error: cannot read {dataset}/manifest.json: {remedy}\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "says"), [(errno.EMFILE, "ulimit -n"), (errno.EIO, "the disk fails"), (errno.EACCES, "permissions")]
+)
+@pytest.mark.parametrize("mapped", [True, False])
+def test_a_file_that_the_machine_does_not_read_is_not_damaged(
+    dataset: Path, monkeypatch: pytest.MonkeyPatch, number: int, says: str, mapped: bool
+) -> None:
+    split = Dataset.open(str(dataset)).split("train", Reading(mapped=mapped))
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, "[Errno 0] Failed to open local file")
+
+    monkeypatch.setattr(pq, "read_metadata", fail)
+    monkeypatch.setattr(pq, "ParquetFile", fail)
+    match = rf"^cannot read .*/train/part-00010\.parquet: {os.strerror(number)}; .*{says}"
+    with pytest.raises(StorageError, match=match) as caught:
+        split.gather(np.array([30]))
+    assert caught.value.exit_status == EXIT_STORAGE
+    with pytest.raises(StorageError, match=rf"part-00000\.parquet: {os.strerror(number)}; .*{says}"):
+        verify(Dataset.open(str(dataset)))
+
+
+def test_what_cannot_be_mapped_is_read(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unmappable:
+        mmap = staticmethod(lambda *_: mapping._FAILED)
+
+    monkeypatch.setattr(mapping, "_LIBC", Unmappable)
+    split = Dataset.open(str(dataset)).split("train")
+    assert not split._groups.near
+    assert np.array_equal(split.gather(np.array([30, 5]))[0], np.load(f"{dataset}.npy")[[30, 5]])
+
+
+def test_a_network_that_fails_is_not_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_EC2_METADATA_DISABLED"):
+        monkeypatch.setenv(name, "true")
+    answer = _Handler.do_GET
+
+    def refuse_parts(handler: _Handler) -> None:
+        if handler.headers.get("Range"):
+            handler._error(403, "AccessDenied")
+        else:
+            answer(handler)
+
+    with s3_bucket() as bucket:
+        write_dataset(bucket.uri, {"train": [3]})
+        opened = Dataset.open(bucket.uri)
+        with monkeypatch.context() as refusing:
+            refusing.setattr(_Handler, "do_GET", refuse_parts)
+            for read in (lambda: verify(opened), lambda: opened.split("train").gather(np.array([0]))):
+                with pytest.raises(StorageError, match=r"part-00000\.parquet: access is denied; check the credentials"):
+                    read()
+        name = "folder/train/part-00000.parquet"
+        bucket.objects[name] = bucket.objects[name][:-20] + b"\xff" * 12 + bucket.objects[name][-8:]
+        monkeypatch.setattr("preprocessing.retries.PAUSES", (0.0,))
+        for read in (lambda: verify(opened), lambda: Dataset.open(bucket.uri).split("train").gather(np.array([0]))):
+            with pytest.raises(InputError, match=r"part-00000\.parquet is damaged: .*thrift"):
+                read()
