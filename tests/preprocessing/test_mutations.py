@@ -20,14 +20,14 @@ from PIL import Image
 from raw_images import photo
 
 from preprocessing.convert import convert_shard
-from preprocessing.images import CORRUPT, EMPTY, NOT_AN_IMAGE, TOO_LARGE, TRUNCATED, Rejected, decode
+from preprocessing.images import CORRUPT, EMPTY, NOT_AN_IMAGE, TOO_LARGE, TRUNCATED, UNSUPPORTED, Rejected, decode
 from preprocessing.settings import Settings
 from preprocessing.shards import Shard, serialise
 from preprocessing.source_tar import TRAIN_TAR
 from preprocessing.storage import Store
 from preprocessing.tar_index import TarError, members
 
-REASONS = {EMPTY, TRUNCATED, CORRUPT, NOT_AN_IMAGE, TOO_LARGE}
+REASONS = {EMPTY, TRUNCATED, CORRUPT, NOT_AN_IMAGE, TOO_LARGE, UNSUPPORTED}
 SECONDS = 10.0  # of processor time, which other work on the machine does not add to
 common = settings(
     deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from preprocessing.spark_run import explain, spare_later_tasks
+from preprocessing.spark_run import explain, spare_later_tasks, worker_died
 
 HEAD = """An error occurred while calling z:org.apache.spark.api.python.PythonRDD.collectAndServe.
 : org.apache.spark.SparkException: Job aborted due to stage failure: Task 0 in stage 1.0 failed 4 times, \
@@ -48,6 +48,22 @@ Caused by: org.apache.spark.api.python.PythonException: Traceback (most recent c
 def test_the_line_that_matters(text: str, line: str) -> None:
     assert explain(text).startswith(line)
     assert "\n" not in explain(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "died"),
+    [
+        (
+            HEAD + "org.apache.spark.SparkException: Python worker exited unexpectedly (crashed)\n\tat org.apache.x",
+            True,
+        ),
+        (HEAD + "java.net.SocketException: Connection reset\n\tat java.base/sun.nio.x", True),
+        (HEAD + TRACEBACK.format(error="ValueError: Python worker exited unexpectedly"), False),
+        (HEAD + "ExecutorLostFailure (executor 1 exited caused by one of the running tasks) Reason: killed", False),
+    ],
+)
+def test_a_worker_that_died_and_one_that_raised(text: str, died: bool) -> None:
+    assert worker_died(text) is died
 
 
 def test_zip_importers_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
