@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -20,6 +21,9 @@ from pyarrow import fs as pafs
 
 from preprocessing.errors import InputError, StorageError
 
+# The first bucket that a process opens initialises the client's library, and pyarrow lets threads race to do it, which
+# crashes (apache/arrow#39897). Over all stores, as they share the library.
+_OPENING = threading.Lock()
 _SCHEME = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 _TEMPORARY = re.compile(r"^\..*\.[0-9a-f]{32}\.tmp$")
 _REPLACED = ".replaced"  # ends the name of a blob that is just being replaced, where that takes two renames
@@ -267,16 +271,20 @@ class Store:
         return self._scheme in ("hdfs", "viewfs")
 
     def _open(self) -> tuple[Any, str]:
+        if self._opened is None and not self._scheme:
+            self._opened = pafs.LocalFileSystem(), self._base
         if self._opened is None:
-            if not self._scheme:
-                self._opened = pafs.LocalFileSystem(), self._base
-            else:
-                try:
-                    filesystem, path = pafs.FileSystem.from_uri(self.uri)
-                except (OSError, pa.ArrowException, ValueError) as error:
-                    raise InputError(f"cannot reach {self.uri}: {_reason(error)}; check the URI") from error
-                self._opened = filesystem, path
+            with _OPENING:
+                if self._opened is None:
+                    self._opened = self._open_far()
         return self._opened
+
+    def _open_far(self) -> tuple[Any, str]:
+        try:
+            filesystem, path = pafs.FileSystem.from_uri(self.uri)
+        except (OSError, pa.ArrowException, ValueError) as error:
+            raise InputError(f"cannot reach {self.uri}: {_reason(error)}; check the URI") from error
+        return filesystem, path
 
     def _name(self, path: str) -> str:
         if not path:
