@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from types import TracebackType
 from typing import IO, NoReturn
 
@@ -31,12 +32,18 @@ class DecoderDiedError(Exception):
 
 
 class Answer(msgspec.Struct):
-    """What became of an image: an exit status, or the number of the signal that ended its process."""
+    """What became of an image: an exit status, or the number of the signal that ended its process; processor time."""
 
     status: int
     signal: int = 0
     reason: str = ""
     detail: str = ""
+    seconds: float = 0.0
+
+    @property
+    def has_pixels(self) -> bool:
+        """Whether the pixels follow."""
+        return self.status == _DECODED and not self.signal
 
 
 class DecoderProcess:
@@ -44,11 +51,12 @@ class DecoderProcess:
 
     The first costs next to nothing, and raises DecoderDiedError where the child dies. The second costs a fork an image
     and rejects an image that kills or hangs its decoder. The child ends when this object is closed or its process dies.
-    `seconds` is the most that an image may take.
+    `seconds` is the most that an image may take; `last_seconds` is the child's processor time for the last one.
     """
 
     def __init__(self, size: int, *, apart: bool, seconds: int = SECONDS) -> None:
         self._size, self._seconds = size, seconds
+        self.last_seconds = 0.0
         # Files that spark-submit was given with --py-files are on this path and on no other.
         path = os.pathsep.join(folder for folder in sys.path if folder)
         self._child = subprocess.Popen(
@@ -85,7 +93,8 @@ class DecoderProcess:
             self._child.stdin.write(len(data).to_bytes(_LENGTH_BYTES, "little") + data)
             self._child.stdin.flush()
             answer = msgspec.json.decode(self._child.stdout.readline(), type=Answer)
-            if answer == Answer(_DECODED):
+            self.last_seconds = answer.seconds
+            if answer.has_pixels:
                 out[:] = np.frombuffer(_read_all(self._child.stdout, out.size), np.uint8).reshape(out.shape)
         except (BrokenPipeError, EOFError, msgspec.DecodeError) as error:
             raise DecoderDiedError from error
@@ -128,12 +137,14 @@ class _Server:
     def run(self, requests: IO[bytes], answers: IO[bytes]) -> None:
         while length := requests.read(_LENGTH_BYTES):
             data = _read_all(requests, int.from_bytes(length, "little"))
+            started = time.process_time()
             answer = self._decode_apart(data) if self._apart else Answer(self._decode(data))
             if answer.status in (_REJECTED, _NO_MEMORY, _BUG):
                 text = self._result[:_TEXT_BYTES].rstrip(b"\0")
                 answer.reason, answer.detail = msgspec.json.decode(text, type=tuple[str, str])
+            answer.seconds = time.process_time() - started
             answers.write(msgspec.json.encode(answer) + b"\n")
-            if answer == Answer(_DECODED):
+            if answer.has_pixels:
                 answers.write(self._result[: self._size * self._size * 3])
             answers.flush()
 

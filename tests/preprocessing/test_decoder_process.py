@@ -12,10 +12,12 @@ from treacherous_decoder import write_treachery
 
 from preprocessing.convert import convert_shard
 from preprocessing.decoder_process import DecoderDiedError, DecoderProcess
+from preprocessing.dry_run import measure
 from preprocessing.errors import InputError
 from preprocessing.images import Rejected, decode
 from preprocessing.settings import Settings
 from preprocessing.shards import Shard, ShardRecord, serialise
+from preprocessing.source_folders import FolderSource
 from preprocessing.sources import WHOLE_FILE
 from preprocessing.storage import Store
 
@@ -92,6 +94,14 @@ def test_a_shard_loses_no_innocent_image(images: list[bytes], rejected: list[str
     if not rejected:
         convert(tmp_path, good, carefully=False)
         assert (tmp_path / "out" / record.file.name).read_bytes() == careful
+
+
+def test_a_plan_survives_an_image_that_kills_its_decoder(tmp_path: Path) -> None:
+    (tmp_path / "raw" / "train" / "c").mkdir(parents=True)
+    for number, data in enumerate([WHOLE, WHOLE + b"mark: segv", WHOLE, b"<html>"]):
+        (tmp_path / "raw" / "train" / "c" / f"{number}.JPEG").write_bytes(data)
+    store = Store(tmp_path / "raw")
+    assert 1e-5 < measure(store, FolderSource(store).catalogue(["c"]).splits, 32) < 1
 
 
 def test_a_decoder_killed_for_want_of_memory_is_told_and_rejects_nothing(tmp_path: Path) -> None:
