@@ -10,7 +10,7 @@ MARKS = (b"mark: segv", b"mark: abort", b"mark: exit", b"mark: loop", b"mark: ki
 _SITECUSTOMIZE = """
 import os, signal, sys
 
-if {"pyspark.daemon", "preprocessing.decoder_process"} & set(sys.orig_argv):
+if {"pyspark.daemon", "preprocessing.decoder_process", "--child"} & set(sys.orig_argv):
     import simplejpeg
 
     real = simplejpeg.decode_jpeg
