@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from typing import NamedTuple
 
@@ -27,6 +28,15 @@ MAX_BYTES = 64 << 20
 # A progressive JPEG can ask for any number of passes over its pixels; real ones have about ten.
 MAX_SCANS = 100
 _OTHER_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
+# How formats begin that are images, but are not decoded here.
+_NOT_DECODED = (
+    (re.compile(rb"II\*\0|MM\0\*"), "TIFF"),
+    (re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), "JPEG 2000"),
+    (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "), "JPEG XL"),
+    (re.compile(rb"....ftyp(avif|avis)", re.DOTALL), "AVIF"),
+    (re.compile(rb"....ftyp(hei|mif1)", re.DOTALL), "HEIC"),
+    (re.compile(rb"8BPS"), "Photoshop"),
+)
 # What libjpeg complains of in files whose pixels are whole, and which every viewer shows. Pillow does not mind.
 _HARMLESS = ("extraneous bytes before marker", "Invalid SOS parameters", "unknown JFIF revision", "Unknown Adobe color")
 # What it does not take, by its words. Pillow would take the first, but not say where the data are damaged.
@@ -184,6 +194,11 @@ def _open_other(data: bytes, divisor: int) -> _Opened:
         except MemoryError:  # says nothing of the image
             raise
         except Exception as error:
+            for start, name in _NOT_DECODED:
+                if start.match(data):
+                    raise Rejected(
+                        UNSUPPORTED, f"{name}, which is not decoded; JPEG, PNG, GIF, BMP and WebP are"
+                    ) from error
             raise Rejected(NOT_AN_IMAGE, f"begins with {data[:16]!r}") from error
         width, height = image.size
         _check_pixels(width, height, MAX_PIXELS if divisor > 1 else MAX_PIXELS_HELD)

@@ -7,6 +7,7 @@ takes it.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -19,6 +20,19 @@ def name_bytes(name: str) -> bytes:
 def name_of(data: bytes | str) -> str:
     """The name of these bytes, as Python has it."""
     return data if isinstance(data, str) else data.decode("utf-8", "surrogateescape")
+
+
+def file_path(info: Any) -> str:
+    """The path of a `pyarrow.fs.FileInfo`, which pyarrow does not tell where it is no UTF-8."""
+    try:
+        return str(info.path)
+    except UnicodeDecodeError as error:
+        return name_of(error.object)
+
+
+def last_part(path: str) -> str:
+    """What comes after the last slash."""
+    return path.rsplit("/", 1)[-1]
 
 
 def is_text(name: str) -> bool:

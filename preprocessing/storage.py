@@ -20,7 +20,7 @@ import pyarrow as pa
 from pyarrow import fs as pafs
 
 from preprocessing.errors import InputError, StorageError
-from preprocessing.names import name_of
+from preprocessing.names import file_path, last_part
 
 # The first bucket that a process opens initialises the client's library, and pyarrow lets threads race to do it, which
 # crashes (apache/arrow#39897). Over all stores, as they share the library.
@@ -227,7 +227,7 @@ class Store:
     def folders(self, prefix: str = "") -> list[str]:
         """Names of the folders directly in folder `prefix`, sorted; empty where it is absent."""
         infos = self._select(prefix, recursive=False)
-        return sorted(_last(_path(info)) for info in infos if info.type == pafs.FileType.Directory)
+        return sorted(last_part(file_path(info)) for info in infos if info.type == pafs.FileType.Directory)
 
     def entries(self, prefix: str = "", *, recursive: bool = True) -> list[Entry]:
         """The files below folder `prefix`, by name relative to the store; temporaries are left out.
@@ -239,7 +239,7 @@ class Store:
             Entry(path[len(root) :] if path.startswith(root) else path, int(info.size))
             for info in self._select(prefix, recursive=recursive)
             if info.type == pafs.FileType.File
-            and not _TEMPORARY.match(_last(path := _path(info)))
+            and not _TEMPORARY.match(last_part(path := file_path(info)))
             and not (self._renames and path.endswith(_REPLACED))
         ]
         return sorted(found)
@@ -254,7 +254,7 @@ class Store:
     def delete_temporaries(self, prefix: str) -> None:
         """Deletes, below folder `prefix`, what writers left that were killed."""
         for info in self._select(prefix, recursive=True):
-            if info.type == pafs.FileType.File and _TEMPORARY.match(_last(_path(info))):
+            if info.type == pafs.FileType.File and _TEMPORARY.match(last_part(file_path(info))):
                 self._discard(info.path)
 
     def delete_tree(self, path: str = "") -> None:
@@ -372,17 +372,6 @@ def _check_name(name: str) -> None:
     parts = name.split("/")
     if not name or name.startswith("/") or ".." in parts or "" in parts:
         raise ValueError(f"not a relative name inside a store: {name!r}")
-
-
-def _path(info: Any) -> str:
-    try:
-        return str(info.path)
-    except UnicodeDecodeError as error:  # a local file's name that is not UTF-8, which pyarrow has and does not tell
-        return name_of(error.object)
-
-
-def _last(path: str) -> str:
-    return path.rsplit("/", 1)[-1]
 
 
 def _reason(error: BaseException) -> str:

@@ -106,6 +106,10 @@ def test_a_plan_survives_an_image_that_kills_its_decoder(tmp_path: Path) -> None
 
 def test_a_decoder_killed_for_want_of_memory_is_told_and_rejects_nothing(tmp_path: Path) -> None:
     with pytest.raises(
+        InputError, match=r"part-00000\.parquet: even a process that decodes no image was killed, .* memory"
+    ):
+        convert(tmp_path, [WHOLE, WHOLE + b"mark: orphan"])
+    with pytest.raises(
         InputError, match=r"train/1\.JPEG cannot be decoded: .*SIGKILL.*; give tasks more memory"
     ) as caught:
         convert(tmp_path, [WHOLE, WHOLE + b"mark: killed"])

@@ -66,6 +66,26 @@ def test_a_jpeg_that_no_decoder_takes_is_called_by_its_name(name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("start", "name"),
+    [
+        (b"II*\0", "TIFF"),
+        (b"MM\0*", "TIFF"),
+        (b"\0\0\0\x0cjP  \r\n", "JPEG 2000"),
+        (b"\xff\x0a", "JPEG XL"),
+        (b"\0\0\0\x20ftypavif", "AVIF"),
+        (b"\0\0\0\x18ftypheic", "HEIC"),
+    ],
+)
+def test_an_image_of_another_format_is_no_non_image(start: bytes, name: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        decode(start + bytes(100), 8)
+    assert (caught.value.reason, caught.value.detail) == (
+        "unsupported",
+        f"{name}, which is not decoded; JPEG, PNG, GIF, BMP and WebP are",
+    )
+
+
+@pytest.mark.parametrize(
     ("data", "detail"),
     [
         (with_frame(PLAIN, size=b"\0\0\0\x50"), "a JPEG of 80 x 0 pixels"),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-MARKS = (b"mark: segv", b"mark: abort", b"mark: exit", b"mark: loop", b"mark: killed", b"mark: spoil")
-
 # Python runs a module of this name first in every process whose path has it.
 _SITECUSTOMIZE = """
 import os, signal, sys
@@ -25,6 +23,10 @@ if {"pyspark.daemon", "preprocessing.decoder_process", "--child"} & set(sys.orig
             os._exit(9)
         if b"mark: killed" in data:
             os.kill(os.getpid(), signal.SIGKILL)
+        if b"mark: orphan" in data:
+            if sys.orig_argv[-1] == "1":  # forked for this image
+                os.kill(os.getppid(), signal.SIGKILL)
+            os._exit(9)
         while b"mark: loop" in data:
             pass
         if b"mark: spoil" in data:
