@@ -8,6 +8,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from preprocessing.jpeg_header import PLAIN_FRAMES, parse_header
 from preprocessing.schema import NPY_HEADER_BYTES, Codec, npy_header
 
 
@@ -31,6 +32,8 @@ class StoredImages:
         A tensor's is a view of `blob`.
         """
         if self._codec == "jpeg":
+            if not self._is_sound(blob.tobytes()):
+                return None
             try:
                 image: NDArray[Any] = simplejpeg.decode_jpeg(blob, colorspace="RGB")
             except ValueError:
@@ -40,3 +43,18 @@ class StoredImages:
         if len(blob) != self._bytes or blob[:NPY_HEADER_BYTES].tobytes() != self._header:
             return None
         return blob[NPY_HEADER_BYTES:].reshape(self._shape)
+
+    def _is_sound(self, data: bytes) -> bool:
+        """Whether a JPEG is of the kind and size that are stored. The decoder asks memory for whatever a frame says."""
+        try:
+            header = parse_header(data)
+        except ValueError:
+            return False
+        if (
+            header is None
+            or header.frame not in PLAIN_FRAMES
+            or header.precision != 8
+            or header.components not in (1, 3)
+        ):
+            return False
+        return (header.height, header.width, 3) == self._shape

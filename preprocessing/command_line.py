@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from preprocessing.errors import InputError
+from preprocessing.names import is_text
 
 
 class CommandLine(argparse.ArgumentParser):
@@ -18,6 +21,15 @@ class CommandLine(argparse.ArgumentParser):
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
             allow_abbrev=False,
         )
+
+    def parse_known_args(  # type: ignore[override]  # argparse's is overloaded
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> Any:
+        """As argparse's; InputError for what is not UTF-8, since no manifest could hold it."""
+        for argument in sys.argv[1:] if args is None else args:
+            if not is_text(argument):
+                raise InputError(f"argument {argument} is not UTF-8: rename the file or folder, or link to it")
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Raises InputError; argparse itself would print its usage and exit."""

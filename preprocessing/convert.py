@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+
 import cv2
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
+from preprocessing.decoder_process import DecoderDiedError, DecoderProcess
+from preprocessing.errors import InputError
 from preprocessing.images import MAX_BYTES, TOO_LARGE, Rejected, decode
 from preprocessing.manifest import FileInfo
 from preprocessing.raw_bytes import read_images
@@ -13,9 +20,33 @@ from preprocessing.shard_writer import ShardWriter
 from preprocessing.shards import RejectedImage, Shard, ShardRecord
 from preprocessing.storage import Store
 
+_MORE_MEMORY = "give tasks more memory (spark.executor.memoryOverhead), or run fewer at a time (spark.task.cpus)"
 
-def convert_shard(shard: Shard, source: Store, output: Store, settings: Settings, fingerprint: str) -> ShardRecord:
-    """Reads, decodes and writes a shard, then its record. Run again, it writes the same bytes again."""
+# An image's bytes to pixels, uint8 [size, size, 3], in memory that is there.
+_Decode = Callable[[bytes, int, NDArray[np.uint8]], object]
+
+
+def convert_shard(
+    shard: Shard, source: Store, output: Store, settings: Settings, fingerprint: str, carefully: bool = False
+) -> ShardRecord:
+    """Reads, decodes and writes a shard, then its record. Run again, it writes the same bytes again.
+
+    `carefully` decodes in another process; where that dies, in one for every image, so that an image that kills its
+    decoder is rejected. Raises `InputError` that names an image for which memory runs out.
+    """
+    if not carefully:
+        return _convert(shard, source, output, settings, fingerprint, decode)
+    for apart in (False, True):
+        with contextlib.suppress(DecoderDiedError), DecoderProcess(settings.size, apart=apart) as process:
+            return _convert(shard, source, output, settings, fingerprint, process.decode)
+    raise InputError(
+        f"{shard.file_name}: even a process that decodes no image was killed, as where memory runs out; {_MORE_MEMORY}"
+    )
+
+
+def _convert(
+    shard: Shard, source: Store, output: Store, settings: Settings, fingerprint: str, decode_into: _Decode
+) -> ShardRecord:
     cv2.setNumThreads(1)  # Spark runs a task on every core
     table = shard.table()
     rejected = []
@@ -26,9 +57,12 @@ def convert_shard(shard: Shard, source: Store, output: Store, settings: Settings
                 try:
                     if data is None:
                         raise Rejected(TOO_LARGE, f"more than {MAX_BYTES:,} bytes")
-                    decode(data, settings.size, out=writer.next_image())
+                    decode_into(data, settings.size, writer.next_image())
                 except Rejected as error:
                     rejected.append(RejectedImage(shard.split, name, error.reason, error.detail))
+                except MemoryError as error:
+                    why = f"{shard.split}/{name} cannot be decoded: {error or 'memory ran out'}; {_MORE_MEMORY}"
+                    raise InputError(why) from error
                 else:
                     writer.add(label, name)
         size = path.stat().st_size

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from typing import NoReturn
+
+from preprocessing.names import one_line
 
 EXIT_BAD_INPUT = 2
 EXIT_STORAGE = 74  # EX_IOERR of sysexits.h
@@ -15,6 +18,9 @@ class InputError(Exception):
 
     exit_status = EXIT_BAD_INPUT
 
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))  # a file's name may hold anything
+
 
 class StorageError(InputError):
     """Storage failed at something it may yet do: full, away, or not permitted. The same work can be tried again."""
@@ -24,6 +30,9 @@ class StorageError(InputError):
 
 def run_or_explain(main: Callable[[], int]) -> NoReturn:
     """Runs a job's `main` and exits with its status; an `InputError` becomes one line on stderr, no traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name must not end a job where the terminal cannot show it
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = main()
     except InputError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-from preprocessing.jpeg_header import parse_header
+from preprocessing.jpeg_header import JpegHeader, parse_header, unsupported
 
 # Intel's primitives give other pixels on other processors, and here they are not even faster.
 cv2.ipp.setUseIPP(False)
@@ -27,10 +28,27 @@ MAX_BYTES = 64 << 20
 # A progressive JPEG can ask for any number of passes over its pixels; real ones have about ten.
 MAX_SCANS = 100
 _OTHER_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
+# How formats begin that are images, but are not decoded here.
+_NOT_DECODED = (
+    (re.compile(rb"II\*\0|MM\0\*"), "TIFF"),
+    (re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), "JPEG 2000"),
+    (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "), "JPEG XL"),
+    (re.compile(rb"....ftyp(avif|avis)", re.DOTALL), "AVIF"),
+    (re.compile(rb"....ftyp(hei|mif1)", re.DOTALL), "HEIC"),
+    (re.compile(rb"8BPS"), "Photoshop"),
+)
 # What libjpeg complains of in files whose pixels are whole, and which every viewer shows. Pillow does not mind.
 _HARMLESS = ("extraneous bytes before marker", "Invalid SOS parameters", "unknown JFIF revision", "Unknown Adobe color")
+# What it does not take, by its words. Pillow would take the first, but not say where the data are damaged.
+_UNSUPPORTED = {
+    "Could not determine subsampling": "a JPEG of unusual subsampling",
+    "Unsupported color conversion": "a lossless JPEG that is neither RGB nor gray",
+}
 
 EMPTY, TRUNCATED, CORRUPT, NOT_AN_IMAGE, TOO_LARGE = "empty", "truncated", "corrupt", "not an image", "too large"
+UNSUPPORTED = "unsupported"
+# Of an image that was decoded in a process of its own.
+CRASH, TIMEOUT = "decoder crash", "decoder timeout"
 
 
 class Rejected(Exception):  # noqa: N818 - a verdict on the image, not a failure of the program
@@ -46,7 +64,7 @@ def decode(data: bytes, size: int, out: NDArray[np.uint8] | None = None) -> NDAr
     """The centre square of a raw image, antialiased to uint8 RGB [size, size, 3] and turned upright; in `out` if given.
 
     Takes JPEG of any colour space, PNG, GIF (its first frame), BMP and WebP, whatever the file is called. Raises
-    `Rejected`, and nothing else.
+    `Rejected`, and MemoryError where this process has too little memory for it.
     """
     pixels, width, height, divisor, orientation = _open(data, size)
     image = np.empty((size, size, 3), np.uint8) if out is None else out
@@ -113,27 +131,51 @@ def _open(data: bytes, size: int) -> _Opened:
         raise Rejected(EMPTY, "the file has no bytes")
     if data[:2] != b"\xff\xd8":
         return _open_other(data, 1)
-    header = parse_header(data)
-    if header is None:
-        raise Rejected(TRUNCATED, f"the JPEG's {len(data):,} bytes hold no frame")
-    divisor = scale_divisor(min(header.width, header.height), size)
+    header = _check_header(data)
+    # libjpeg writes beyond its memory where it is asked to scale a lossless image.
+    divisor = 1 if header.lossless else scale_divisor(min(header.width, header.height), size)
     held = header.progressive or divisor == 1
     _check_pixels(header.width, header.height, MAX_PIXELS_HELD if held else MAX_PIXELS)
     if header.progressive and data.count(b"\xff\xda") > MAX_SCANS:
         raise Rejected(TOO_LARGE, f"a progressive JPEG of more than {MAX_SCANS} scans")
-    if header.components not in (1, 3) or header.precision != 8:
+    if header.components == 4:
         return _open_other(data, divisor)
     rows, columns = (-(-header.height // divisor), -(-header.width // divisor)) if divisor > 1 else (0, 0)
+    colours = "GRAY" if header.lossless and header.components == 1 else "RGB"  # lossless pixels are not converted
     try:
         pixels = simplejpeg.decode_jpeg(
-            data, colorspace="RGB", min_height=rows, min_width=columns, min_factor=float(divisor)
+            data, colorspace=colours, min_height=rows, min_width=columns, min_factor=float(divisor)
         )
     except ValueError as error:
         what = str(error)
         if any(words in what for words in _HARMLESS):
             return _open_other(data, divisor)
+        if "Insufficient memory" in what:
+            raise MemoryError(what) from error
+        for words, meaning in _UNSUPPORTED.items():
+            if words in what:
+                raise Rejected(UNSUPPORTED, meaning) from error
         raise Rejected(TRUNCATED if "remature end of JPEG file" in what else CORRUPT, what) from error
+    if colours == "GRAY":
+        pixels = np.repeat(pixels, 3, axis=2)
     return _Opened(pixels, header.width, header.height, divisor, header.orientation)
+
+
+def _check_header(data: bytes) -> JpegHeader:
+    """The header of a JPEG that a decoder may see."""
+    try:
+        header = parse_header(data)
+    except ValueError as error:
+        raise Rejected(CORRUPT, f"a JPEG with {error}") from error
+    if header is None:
+        raise Rejected(TRUNCATED, f"the JPEG's {len(data):,} bytes hold no frame")
+    what = unsupported(header, data)
+    if what is not None:
+        raise Rejected(UNSUPPORTED, what)
+    if not (header.width and header.height and header.components and header.precision == 8):
+        size = f"{header.width} x {header.height} pixels"
+        raise Rejected(CORRUPT, f"a JPEG of {size}, {header.components} components, {header.precision} bits")
+    return header
 
 
 def _check_pixels(width: int, height: int, most: int) -> None:
@@ -149,7 +191,14 @@ def _open_other(data: bytes, divisor: int) -> _Opened:
             image = Image.open(io.BytesIO(data), formats=_OTHER_FORMATS)
         except Image.DecompressionBombError as error:
             raise Rejected(TOO_LARGE, str(error)) from error
+        except MemoryError:  # says nothing of the image
+            raise
         except Exception as error:
+            for start, name in _NOT_DECODED:
+                if start.match(data):
+                    raise Rejected(
+                        UNSUPPORTED, f"{name}, which is not decoded; JPEG, PNG, GIF, BMP and WebP are"
+                    ) from error
             raise Rejected(NOT_AN_IMAGE, f"begins with {data[:16]!r}") from error
         width, height = image.size
         _check_pixels(width, height, MAX_PIXELS if divisor > 1 else MAX_PIXELS_HELD)
@@ -160,6 +209,8 @@ def _open_other(data: bytes, divisor: int) -> _Opened:
             pixels = _to_rgb(image)
             if pixels.shape[:2] != (-(-height // divisor), -(-width // divisor)):
                 raise ValueError(f"{pixels.shape[1]} x {pixels.shape[0]} pixels where {width} x {height} were said")
+        except MemoryError:
+            raise
         except Exception as error:  # Pillow's decoders raise whatever they meet
             truncated = "truncated" in str(error).lower() or isinstance(error, EOFError)
             raise Rejected(TRUNCATED if truncated else CORRUPT, f"{image.format}: {error}") from error

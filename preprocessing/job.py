@@ -118,6 +118,7 @@ def _make(request: Request, ready: Prepared, start_spark: Callable[[str], Abstra
             [shard for shard in shards if (shard.split, shard.index) not in done],
             convert,
             finished=finished,
+            recorded=functools.partial(recorded_shards, output, ready.fingerprint),
             give_up=functools.partial(too_many, images=images, limit=request.max_rejected),
         )
     rejected = [image for record in records for image in record.rejected]
@@ -140,10 +141,13 @@ def choose_images(ready: Prepared, settings: Settings, mapper: Mapper = map) -> 
 
 def finished_shards(ready: Prepared, shards: Iterable[Shard]) -> list[ShardRecord]:
     """Records of the shards that an earlier run of the same job left whole."""
-    if ready.state is not State.BEGUN:
-        return []
+    return recorded_shards(ready.output, ready.fingerprint, shards) if ready.state is State.BEGUN else []
+
+
+def recorded_shards(output: Store, fingerprint: str, shards: Iterable[Shard]) -> list[ShardRecord]:
+    """Records of the shards that are whole."""
     with ThreadPoolExecutor(16) as pool:  # a round trip or two each, on a bucket
-        records = pool.map(functools.partial(read_record, ready.output, ready.fingerprint), shards)
+        records = pool.map(functools.partial(read_record, output, fingerprint), shards)
         return [record for record in records if record is not None]
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from preprocessing.errors import InputError
+from preprocessing.names import name_of
 from preprocessing.sources import WHOLE_FILE
 from preprocessing.storage import Store
 
@@ -41,7 +42,7 @@ def read_images(source: Store, table: pa.Table, most: int) -> Iterator[bytes | N
     Raises `InputError` for a file that is gone since the source was listed, or is shorter now.
     """
     pieces = [
-        Piece(path, max(offset, 0), length, offset == WHOLE_FILE)
+        Piece(name_of(path), max(offset, 0), length, offset == WHOLE_FILE)
         for path, offset, length in zip(
             *(table.column(name).to_pylist() for name in ("path", "offset", "length")), strict=True
         )

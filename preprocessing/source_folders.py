@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from preprocessing.errors import InputError
+from preprocessing.names import is_text
 from preprocessing.sources import (
     TRAIN,
     VAL,
@@ -43,7 +44,7 @@ class FolderSource(Source):
 
     def classes(self) -> list[str]:
         """The folders of `train`."""
-        folders = self.store.folders(TRAIN)
+        folders = class_folders(self.store, TRAIN)
         if not folders:
             raise InputError(f"{self.store.uri}/{TRAIN} has no class folders: put images into {TRAIN}/<class>/")
         unknown = sorted(set(self.store.folders(VAL)) - set(folders))
@@ -85,6 +86,15 @@ class FolderSource(Source):
         if TRAIN not in splits:
             raise InputError(f"{self.store.uri}/{TRAIN} holds no images: its class folders have no *.JPEG files")
         return Catalogue(splits, ignored)
+
+
+def class_folders(store: Store, parent: str) -> list[str]:
+    """The folders of `parent`, as classes; `InputError` for a name that no manifest could hold."""
+    folders = store.folders(parent)
+    for name in folders:
+        if not is_text(name):
+            raise InputError(f"{store.uri}/{parent}/{name}: the name of this class is not UTF-8: rename the folder")
+    return folders
 
 
 def list_class_folders(store: Store, parent: str, classes: Sequence[str]) -> tuple[list[Row], int]:

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Sequence
 
 from preprocessing.errors import InputError
-from preprocessing.source_folders import FolderSource, list_class_folders
+from preprocessing.source_folders import FolderSource, class_folders, list_class_folders
 from preprocessing.sources import TRAIN, VAL, WHOLE_FILE, Catalogue, Row, is_image_name, make_table
 from preprocessing.storage import Store
 
@@ -27,7 +27,7 @@ class KaggleSource(FolderSource):
 
     def classes(self) -> list[str]:
         """The folders of train."""
-        folders = self.store.folders(f"{IMAGES}/{TRAIN}")
+        folders = class_folders(self.store, f"{IMAGES}/{TRAIN}")
         if not folders:
             raise InputError(f"{self.store.uri}/{IMAGES}/{TRAIN} has no class folders: unpack the archive again")
         return folders

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from preprocessing.errors import InputError
+from preprocessing.names import name_bytes, name_of, printable
 from preprocessing.storage import Store
 
 TRAIN, VAL, MINIVAL = "train", "val", "minival"
@@ -18,12 +19,13 @@ EXTENSIONS = (".jpeg", ".jpg", ".png", ".gif", ".bmp", ".webp")
 # The offset of an image that is a file of its own.
 WHOLE_FILE = -1
 
-# A raw image: `id` is `<class>/<file name>` in every layout; its bytes are [offset, offset + length) of `path`.
+# A raw image: `id` is `<class>/<file name>` in every layout, as text; its bytes are [offset, offset + length) of the
+# file `path`, whose name may be no UTF-8.
 CATALOGUE_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string()),
         pa.field("class", pa.string()),
-        pa.field("path", pa.string()),
+        pa.field("path", pa.binary()),
         pa.field("offset", pa.int64()),
         pa.field("length", pa.int64()),
     ]
@@ -82,11 +84,13 @@ def is_image_name(name: str) -> bool:
 
 def make_table(rows: Iterable[Row]) -> pa.Table:
     """A catalogue's table, sorted by id; `InputError` where an id comes twice."""
-    ordered = sorted(rows)
+    ordered = sorted((printable(row[0]), row[1], name_bytes(row[2]), row[3], row[4]) for row in rows)
     columns = list(zip(*ordered, strict=True)) or [()] * len(CATALOGUE_SCHEMA)
     for before, after in itertools.pairwise(ordered):
         if before[0] == after[0]:
-            raise InputError(f"{after[0]} is in the source twice ({before[2]} and {after[2]}): remove one")
+            raise InputError(
+                f"{after[0]} is in the source twice ({name_of(before[2])} and {name_of(after[2])}): remove one"
+            )
     arrays = [pa.array(column, kind.type) for column, kind in zip(columns, CATALOGUE_SCHEMA, strict=True)]
     return pa.Table.from_arrays(arrays, schema=CATALOGUE_SCHEMA)
 

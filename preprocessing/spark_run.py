@@ -9,7 +9,7 @@ import threading
 import zipimport
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from preprocessing.errors import InputError, StorageError
 from preprocessing.progress import Progress
@@ -75,19 +75,62 @@ def spark_mapper(context: Any) -> Mapper:
     return run
 
 
+class WorkerDiedError(InputError):
+    """A Python worker died and took the job with it. What killed it is not known here."""
+
+
+class Convert(Protocol):
+    """Turns a shard into its file and record; `carefully` so that no image can kill the worker."""
+
+    def __call__(self, shard: Shard, *, carefully: bool) -> ShardRecord:
+        """The shard's record."""
+
+
 def convert_all(
     context: Any,
     shards: Sequence[Shard],
-    convert: Callable[[Shard], ShardRecord],
+    convert: Convert,
     *,
+    finished: Sequence[ShardRecord],
+    recorded: Callable[[Sequence[Shard]], list[ShardRecord]],
+    give_up: Callable[[Iterable[RejectedImage]], str | None],
+) -> list[ShardRecord]:
+    """Converts `shards`, one task each; the records.
+
+    Where a Python worker dies, the shards that are not whole by then (`recorded` finds the records of the others) are
+    converted again, carefully. `finished` are of earlier runs. `give_up` gets all rejections so far, and may return the
+    reason to stop at once, which becomes an `InputError`.
+    """
+    try:
+        return _convert_all(context, shards, convert, False, finished, give_up)
+    except WorkerDiedError:
+        whole = recorded(shards)
+        there = {(record.split, record.index) for record in whole}
+        left = [shard for shard in shards if (shard.split, shard.index) not in there]
+        print(
+            f"warning: a Python worker died, perhaps of an image, perhaps for lack of memory; the {len(left):,} shards "
+            "that are not whole are converted again, with decoders in processes of their own",
+            file=sys.stderr,
+            flush=True,
+        )
+    try:
+        return whole + _convert_all(context, left, convert, True, [*finished, *whole], give_up)
+    except WorkerDiedError as death:
+        raise InputError(
+            "a Python worker died again, although images were decoded in other processes: none of them is the cause, "
+            "but perhaps the memory, as the kernel kills where it runs out; give tasks more of it "
+            "(spark.executor.memoryOverhead), or run fewer at a time (spark.task.cpus), and run the same command again"
+        ) from death
+
+
+def _convert_all(
+    context: Any,
+    shards: Sequence[Shard],
+    convert: Convert,
+    carefully: bool,
     finished: Sequence[ShardRecord],
     give_up: Callable[[Iterable[RejectedImage]], str | None],
 ) -> list[ShardRecord]:
-    """Converts `shards`, one task each; the records, in order.
-
-    `finished` are of earlier runs. `give_up` gets all rejections so far, and may return the reason to stop at once,
-    which becomes an `InputError`.
-    """
     from pyspark.accumulators import AccumulatorParam
 
     class Append(AccumulatorParam):  # type: ignore[type-arg,misc,unused-ignore]
@@ -107,7 +150,7 @@ def convert_all(
 
     def task(shard: Shard) -> ShardRecord:
         spare_later_tasks()
-        record = convert(shard)
+        record = convert(shard, carefully=carefully)
         ended.add([((record.split, record.index), (record.images, record.rejected))])
         return record
 
@@ -145,8 +188,17 @@ def _collect(context: Any, items: Sequence[Any], task: Callable[[Any], Any]) -> 
         found: list[Any] = context.parallelize(items, len(items)).map(task).collect()
     except Py4JError as error:
         text = str(error)
-        raise (StorageError if _STORAGE.search(text) else InputError)(explain(text)) from error
+        kind = WorkerDiedError if worker_died(text) else StorageError if _STORAGE.search(text) else InputError
+        raise kind(explain(text)) from error
     return found
+
+
+def worker_died(text: str) -> bool:
+    """Whether what Spark says of a failed job is that a Python worker died, and not what it raised."""
+    return (
+        re.search(r"most recent failure: Lost task .*(Python worker exited unexpectedly|SocketException)", text)
+        is not None
+    )
 
 
 @contextmanager

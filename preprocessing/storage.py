@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -18,9 +19,13 @@ from pyarrow import fs as pafs
 
 from preprocessing import local_files
 from preprocessing.errors import InputError, StorageError
+from preprocessing.names import file_path, last_part
 from preprocessing.places import Place, parse
 from preprocessing.storage_errors import reason, remedy
 
+# The first bucket that a process opens initialises the client's library, and pyarrow lets threads race to do it, which
+# crashes (apache/arrow#39897). Over all stores, as they share the library.
+_OPENING = threading.Lock()
 _TEMPORARY = re.compile(r"^\..*\.[0-9a-f]{32}\.tmp$")
 _REPLACED = ".replaced"  # ends the name of a blob that is just being replaced, where that takes two renames
 # Time that `Store.create` gives a rival's put to land, in seconds, where the filesystem has no exclusive create.
@@ -196,17 +201,20 @@ class Store:
     def folders(self, prefix: str = "") -> list[str]:
         """Names of the folders directly in folder `prefix`, sorted; empty where it is absent."""
         infos = self._select(prefix, recursive=False)
-        return sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
+        return sorted(last_part(file_path(info)) for info in infos if info.type == pafs.FileType.Directory)
 
     def entries(self, prefix: str = "", *, recursive: bool = True) -> list[Entry]:
-        """The files below folder `prefix`, by name relative to the store; temporaries are left out."""
+        """The files below folder `prefix`, by name relative to the store; temporaries are left out.
+
+        A local name that is not UTF-8 is as Python's own functions have it (see `names`).
+        """
         root = self._name("").rstrip("/") + "/"
         found = [
-            Entry(info.path[len(root) :] if info.path.startswith(root) else info.path, int(info.size))
+            Entry(path[len(root) :] if path.startswith(root) else path, int(info.size))
             for info in self._select(prefix, recursive=recursive)
             if info.type == pafs.FileType.File
-            and not _TEMPORARY.match(info.base_name)
-            and not (self._renames and info.base_name.endswith(_REPLACED))
+            and not _TEMPORARY.match(last_part(path := file_path(info)))
+            and not (self._renames and path.endswith(_REPLACED))
         ]
         return sorted(found)
 
@@ -220,7 +228,7 @@ class Store:
     def delete_temporaries(self, prefix: str) -> None:
         """Deletes, below folder `prefix`, what writers left that were killed."""
         for info in self._select(prefix, recursive=True):
-            if info.type == pafs.FileType.File and _TEMPORARY.match(info.base_name):
+            if info.type == pafs.FileType.File and _TEMPORARY.match(last_part(file_path(info))):
                 self._discard(info.path)
 
     def delete_tree(self, path: str = "") -> None:
@@ -241,19 +249,23 @@ class Store:
         return self._scheme in ("hdfs", "viewfs")
 
     def _open(self) -> tuple[Any, str]:
+        if self._opened is None and not self._scheme:
+            self._opened = pafs.LocalFileSystem(), self._place.path
         if self._opened is None:
-            if not self._scheme:
-                self._opened = pafs.LocalFileSystem(), self._place.path
-            else:
-                try:
-                    filesystem, path = pafs.FileSystem.from_uri(self._place.strict_uri)
-                except (pa.ArrowException, ValueError) as error:
-                    raise InputError(f"cannot reach {self.uri}: {reason(error)}; check the URI") from error
-                except OSError as error:
-                    what = f"cannot reach {self.uri}: {reason(error)}"
-                    raise StorageError(f"{what}; {remedy(error, local=False)}") from error
-                self._opened = filesystem, path
+            with _OPENING:
+                if self._opened is None:
+                    self._opened = self._open_far()
         return self._opened
+
+    def _open_far(self) -> tuple[Any, str]:
+        try:
+            filesystem, path = pafs.FileSystem.from_uri(self._place.strict_uri)
+        except (pa.ArrowException, ValueError) as error:
+            raise InputError(f"cannot reach {self.uri}: {reason(error)}; check the URI") from error
+        except OSError as error:
+            what = f"cannot reach {self.uri}: {reason(error)}"
+            raise StorageError(f"{what}; {remedy(error, local=False)}") from error
+        return filesystem, path
 
     def _name(self, path: str) -> str:
         if not path:

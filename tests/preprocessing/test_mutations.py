@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import random
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,122 +13,21 @@ import pytest
 from archives import tar_bytes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
-from raw_images import photo
+from mutations import IMAGES, mutate
 
 from preprocessing.convert import convert_shard
-from preprocessing.images import CORRUPT, EMPTY, NOT_AN_IMAGE, TOO_LARGE, TRUNCATED, Rejected, decode
+from preprocessing.images import CORRUPT, EMPTY, NOT_AN_IMAGE, TOO_LARGE, TRUNCATED, UNSUPPORTED, Rejected, decode
 from preprocessing.settings import Settings
 from preprocessing.shards import Shard, serialise
 from preprocessing.source_tar import TRAIN_TAR
 from preprocessing.storage import Store
 from preprocessing.tar_index import TarError, members
 
-REASONS = {EMPTY, TRUNCATED, CORRUPT, NOT_AN_IMAGE, TOO_LARGE}
+REASONS = {EMPTY, TRUNCATED, CORRUPT, NOT_AN_IMAGE, TOO_LARGE, UNSUPPORTED}
 SECONDS = 10.0  # of processor time, which other work on the machine does not add to
 common = settings(
     deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
-
-
-def encoded(kind: str, mode: str = "RGB", **options: Any) -> bytes:
-    image = Image.fromarray(photo(45, 60)).convert(mode)
-    sink = io.BytesIO()
-    image.save(sink, kind, **options)
-    return sink.getvalue()
-
-
-def exif() -> Image.Exif:
-    found = Image.Exif()
-    found[0x0112] = 6
-    return found
-
-
-IMAGES = [
-    encoded("JPEG", quality=80),
-    encoded("JPEG", progressive=True),
-    encoded("JPEG", "L"),
-    encoded("JPEG", "CMYK"),
-    encoded("JPEG", restart_marker_blocks=2, exif=exif()),
-    encoded("JPEG", subsampling=0, optimize=True, icc_profile=b"x" * 300),
-    encoded("PNG"),
-    encoded("PNG", "I;16"),
-    encoded("GIF", "P"),
-    encoded("BMP"),
-    encoded("WEBP"),
-]
-
-
-# A mutation is drawn as a few integers, so that a failing one shrinks to something small.
-MUTATIONS: list[Callable[[bytearray, random.Random], None]] = []
-
-
-def mutation(function: Callable[[bytearray, random.Random], None]) -> Callable[[bytearray, random.Random], None]:
-    MUTATIONS.append(function)
-    return function
-
-
-@mutation
-def cut(data: bytearray, chance: random.Random) -> None:
-    del data[chance.randrange(len(data) + 1) :]
-
-
-@mutation
-def flip(data: bytearray, chance: random.Random) -> None:
-    for _ in range(chance.choice([1, 1, 2, 8, 64])):
-        if data:
-            data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
-
-
-@mutation
-def spoil_header(data: bytearray, chance: random.Random) -> None:
-    for _ in range(chance.choice([1, 2, 4])):
-        if data:
-            data[chance.randrange(min(len(data), 700))] = chance.choice([0, 1, 0x7F, 0x80, 0xFF, chance.randrange(256)])
-
-
-@mutation
-def remove(data: bytearray, chance: random.Random) -> None:
-    start = chance.randrange(len(data) + 1)
-    del data[start : start + chance.choice([1, 2, 10, 500])]
-
-
-@mutation
-def insert(data: bytearray, chance: random.Random) -> None:
-    start = chance.randrange(len(data) + 1)
-    data[start:start] = chance.choice([b"\0", b"\xff", b"\xff\xd9", b"\xff\xda", b"\xff\xd8", chance.randbytes(40)])
-
-
-@mutation
-def repeat(data: bytearray, chance: random.Random) -> None:
-    start = chance.randrange(len(data) + 1)
-    data[start:start] = data[start : start + chance.choice([4, 60, 1000])] * chance.choice([1, 3, 30])
-
-
-@mutation
-def overwrite(data: bytearray, chance: random.Random) -> None:
-    start = chance.randrange(len(data) + 1)
-    size = chance.choice([2, 16, 400])
-    data[start : start + size] = chance.choice([bytes(size), b"\xff" * size, chance.randbytes(size)])
-
-
-@mutation
-def enlarge(data: bytearray, chance: random.Random) -> None:
-    """Gives a JPEG's frame other dimensions, up to a decompression bomb."""
-    for marker in (b"\xff\xc0", b"\xff\xc2"):
-        place = data.find(marker)
-        if place >= 0:
-            side = chance.choice([0, 1, 7, 4000, 65535])
-            start = place + 5 + 2 * chance.randrange(2)
-            data[start : start + 2] = side.to_bytes(2, "big")
-
-
-def mutate(data: bytes, seed: int, times: int) -> bytes:
-    chance = random.Random(seed)
-    found = bytearray(data)
-    for _ in range(times):
-        chance.choice(MUTATIONS)(found, chance)
-    return bytes(found)
 
 
 def decode_or_refuse(data: bytes, size: int) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from py4j.protocol import Py4JError
 
 from preprocessing.errors import EXIT_STORAGE, InputError
-from preprocessing.spark_run import _collect, explain, spare_later_tasks
+from preprocessing.spark_run import _collect, explain, spare_later_tasks, worker_died
 
 HEAD = """An error occurred while calling z:org.apache.spark.api.python.PythonRDD.collectAndServe.
 : org.apache.spark.SparkException: Job aborted due to stage failure: Task 0 in stage 1.0 failed 4 times, \
@@ -62,6 +62,22 @@ def test_what_storage_refused_to_a_task_is_no_bad_input(kind: str, status: int) 
     with pytest.raises(InputError, match="^cannot write /x: No space left$") as caught:
         _collect(context, [1], print)
     assert caught.value.exit_status == status
+
+
+@pytest.mark.parametrize(
+    ("text", "died"),
+    [
+        (
+            HEAD + "org.apache.spark.SparkException: Python worker exited unexpectedly (crashed)\n\tat org.apache.x",
+            True,
+        ),
+        (HEAD + "java.net.SocketException: Connection reset\n\tat java.base/sun.nio.x", True),
+        (HEAD + TRACEBACK.format(error="ValueError: Python worker exited unexpectedly"), False),
+        (HEAD + "ExecutorLostFailure (executor 1 exited caused by one of the running tasks) Reason: killed", False),
+    ],
+)
+def test_a_worker_that_died_and_one_that_raised(text: str, died: bool) -> None:
+    assert worker_died(text) is died
 
 
 def test_zip_importers_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
