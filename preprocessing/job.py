@@ -19,9 +19,10 @@ from preprocessing.layouts import open_source
 from preprocessing.manifest import Manifest, read_manifest
 from preprocessing.output import State, begin, check_room, inspect
 from preprocessing.schema import image_bytes, stride
-from preprocessing.selection import choose_classes, select
+from preprocessing.selection import account, choose_classes, select
 from preprocessing.settings import Settings, fingerprint
 from preprocessing.shards import RejectedImage, Shard, ShardRecord, plan_shards, read_record
+from preprocessing.skipped import Skipped
 from preprocessing.sources import Mapper, Source
 from preprocessing.spark_run import convert_all, spark_context, spark_mapper
 from preprocessing.storage import Store
@@ -77,11 +78,11 @@ def run(request: Request, start_spark: Callable[[str], AbstractContextManager[An
         say(f"{output.uri} holds this dataset already: {summary(manifest)}; nothing to do")
         return manifest
     output.check_writable()
-    described = {"uri": source.store.uri, "layout": source.layout}
-    splits = choose_images(ready, request.settings) if source.listed_quickly else {}
+    splits, skipped = choose_images(ready, request.settings) if source.listed_quickly else ({}, Skipped())
     with start_spark("preprocess") as context:
         if not source.listed_quickly:
-            splits = choose_images(ready, request.settings, spark_mapper(context))
+            splits, skipped = choose_images(ready, request.settings, spark_mapper(context))
+        described = {"uri": source.store.uri, "layout": source.layout, "skipped": skipped.as_dict()}
         if ready.state is State.FRESH:
             begin(output, ready.fingerprint, {"source": described, "settings": request.settings.as_dict()})
         shards = plan_shards(splits, request.settings)
@@ -112,14 +113,18 @@ def run(request: Request, start_spark: Callable[[str], AbstractContextManager[An
     return manifest
 
 
-def choose_images(ready: Prepared, settings: Settings, mapper: Mapper = map) -> dict[str, pa.Table]:
-    """The images of each split in the dataset's order; `InputError` where the disk has no room for them."""
+def choose_images(ready: Prepared, settings: Settings, mapper: Mapper = map) -> tuple[dict[str, pa.Table], Skipped]:
+    """The images of each split in the dataset's order, and all other files of the source, which the user is told of.
+
+    Raises `InputError` where the disk has no room for the images.
+    """
     catalogue = ready.source.catalogue(ready.classes, mapper)
-    if catalogue.ignored:
-        say(f"{catalogue.ignored:,} files of the source are no images by name and are left out")
     splits = select(catalogue, ready.classes, settings)
+    skipped = account(catalogue, splits)
+    for line in skipped.lines():
+        say(line)
     check_room(ready.output, estimate_bytes(splits, settings))
-    return splits
+    return splits, skipped
 
 
 def finished_shards(ready: Prepared, shards: Iterable[Shard]) -> list[ShardRecord]:
@@ -154,9 +159,11 @@ def estimate_bytes(splits: dict[str, pa.Table], settings: Settings) -> int:
 def summary(manifest: Manifest) -> str:
     """A dataset in a few words."""
     parts = [f"{name} {info.count:,}" for name, info in sorted(manifest.splits.items())]
+    skipped = sum(found["files"] for found in manifest.source.get("skipped", {}).values())
+    others = f", {skipped:,} other files not converted" if skipped else ""
     return (
         f"{manifest.images_in:,} images in = {manifest.images_in - manifest.rejected:,} rows ({', '.join(parts)}) "
-        f"+ {manifest.rejected:,} rejected, {len(manifest.classes):,} classes, hash {manifest.hash[:12]}"
+        f"+ {manifest.rejected:,} rejected, {len(manifest.classes):,} classes, hash {manifest.hash[:12]}{others}"
     )
 
 

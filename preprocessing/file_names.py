@@ -1,0 +1,58 @@
+"""What a file or folder of a source is, as far as its name shows."""
+
+from __future__ import annotations
+
+from preprocessing.errors import InputError
+
+EXTENSIONS = (".jpeg", ".jpg", ".png", ".gif", ".bmp", ".webp")
+# Images to anybody's eye, but in formats that are not read.
+OTHER_EXTENSIONS = (".tif", ".tiff", ".jpe", ".jfif", ".jp2", ".jxl", ".heic", ".heif", ".avif", ".svg", ".ppm", ".dng")
+# Folders that operating systems, NAS boxes and editors leave among other people's files, in lower case.
+TOOL_FOLDERS = frozenset(
+    {
+        "@eadir",
+        "@recently-snapshot",
+        "@recycle",
+        "@tmp",
+        "#recycle",
+        "#snapshot",
+        "~snapshot",
+        "$recycle.bin",
+        "__macosx",
+        "__pycache__",
+        "lost+found",
+        "network trash folder",
+        "recycler",
+        "system volume information",
+        "temporary items",
+    }
+)
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a file or folder, or a folder above it, is hidden or belongs to a tool.
+
+    >>> is_hidden("train/.ipynb_checkpoints"), is_hidden("n01440764/@eaDir/a.JPEG"), is_hidden("./train/n01440764")
+    (True, True, False)
+    """
+    return any(
+        (part.startswith(".") and part != ".") or part.lower() in TOOL_FOLDERS for part in path.split("/") if part
+    )
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file counts as an image by its extension. What it holds is seen when it is decoded."""
+    return name.lower().endswith(EXTENSIONS)
+
+
+def printable(path: str) -> str:
+    """A path as one line of valid text, whatever its bytes are."""
+    return path if path.isprintable() else ascii(path)
+
+
+def check_utf8(path: str) -> None:
+    """Raises `InputError` for a name that is not UTF-8, which no row's id, no label and no manifest can hold."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"--source: the name of {path!a} is not valid UTF-8: rename it") from error
