@@ -20,7 +20,7 @@ from preprocessing.manifest import Manifest, read_manifest
 from preprocessing.output import State, begin, check_room, inspect
 from preprocessing.schema import image_bytes, stride
 from preprocessing.selection import account, choose_classes, select
-from preprocessing.settings import Settings, fingerprint
+from preprocessing.settings import Settings, check_max_rejected, fingerprint
 from preprocessing.shards import RejectedImage, Shard, ShardRecord, plan_shards, read_record
 from preprocessing.skipped import Skipped
 from preprocessing.sources import Mapper, Source
@@ -58,8 +58,7 @@ class Prepared:
 def prepare(request: Request) -> Prepared:
     """Checks a request; changes nothing. Every `InputError` that can come before Spark starts comes from here."""
     request.settings.check()
-    if not 0 <= request.max_rejected <= 1:
-        raise InputError(f"--max-rejected {request.max_rejected:g}: give a fraction from 0 to 1")
+    check_max_rejected(request.max_rejected)
     output = Store(request.output)
     source = open_source(Store(request.source), request.layout)
     _check_apart(source.store, output)
