@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
+
 from preprocessing.command_line import CommandLine
 from preprocessing.dry_run import plan
 from preprocessing.errors import run_or_explain
@@ -9,6 +12,8 @@ from preprocessing.job import DEFAULT_MAX_REJECTED, Request, run
 from preprocessing.layouts import NAMES
 from preprocessing.schema import CODECS, ROW_GROUP_ROWS
 from preprocessing.settings import Settings, out_of_range, parse_number
+from preprocessing.signals import run_until_signal, spark_leaves_signals
+from preprocessing.spark_run import spark_context
 
 
 def parse(arguments: list[str] | None = None) -> tuple[Request, bool]:
@@ -76,11 +81,19 @@ def parse_classes(text: str | None) -> int | tuple[str, ...] | None:
 def main() -> int:
     """Runs the job, or plans it."""
     request, only_plan = parse()
-    if only_plan:
-        plan(request)
-    else:
-        run(request)
-    return 0
+    with ExitStack() as spark:  # outermost: Spark is stopped when the last line is out
+
+        def start_spark(name: str) -> AbstractContextManager[Any]:
+            return spark_leaves_signals(spark.enter_context(spark_context(name)))
+
+        def work() -> int:
+            if only_plan:
+                plan(request)
+            else:
+                run(request, start_spark)
+            return 0
+
+        return run_until_signal(work)
 
 
 if __name__ == "__main__":
