@@ -17,6 +17,7 @@ UNREAD_FORMAT = "image of a format that is not read"
 DEAD_LINK = "link that leads nowhere"
 LINK_IN_TAR = "link in a tar"
 NO_CLASS_FOLDER = "image in no class folder"
+UNLISTED = "folder that cannot be listed"
 OUTSIDE = "image outside the layout"
 
 # Files that look as if they were meant for the dataset, and what to do about them.
@@ -24,6 +25,7 @@ _REMEDIES = {
     UNREAD_FORMAT: "convert them to JPEG or PNG to have them in the dataset",
     DEAD_LINK: "mount or copy what they point at, or remove them",
     LINK_IN_TAR: "unpack the archive and pack it again with --hard-dereference and --dereference",
+    UNLISTED: "make it readable, or move it out of the source",
     NO_CLASS_FOLDER: "move them into class folders to have them in the dataset",
     OUTSIDE: "move them to where the layout has its images to have them in the dataset",
 }

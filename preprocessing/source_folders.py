@@ -17,6 +17,7 @@ from preprocessing.skipped import (
     NO_FILE,
     NOT_CHOSEN,
     OUTSIDE,
+    UNLISTED,
     Skipped,
     why_no_image,
 )
@@ -117,10 +118,13 @@ class FolderSource(Source):
     def _list(self, classes: Sequence[str]) -> Catalogue:
         wanted, skipped = set(classes), Skipped()
         rows: dict[str, list[Row]] = {TRAIN: [], VAL: []}
-        for folder in walk(self.store):
+        val_images: int | None = None
+        for folder in walk(self.store, (TRAIN, VAL)):
             split, _, below = folder.path.partition("/")
             name = below.split("/")[0]
             images = images_in(folder, skipped, labels=(SYNSET_MAPPING,))
+            if split == VAL and name and not is_hidden(name):
+                val_images = (val_images or 0) + len(images)
             if split not in rows:
                 skip(folder, images, OUTSIDE, skipped)
             elif not name:
@@ -131,6 +135,10 @@ class FolderSource(Source):
                 rows[split] += rows_of(folder, images, split, name)
         if not rows[TRAIN]:
             raise InputError(f"{self.store.uri}/{TRAIN} holds no images: its class folders have no *.JPEG files")
+        if val_images == 0:
+            raise InputError(
+                f"{self.store.uri}/{VAL} holds no images in its class folders: put some there, or remove it"
+            )
         check_classes_have_images(
             rows[TRAIN], classes, f"{self.store.uri}/{TRAIN}", "put some into its folder, or remove the folder"
         )
@@ -162,6 +170,8 @@ def images_in(folder: Folder, skipped: Skipped, labels: Sequence[str] = ()) -> l
         else:
             path = folder.join(file.name)
             skipped.add(LABELS if path in labels else reason, path)
+    if folder.problem:
+        skipped.add(HIDDEN if hidden else UNLISTED, folder.path)
     for names, kind in ((folder.dead_links, DEAD_LINK), (folder.special, NO_FILE)):
         for name in names:
             skipped.add(HIDDEN if hidden or is_hidden(name) else kind, folder.join(name))

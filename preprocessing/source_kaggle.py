@@ -50,7 +50,7 @@ class KaggleSource(FolderSource):
         wanted, skipped = set(classes), Skipped()
         train: list[Row] = []
         val: tuple[Folder, list[Entry]] | None = None
-        for folder in walk(self.store):
+        for folder in walk(self.store, (_TRAIN, _VAL)):
             images = images_in(folder, skipped, labels=(SYNSET_MAPPING, SOLUTION))
             inside, path = f"{folder.path}/", folder.path
             if path == _VAL:

@@ -141,7 +141,7 @@ class TarSource(Source):
             skipped.add(NO_CLASS_FOLDER, f"{TRAIN_TAR}/{member.name}")
         for name in self._class_tars.keys() - wanted:
             skipped.add(CLASS_TAR_NOT_CHOSEN, f"{TRAIN_TAR}/{name}.tar")
-        for folder in walk(self.store):
+        for folder in walk(self.store, ()):
             if not folder.path:
                 archives = (TRAIN_TAR, VAL_TAR)
                 folder = folder._replace(files=[file for file in folder.files if file.name not in archives])

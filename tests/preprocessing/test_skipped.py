@@ -99,6 +99,7 @@ def test_a_class_without_images_is_refused_by_name(raw: Path, tmp_path: Path, la
             "has no val/, but validation/, which would not be read",
         ),
         (lambda root: put(root, "Val/a/x.JPEG"), "has no val/, but Val/"),
+        (lambda root: (root / "val/a").mkdir(parents=True), "val holds no images in its class folders: put some there"),
         (lambda root: (root / "val").symlink_to("/gone"), "val is a link that leads nowhere: mount"),
         (
             lambda root: (root / "train/c").symlink_to("/gone"),
@@ -175,16 +176,23 @@ def test_an_image_whose_name_is_not_utf8(tmp_path: Path) -> None:
         open_source(Store(tmp_path)).catalogue(("a",))
 
 
-def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(tmp_path, "train/a/0.JPEG", "train/b/0.JPEG")
-    real = os.scandir
+def test_folders_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a class are missed; what else is in the way, as ext4's lost+found, is told."""
+    put(tmp_path, "train/a/0.JPEG", "train/b/0.JPEG", "lost+found/x", "other/x")
+    real, refused = os.scandir, ("lost+found", "other")
 
-    def denied(path: Any) -> Any:
-        if str(path).endswith("train/b"):
+    def scandir(path: Any) -> Any:
+        if str(path).endswith(refused):
             raise PermissionError(13, "Permission denied", str(path))
         return real(path)
 
-    monkeypatch.setattr(os, "scandir", denied)
+    monkeypatch.setattr(os, "scandir", scandir)
+    skipped = open_source(Store(tmp_path)).catalogue(("a", "b")).skipped
+    assert skipped.as_dict() == {
+        "hidden or a tool's": {"files": 1, "first": "lost+found"},
+        "folder that cannot be listed": {"files": 1, "first": "other"},
+    }
+    refused = ("train/b",)
     with pytest.raises(InputError, match=r"cannot list .*/train/b: Permission denied; check the permissions"):
         open_source(Store(tmp_path)).catalogue(("a", "b"))
 
