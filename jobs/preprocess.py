@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
+
 from preprocessing.command_line import CommandLine
 from preprocessing.dry_run import plan
-from preprocessing.errors import InputError, run_or_explain
+from preprocessing.errors import run_or_explain
 from preprocessing.job import DEFAULT_MAX_REJECTED, Request, run
 from preprocessing.layouts import NAMES
 from preprocessing.schema import CODECS, ROW_GROUP_ROWS
-from preprocessing.settings import Settings
+from preprocessing.settings import Settings, out_of_range, parse_number
+from preprocessing.signals import run_until_signal, spark_leaves_signals
+from preprocessing.spark_run import spark_context
 
 
 def parse(arguments: list[str] | None = None) -> tuple[Request, bool]:
@@ -20,23 +25,20 @@ def parse(arguments: list[str] | None = None) -> tuple[Request, bool]:
     parser.add_argument("--source", required=True, help="folder or URI (s3://, gs://, hdfs://) with the raw images")
     parser.add_argument("--output", required=True, help="folder or URI for the dataset; it must be new or empty")
     parser.add_argument("--layout", choices=NAMES, help="layout of the source; by default it is recognised")
-    parser.add_argument("--size", type=int, default=256, help="side of the images in pixels")
+
+    def number(option: str, kind: type[int] | type[float], text: str, default: float | None = None) -> None:
+        parser.add_argument(option, type=parse_number(option, kind), default=default, help=text)
+
+    number("--size", int, "side of the images in pixels", 256)
     parser.add_argument("--codec", choices=CODECS, default="tensor", help="how images are stored")
-    parser.add_argument("--quality", type=int, default=95, help="JPEG quality, for --codec jpeg")
+    number("--quality", int, "JPEG quality, for --codec jpeg", 95)
     parser.add_argument("--classes", help="a number of classes to draw, or names with commas between; default all")
-    parser.add_argument("--images-per-class", type=int, help="images to draw from every class of every split")
-    parser.add_argument(
-        "--holdout",
-        type=float,
-        default=0.0,
-        help="part of train that becomes minival: a fraction or a number of images",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the row order and of every draw")
-    parser.add_argument("--rows-per-shard", type=int, help="images per file; by default from the number of images")
-    parser.add_argument("--rows-per-row-group", type=int, default=ROW_GROUP_ROWS, help="images per row group")
-    parser.add_argument(
-        "--max-rejected", type=float, default=DEFAULT_MAX_REJECTED, help="stop when more than this fraction is rejected"
-    )
+    number("--images-per-class", int, "images to draw from every class of every split")
+    number("--holdout", float, "part of train that becomes minival: a fraction or a number of images", 0.0)
+    number("--seed", int, "of the row order and of every draw", 0)
+    number("--rows-per-shard", int, "images per file; by default from the number of images")
+    number("--rows-per-row-group", int, "images per row group", ROW_GROUP_ROWS)
+    number("--max-rejected", float, "stop when more than this fraction is rejected", DEFAULT_MAX_REJECTED)
     parser.add_argument(
         "--plan", action="store_true", help="only say what would be read and written, and about how long it takes"
     )
@@ -72,18 +74,26 @@ def parse_classes(text: str | None) -> int | tuple[str, ...] | None:
     except ValueError:
         names = tuple(sorted({name.strip() for name in text.split(",")} - {""}))
         if not names:
-            raise InputError(f"--classes {text!r}: give a number, or names with commas between") from None
+            raise out_of_range("--classes", repr(text)) from None
         return names
 
 
 def main() -> int:
     """Runs the job, or plans it."""
     request, only_plan = parse()
-    if only_plan:
-        plan(request)
-    else:
-        run(request)
-    return 0
+    with ExitStack() as spark:  # outermost: Spark is stopped when the last line is out
+
+        def start_spark(name: str) -> AbstractContextManager[Any]:
+            return spark_leaves_signals(spark.enter_context(spark_context(name)))
+
+        def work() -> int:
+            if only_plan:
+                plan(request)
+            else:
+                run(request, start_spark)
+            return 0
+
+        return run_until_signal(work)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from preprocessing.errors import InputError
 from preprocessing.names import is_text
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Help with the defaults of those options that have one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        default = action.default is not None and action.default is not False and action.default != []
+        return super()._get_help_string(action) if default else action.help
 
 
 class CommandLine(argparse.ArgumentParser):
@@ -18,9 +27,11 @@ class CommandLine(argparse.ArgumentParser):
         super().__init__(
             prog=prog,
             description=description,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=_Help,
             allow_abbrev=False,
         )
+        # argparse takes -inf and -1e5 for options, and then says that a value is missing.
+        self._negative_number_matcher = re.compile(r"-(\.?\d|inf|nan)", re.IGNORECASE)
 
     def parse_known_args(  # type: ignore[override]  # argparse's is overloaded
         self, args: Sequence[str] | None = None, namespace: Any = None

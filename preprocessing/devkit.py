@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from preprocessing.errors import InputError
 from preprocessing.tar_index import TarError, members
+from preprocessing.text_files import decode_text
 
 GROUND_TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"
 META = "data/meta.mat"
@@ -26,13 +27,13 @@ class Devkit(NamedTuple):
 
 
 def read_devkit(data: bytes, where: str) -> Devkit:
-    """Reads the bytes of `ILSVRC2012_devkit_t12.tar.gz`; `where` names it in an `InputError`."""
-    archive = _unpack(data, where)
+    """Reads `ILSVRC2012_devkit_t12.tar.gz`, as it is or as a browser has unpacked it; `where` names it in an error."""
+    archive = data if _is_tar(data) else _unpack(data, where)
     files = {}
     try:
         for member in members(lambda offset, length: archive[offset : offset + length], 0, len(archive)):
             for wanted in (GROUND_TRUTH, META):
-                if member.name.endswith(wanted):
+                if member.name.endswith(wanted) and not member.kind:
                     files[wanted] = archive[member.offset : member.offset + member.size]
     except TarError as error:
         raise InputError(f"{where} is no sound archive ({error}): download it again") from error
@@ -40,11 +41,15 @@ def read_devkit(data: bytes, where: str) -> Devkit:
         if wanted not in files:
             raise InputError(f"{where} has no {wanted}: it is not the development kit of tasks 1 and 2; download it")
     wnids, names = _synsets(files[META], where)
-    truth = files[GROUND_TRUTH].split()
+    truth = decode_text(files[GROUND_TRUTH]).split()
     try:
         return Devkit([wnids[int(number)] for number in truth], names)
     except (KeyError, ValueError) as error:
         raise InputError(f"{where}: {GROUND_TRUTH} names class {error}, which {META} does not: download it") from error
+
+
+def _is_tar(data: bytes) -> bool:
+    return data[257:262] == b"ustar"
 
 
 def _unpack(data: bytes, where: str) -> bytes:

@@ -32,7 +32,7 @@ def plan(request: Request) -> None:
     if ready.state is State.DONE:
         say(f"{ready.output.uri} holds this dataset already: nothing would be done")
         return
-    splits = choose_images(ready, request.settings, _threads)
+    splits, _ = choose_images(ready, request.settings, _threads)
     for line in describe(request, ready, splits):
         say(line)
 

@@ -20,9 +20,10 @@ from preprocessing.layouts import open_source
 from preprocessing.manifest import Manifest, read_manifest
 from preprocessing.output import State, begin, check_room, inspect
 from preprocessing.schema import image_bytes, stride
-from preprocessing.selection import choose_classes, select
-from preprocessing.settings import Settings, fingerprint
+from preprocessing.selection import account, choose_classes, select
+from preprocessing.settings import Settings, check_max_rejected, fingerprint
 from preprocessing.shards import WORK, RejectedImage, Shard, ShardRecord, plan_shards, read_record
+from preprocessing.skipped import Skipped
 from preprocessing.sources import Mapper, Source
 from preprocessing.spark_run import convert_all, spark_context, spark_mapper
 from preprocessing.storage import Store
@@ -58,8 +59,7 @@ class Prepared:
 def prepare(request: Request) -> Prepared:
     """Checks a request; changes nothing. Every `InputError` that can come before Spark starts comes from here."""
     request.settings.check()
-    if not 0 <= request.max_rejected <= 1:
-        raise InputError(f"--max-rejected {request.max_rejected:g}: give a fraction from 0 to 1")
+    check_max_rejected(request.max_rejected)
     output = Store(request.output)
     source = open_source(Store(request.source), request.layout)
     _check_apart(source.store, output)
@@ -93,11 +93,11 @@ def _found(output: Store) -> Manifest:
 
 def _make(request: Request, ready: Prepared, start_spark: Callable[[str], AbstractContextManager[Any]]) -> Manifest:
     source, output = ready.source, ready.output
-    described = {"uri": source.store.uri, "layout": source.layout}
-    splits = choose_images(ready, request.settings) if source.listed_quickly else {}
+    splits, skipped = choose_images(ready, request.settings) if source.listed_quickly else ({}, Skipped())
     with start_spark("preprocess") as context:
         if not source.listed_quickly:
-            splits = choose_images(ready, request.settings, spark_mapper(context))
+            splits, skipped = choose_images(ready, request.settings, spark_mapper(context))
+        described = {"uri": source.store.uri, "layout": source.layout, "skipped": skipped.as_dict()}
         if ready.state is State.FRESH:
             begin(output, ready.fingerprint, {"source": described, "settings": request.settings.as_dict()})
         shards = plan_shards(splits, request.settings)
@@ -129,14 +129,18 @@ def _make(request: Request, ready: Prepared, start_spark: Callable[[str], Abstra
     return manifest
 
 
-def choose_images(ready: Prepared, settings: Settings, mapper: Mapper = map) -> dict[str, pa.Table]:
-    """The images of each split in the dataset's order; `InputError` where the disk has no room for them."""
+def choose_images(ready: Prepared, settings: Settings, mapper: Mapper = map) -> tuple[dict[str, pa.Table], Skipped]:
+    """The images of each split in the dataset's order, and all other files of the source, which the user is told of.
+
+    Raises `InputError` where the disk has no room for the images.
+    """
     catalogue = ready.source.catalogue(ready.classes, mapper)
-    if catalogue.ignored:
-        say(f"{catalogue.ignored:,} files of the source are no images by name and are left out")
     splits = select(catalogue, ready.classes, settings)
+    skipped = account(catalogue, splits)
+    for line in skipped.lines():
+        say(line)
     check_room(ready.output, estimate_bytes(splits, settings))
-    return splits
+    return splits, skipped
 
 
 def finished_shards(ready: Prepared, shards: Iterable[Shard]) -> list[ShardRecord]:
@@ -174,9 +178,11 @@ def estimate_bytes(splits: dict[str, pa.Table], settings: Settings) -> int:
 def summary(manifest: Manifest) -> str:
     """A dataset in a few words."""
     parts = [f"{name} {info.count:,}" for name, info in sorted(manifest.splits.items())]
+    skipped = sum(found["files"] for found in manifest.source.get("skipped", {}).values())
+    others = f", {skipped:,} other files not converted" if skipped else ""
     return (
         f"{manifest.images_in:,} images in = {manifest.images_in - manifest.rejected:,} rows ({', '.join(parts)}) "
-        f"+ {manifest.rejected:,} rejected, {len(manifest.classes):,} classes, hash {manifest.hash[:12]}"
+        f"+ {manifest.rejected:,} rejected, {len(manifest.classes):,} classes, hash {manifest.hash[:12]}{others}"
     )
 
 

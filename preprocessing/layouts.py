@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from preprocessing.errors import InputError
+from preprocessing.listing import list_folder
 from preprocessing.source_folders import FolderSource
 from preprocessing.source_kaggle import KaggleSource
-from preprocessing.source_tar import TarSource
+from preprocessing.source_tar import TarSource, compressed_archive
 from preprocessing.sources import Source
 from preprocessing.storage import Store
 
@@ -25,7 +26,15 @@ def open_source(store: Store, layout: str | None = None) -> Source:
     for kind in LAYOUTS:
         if kind.recognises(store):
             return kind(store)
-    seen = sorted([f"{name}/" for name in store.folders()] + [entry.name for entry in store.entries(recursive=False)])
+    found = list_folder(store)
+    packed = compressed_archive([file.name for file in found.files])
+    if packed:
+        raise InputError(f"{store.uri}/{packed}")
+    seen = sorted(
+        [f"{name}/" for name in found.folders]
+        + [file.name for file in found.files]
+        + [f"{name} (a link that leads nowhere)" for name in found.dead_links]
+    )
     holds = f"it holds {', '.join(seen[:5])}{' ...' if len(seen) > 5 else ''}" if seen else "it is empty"
     expected = "; or ".join(kind.looks_like for kind in LAYOUTS)
     raise InputError(f"--source {store.uri} is in no known layout, {holds}; expected {expected}")

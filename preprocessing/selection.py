@@ -5,16 +5,19 @@ Every choice ranks names by a keyed hash of each name, rather than drawing from 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from preprocessing.errors import InputError
 from preprocessing.settings import Settings
+from preprocessing.skipped import NOT_CHOSEN, Skipped
 from preprocessing.sources import MINIVAL, TRAIN, Catalogue
 
 
@@ -46,6 +49,21 @@ def select(catalogue: Catalogue, classes: Sequence[str], settings: Settings) -> 
         order = kept[np.argsort(name_keys(f"order of {split}", settings.seed, ids[kept]), kind="stable")]
         chosen[split] = table.take(pa.array(order)).append_column("label", pa.array(label[order]))
     return chosen
+
+
+def account(catalogue: Catalogue, chosen: dict[str, pa.Table]) -> Skipped:
+    """The catalogue's account of skipped files, with the images that `select` has left out as well."""
+    total = copy.deepcopy(catalogue.skipped)
+    for split, table in catalogue.splits.items():
+        parts = (split, MINIVAL) if split == TRAIN else (split,)
+        if sum(len(chosen[part]) for part in parts if part in chosen) == len(table):
+            continue
+        taken = pa.concat_arrays(
+            [chunk for part in parts if part in chosen for chunk in chosen[part].column("id").chunks]
+        )
+        left = table.filter(pc.invert(pc.is_in(table.column("id"), value_set=taken)))
+        total.add(NOT_CHOSEN, left.column("id")[0].as_py(), len(left))
+    return total
 
 
 def choose_classes(classes: Sequence[str], wanted: int | tuple[str, ...] | None, seed: int) -> list[str]:

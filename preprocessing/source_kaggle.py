@@ -6,11 +6,22 @@ import csv
 from collections.abc import Sequence
 
 from preprocessing.errors import InputError
-from preprocessing.source_folders import FolderSource, class_folders, list_class_folders
-from preprocessing.sources import TRAIN, VAL, WHOLE_FILE, Catalogue, Row, is_image_name, make_table
-from preprocessing.storage import Store
+from preprocessing.listing import Folder, list_folder, walk
+from preprocessing.skipped import NO_CLASS_FOLDER, NOT_CHOSEN, OUTSIDE, UNLABELLED, Skipped
+from preprocessing.source_folders import (
+    SYNSET_MAPPING,
+    FolderSource,
+    class_folders,
+    images_in,
+    rows_of,
+    skip,
+)
+from preprocessing.sources import TRAIN, VAL, WHOLE_FILE, Catalogue, Row, check_classes_have_images, make_table
+from preprocessing.storage import Entry, Store
+from preprocessing.text_files import decode_text
 
 IMAGES = "ILSVRC/Data/CLS-LOC"
+_TRAIN, _VAL, _TEST = f"{IMAGES}/{TRAIN}", f"{IMAGES}/{VAL}", f"{IMAGES}/test"
 SOLUTION = "LOC_val_solution.csv"
 
 
@@ -26,48 +37,69 @@ class KaggleSource(FolderSource):
         return store.is_folder(IMAGES)
 
     def classes(self) -> list[str]:
-        """The folders of train."""
-        folders = class_folders(self.store, f"{IMAGES}/{TRAIN}")
-        if not folders:
-            raise InputError(f"{self.store.uri}/{IMAGES}/{TRAIN} has no class folders: unpack the archive again")
-        return folders
+        """The folders of train; hidden ones and tools' are none."""
+        known = class_folders(self.store, list_folder(self.store, _TRAIN))
+        if not known:
+            raise InputError(f"{self.store.uri}/{_TRAIN} has no class folders: unpack the archive again")
+        if VAL in list_folder(self.store, IMAGES).dead_links:
+            where = f"{self.store.uri}/{_VAL}"
+            raise InputError(f"{where} is a link that leads nowhere: mount what it points at, or remove it")
+        return known
 
     def _list(self, classes: Sequence[str]) -> Catalogue:
-        rows, ignored = list_class_folders(self.store, f"{IMAGES}/{TRAIN}", classes)
-        if not rows:
-            raise InputError(f"{self.store.uri}/{IMAGES}/{TRAIN} holds no images: unpack the archive again")
-        splits = {TRAIN: make_table(rows)}
-        if self.store.is_folder(f"{IMAGES}/{VAL}"):
-            rows, others = self._list_val(set(classes), set(self.classes()))
-            ignored += others
+        wanted, skipped = set(classes), Skipped()
+        train: list[Row] = []
+        val: tuple[Folder, list[Entry]] | None = None
+        for folder in walk(self.store, (_TRAIN, _VAL)):
+            images = images_in(folder, skipped, labels=(SYNSET_MAPPING, SOLUTION))
+            inside, path = f"{folder.path}/", folder.path
+            if path == _VAL:
+                val = folder, images
+            elif path == _TRAIN:
+                skip(folder, images, NO_CLASS_FOLDER, skipped)
+            elif inside.startswith(f"{_TRAIN}/"):
+                name = path[len(_TRAIN) + 1 :].split("/")[0]
+                if name in wanted:
+                    train += rows_of(folder, images, _TRAIN, name)
+                else:
+                    skip(folder, images, NOT_CHOSEN, skipped)
+            else:
+                skip(folder, images, UNLABELLED if inside.startswith(f"{_TEST}/") else OUTSIDE, skipped)
+        if not train:
+            raise InputError(f"{self.store.uri}/{_TRAIN} holds no images: unpack the archive again")
+        check_classes_have_images(train, classes, f"{self.store.uri}/{_TRAIN}", "unpack the archive again")
+        splits = {TRAIN: make_table(train)}
+        if val is not None:
+            rows = self._label_val(*val, wanted, skipped)
             if rows:
                 splits[VAL] = make_table(rows)
-        return Catalogue(splits, ignored)
+        return Catalogue(splits, skipped)
 
-    def _list_val(self, wanted: set[str], known: set[str]) -> tuple[list[Row], int]:
+    def _label_val(self, folder: Folder, images: Sequence[Entry], wanted: set[str], skipped: Skipped) -> list[Row]:
         where = f"{self.store.uri}/{SOLUTION}"
         try:
-            solution = parse_solution(self.store.read(SOLUTION).decode(errors="replace"))
+            solution = parse_solution(decode_text(self.store.read(SOLUTION)))
         except FileNotFoundError as error:
-            remedy = f"put Kaggle's {SOLUTION} beside ILSVRC/, or remove {IMAGES}/{VAL}"
+            remedy = f"put Kaggle's {SOLUTION} beside ILSVRC/, or remove {_VAL}"
             raise InputError(f"{where} is missing, and val has no labels without it: {remedy}") from error
-        entries = self.store.entries(f"{IMAGES}/{VAL}", recursive=False)
-        images = [entry for entry in entries if is_image_name(entry.name)]
-        rows = []
-        for entry in images:
-            file = entry.name.rsplit("/", 1)[1]
-            name = solution.pop(file.rsplit(".", 1)[0], None)
+        known = set(self.classes())
+        rows: list[Row] = []
+        for image in images:
+            path = folder.join(image.name)
+            name = solution.pop(image.name.rsplit(".", 1)[0], None)
             if name not in known:
                 said = f"gives it {name}, which is no class of train" if name else "does not name it"
-                raise InputError(f"{self.store.uri}/{entry.name} has no label: {where} {said}; download it again")
+                raise InputError(f"{self.store.uri}/{path} has no label: {where} {said}; download it again")
             if name in wanted:
-                rows.append((f"{name}/{file}", name, entry.name, WHOLE_FILE, entry.size))
+                rows.append((f"{name}/{image.name}", name, path, WHOLE_FILE, image.size))
+            else:
+                skipped.add(NOT_CHOSEN, path)
         if solution:
-            missing = f"{self.store.uri}/{IMAGES}/{VAL}/{min(solution)}.JPEG is missing"
+            missing = f"{self.store.uri}/{_VAL}/{min(solution)}.JPEG is missing"
             raise InputError(
                 f"{missing}, with {len(solution) - 1} more that {SOLUTION} names: unpack the archive again"
             )
-        return rows, len(entries) - len(images)
+        return rows
 
 
 def parse_solution(text: str) -> dict[str, str]:

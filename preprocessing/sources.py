@@ -5,17 +5,17 @@ from __future__ import annotations
 import abc
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
 from preprocessing.errors import InputError
 from preprocessing.names import name_bytes, name_of, printable
+from preprocessing.skipped import Skipped
 from preprocessing.storage import Store
 
 TRAIN, VAL, MINIVAL = "train", "val", "minival"
-EXTENSIONS = (".jpeg", ".jpg", ".png", ".gif", ".bmp", ".webp")
 # The offset of an image that is a file of its own.
 WHOLE_FILE = -1
 
@@ -38,10 +38,10 @@ Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The images of some classes, by split, each table sorted by id. `ignored` counts files that are none by name."""
+    """The images of some classes, by split, each table sorted by id; and the account of all other files."""
 
     splits: dict[str, pa.Table]
-    ignored: int = 0
+    skipped: Skipped = field(default_factory=Skipped)
 
 
 class Source(abc.ABC):
@@ -73,13 +73,7 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def catalogue(self, classes: Sequence[str], mapper: Mapper = map) -> Catalogue:
-        """Every image of `classes`; `InputError` where the source is damaged or there is none of train."""
-
-
-def is_image_name(name: str) -> bool:
-    """Whether a file counts as an image by its name. What it holds is seen when it is decoded."""
-    last = name.rsplit("/", 1)[-1]
-    return not last.startswith(".") and last.lower().endswith(EXTENSIONS)
+        """Every image of `classes`; `InputError` where the source is damaged or a class has no image of train."""
 
 
 def make_table(rows: Iterable[Row]) -> pa.Table:
@@ -93,6 +87,14 @@ def make_table(rows: Iterable[Row]) -> pa.Table:
             )
     arrays = [pa.array(column, kind.type) for column, kind in zip(columns, CATALOGUE_SCHEMA, strict=True)]
     return pa.Table.from_arrays(arrays, schema=CATALOGUE_SCHEMA)
+
+
+def check_classes_have_images(rows: Iterable[Row], classes: Sequence[str], where: str, remedy: str) -> None:
+    """Raises `InputError` for a class without a row of train: it would be a label that nothing has."""
+    empty = sorted(set(classes) - {row[1] for row in rows})
+    if empty:
+        more = f", and {len(empty) - 1:,} more classes like it" if len(empty) > 1 else ""
+        raise InputError(f"{where}: class {empty[0]} holds no images{more}: {remedy}")
 
 
 def parse_synset_mapping(text: str) -> dict[str, str]:

@@ -200,8 +200,7 @@ class Store:
 
     def folders(self, prefix: str = "") -> list[str]:
         """Names of the folders directly in folder `prefix`, sorted; empty where it is absent."""
-        infos = self._select(prefix, recursive=False)
-        return sorted(last_part(file_path(info)) for info in infos if info.type == pafs.FileType.Directory)
+        return self.level(prefix)[0]
 
     def entries(self, prefix: str = "", *, recursive: bool = True) -> list[Entry]:
         """The files below folder `prefix`, by name relative to the store; temporaries are left out.
@@ -217,6 +216,13 @@ class Store:
             and not (self._renames and path.endswith(_REPLACED))
         ]
         return sorted(found)
+
+    def level(self, prefix: str = "") -> tuple[list[str], list[Entry]]:
+        """The names of all folders and of all files (with their sizes) directly in folder `prefix`, by one listing."""
+        found = [(last_part(file_path(info)), info) for info in self._select(prefix, recursive=False)]
+        folders = [name for name, info in found if info.type == pafs.FileType.Directory]
+        files = [Entry(name, int(info.size)) for name, info in found if info.type == pafs.FileType.File]
+        return sorted(folders), sorted(files)
 
     def delete(self, path: str) -> None:
         """Deletes the file; nothing happens where there is none."""

@@ -7,23 +7,29 @@ is not exactly an archive, from the first header to the two empty blocks at the 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 BLOCK = 512
 _EMPTY = bytes(BLOCK)
 _REGULAR = (b"0", b"\0", b"7")
 _LONG_NAME, _PAX, _PAX_GLOBAL, _LONG_LINK = b"L", b"x", b"g", b"K"
-_PASSED_OVER = (b"1", b"2", b"3", b"4", b"5", b"6")  # links, devices, folders: no files
+_LINKS = (b"1", b"2")
+_DEVICES = (b"3", b"4", b"6")
+_FOLDER = b"5"
+_NO_DATA = (*_LINKS, *_DEVICES, _FOLDER)
 # Names and attributes are short. What claims to be longer is damaged, and would fill the memory.
 _MAX_EXTENSION = 1 << 20
+# An archive is filled up to whole records, of 10 KiB as a rule. A second one that was appended begins after them.
+_MAX_FILLING = 1 << 16
 
 
 class Member(NamedTuple):
-    """A regular file in an archive: its bytes are [offset, offset + size)."""
+    """A file in an archive: its bytes are [offset, offset + size). A link or a device has a `kind`, and no bytes."""
 
     name: str
     offset: int
     size: int
+    kind: Literal["", "link", "device"] = ""
 
 
 class TarError(Exception):
@@ -38,7 +44,7 @@ class ReadAt(Protocol):
 
 
 def members(read_at: ReadAt, start: int, length: int) -> Iterator[Member]:
-    """The regular files of the archive that lies in [start, start + length), offsets counted as `read_at` does.
+    """The files, links and devices of the archive that lies in [start, start + length), offsets as `read_at` has them.
 
     Raises `TarError` where the archive is damaged or ends early. Takes at most one read per block of the archive.
     """
@@ -51,6 +57,7 @@ def members(read_at: ReadAt, start: int, length: int) -> Iterator[Member]:
         if header == _EMPTY:
             if _read(read_at, position + BLOCK, BLOCK, end) != _EMPTY:
                 raise TarError(f"an empty block at byte {position - start:,} and more after it")
+            _check_end(read_at, position + 2 * BLOCK, start, end)
             return
         _check_sum(header, position - start)
         kind = header[156:157]
@@ -58,7 +65,7 @@ def members(read_at: ReadAt, start: int, length: int) -> Iterator[Member]:
         data = position + BLOCK
         if kind in _REGULAR and long_size is not None:
             size = long_size
-        follows = data + -(-size // BLOCK) * BLOCK if kind not in _PASSED_OVER else data
+        follows = data + -(-size // BLOCK) * BLOCK if kind not in _NO_DATA else data
         if follows > end:
             raise TarError(f"it ends at byte {length:,}, within a member that lasts to {follows - start:,}")
         if kind == _LONG_NAME:
@@ -75,7 +82,9 @@ def members(read_at: ReadAt, start: int, length: int) -> Iterator[Member]:
             if not name.endswith("/"):  # old archives mark folders so
                 yield Member(name, data, size)
             long_name = long_size = None
-        elif kind in _PASSED_OVER:
+        elif kind in _NO_DATA:
+            if kind != _FOLDER:
+                yield Member(long_name or _name(header), data, 0, "link" if kind in _LINKS else "device")
             long_name = long_size = None
         else:
             raise TarError(f"an unknown kind of member ({kind!r}) at byte {position - start:,}")
@@ -87,6 +96,19 @@ def _read(read_at: ReadAt, position: int, length: int, end: int) -> bytes:
     if len(block) != length:
         raise TarError("it ends without the empty blocks that close an archive: it is cut short")
     return block
+
+
+def _check_end(read_at: ReadAt, position: int, start: int, end: int) -> None:
+    """Raises `TarError` where another archive was appended: tar itself reads no further than the first one's end."""
+    filling = read_at(position, max(0, min(_MAX_FILLING, end - position)))
+    for place in range(0, len(filling) - BLOCK + 1, BLOCK):
+        block = filling[place : place + BLOCK]
+        if block != _EMPTY:
+            try:
+                _check_sum(block, 0)
+            except TarError:
+                return  # what was in the writer's memory
+            raise TarError(f"another archive was appended at byte {position + place - start:,}")
 
 
 def _check_sum(header: bytes, where: int) -> None:

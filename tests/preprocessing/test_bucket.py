@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from archives import write_official
-from raw_images import preprocess
+from raw_images import CLASSES, preprocess
 from s3_server import Bucket, _Handler, s3_bucket
 
 from preprocessing.dataset import Dataset
 from preprocessing.errors import InputError, StorageError
+from preprocessing.layouts import open_source
 from preprocessing.retries import may_pass
 from preprocessing.storage import Store
 
@@ -136,6 +137,28 @@ def test_from_bucket_to_bucket(bucket: Bucket, raw: Path, made: Path, tmp_path: 
         preprocess(store.child("raw").uri, store.child("out").uri, size=16)  # type: ignore[arg-type]
     preprocess(store.child("raw").uri, store.child("out").uri, size=16, overwrite=True)  # type: ignore[arg-type]
     assert Dataset.open(store.child("out").uri).size == 16
+
+
+def test_every_object_of_a_bucket_is_accounted_for(bucket: Bucket, raw: Path) -> None:
+    store = Store(bucket.uri).child("raw")
+    upload(raw, store)
+    for name in (
+        "test/a.JPEG",
+        "train/beside.JPEG",
+        "train/.cache/a.JPEG",
+        "train/n01440764/@eaDir/a.JPEG",
+        "notes.txt",
+    ):
+        store.write(name, b"x")
+    catalogue = open_source(store).catalogue(CLASSES[:2])
+    assert sum(map(len, catalogue.splits.values())) == 36
+    assert {reason: found["files"] for reason, found in catalogue.skipped.as_dict().items()} == {
+        "not chosen": 18,
+        "hidden or a tool's": 2,
+        "no image by name": 1,
+        "image in no class folder": 1,
+        "image outside the layout": 1,
+    }
 
 
 def test_no_dataset_in_the_bucket(bucket: Bucket) -> None:

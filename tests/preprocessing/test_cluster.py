@@ -115,10 +115,10 @@ def test_a_cluster_of_two_executors(raw: Path, tmp_path: Path, environment: dict
     [
         (["--source", "absent"], "error: --source .*/absent does not exist"),
         (["--source", "raw", "--size", "0"], "error: --size 0: give 1 to 4096 pixels"),
-        (["--source", "raw", "--size", "big"], "error: argument --size: invalid int value: 'big'"),
+        (["--source", "raw", "--size", "big"], "error: --size big: give 1 to 4096 pixels"),
         (["--source", "raw", "--siez", "8"], "error: unrecognized arguments: --siez 8"),
         (["--source", "ftp://raw"], "error: ftp://raw: unknown scheme"),
-        (["--source", "raw", "--classes", ","], "error: --classes ',': give a number, or names"),
+        (["--source", "raw", "--classes", ","], "error: --classes ',': give 1 or more, or names"),
     ],
 )
 def test_errors_are_one_line_and_come_before_spark(raw: Path, tmp_path: Path, options: list[str], says: str) -> None:

@@ -41,7 +41,7 @@ def test_a_tar_in_a_tar_is_walked_in_place() -> None:
     assert found == FILES
 
 
-def test_what_is_no_file_is_passed_over() -> None:
+def test_what_is_no_file_has_a_kind() -> None:
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w") as archive:
         for name, kind in (("folder", tarfile.DIRTYPE), ("link", tarfile.SYMTYPE), ("pipe", tarfile.FIFOTYPE)):
@@ -50,7 +50,15 @@ def test_what_is_no_file_is_passed_over() -> None:
             header.linkname = "elsewhere" * 20
             archive.addfile(header)
         archive.addfile(tarfile.TarInfo("file"))
-    assert [member.name for member in index(sink.getvalue())] == ["file"]
+    found = [(member.name, member.size, member.kind) for member in index(sink.getvalue())]
+    assert found == [("link", 0, "link"), ("pipe", 0, "device"), ("file", 0, "")]
+
+
+def test_an_archive_that_was_appended_to_another_is_not_lost() -> None:
+    one, other = tar_bytes({"a": b"1"}), tar_bytes({"b": b"2"})
+    with pytest.raises(TarError, match="another archive was appended at byte 10,240"):
+        index(one + other)
+    assert index(one + b"left in memory " * 1000) == index(one)
 
 
 def test_a_member_of_nine_gibibytes() -> None:

@@ -1,0 +1,154 @@
+"""Sources as Macs, browsers, editors and archivers leave them: read, or said what to do in one line."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from archives import NAMES, tar_bytes, write_kaggle, write_official
+from raw_images import CLASSES, preprocess
+
+from preprocessing.dataset import Dataset
+from preprocessing.errors import InputError
+from preprocessing.layouts import open_source
+from preprocessing.storage import Store
+from preprocessing.text_files import decode_text
+
+TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
+TEXT = "n01440764 tench, Tinca tinca\nn01443537 góldfish\n"
+
+
+@pytest.fixture
+def official(raw: Path, tmp_path: Path) -> Path:
+    write_official(raw, tmp_path / "tar")
+    return tmp_path / "tar"
+
+
+def is_the_same(root: Path, made: Path) -> None:
+    preprocess(root, root.parent / "out", rows_per_shard=20)
+    assert Dataset.open(str(root.parent / "out")).hash == Dataset.open(str(made)).hash
+
+
+def contents(data: bytes) -> dict[str, bytes]:
+    """The files of a tar, compressed or not."""
+    files = {}
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        for member in archive:
+            opened = archive.extractfile(member)
+            assert opened is not None
+            files[member.name] = opened.read()
+    return files
+
+
+def repack(path: Path, change: Callable[[dict[str, bytes]], dict[str, bytes]]) -> bytes:
+    """An archive with its files changed, not compressed."""
+    return tar_bytes(change(contents(path.read_bytes())))
+
+
+def with_twins(files: dict[str, bytes]) -> dict[str, bytes]:
+    """As macOS packs files that have extended attributes: each has an AppleDouble twin."""
+    twins = {}
+    for name, data in files.items():
+        folder, slash, last = name.rpartition("/")
+        inside = tar_bytes(with_twins(contents(data))) if last.endswith(".tar") else data
+        twins |= {f"{folder}{slash}._{last}": b"\0\5\x16\7" * 40, name: inside}
+    return twins
+
+
+def test_twins_of_a_mac_are_skipped(official: Path, made: Path) -> None:
+    for name in (TRAIN, VAL):
+        (official / name).write_bytes(repack(official / name, with_twins))
+    (official / DEVKIT).write_bytes(gzip.compress(repack(official / DEVKIT, with_twins)))
+    (official / f"._{TRAIN}").write_bytes(b"\0\5\x16\7")
+    is_the_same(official, made)
+    found = Dataset.open(str(official.parent / "out")).manifest.source["skipped"]
+    assert found["hidden or a tool's"] == {"files": 3 + 42 + 12 + 1, "first": f"._{TRAIN}"}
+
+
+@pytest.mark.parametrize("name", [DEVKIT, DEVKIT.removesuffix(".gz")])
+def test_a_development_kit_that_a_browser_has_unpacked(official: Path, made: Path, name: str) -> None:
+    data = gzip.decompress((official / DEVKIT).read_bytes())
+    (official / DEVKIT).unlink()
+    (official / name).write_bytes(data)
+    is_the_same(official, made)
+
+
+@pytest.mark.parametrize("archive", [TRAIN, VAL])
+@pytest.mark.parametrize(
+    ("compress", "kind"), [(gzip.compress, "gzip"), (bz2.compress, "bzip2"), (lzma.compress, "xz")]
+)
+def test_a_compressed_archive_of_the_official_name(
+    official: Path, tmp_path: Path, archive: str, compress: Callable[[bytes], bytes], kind: str
+) -> None:
+    (official / archive).write_bytes(compress((official / archive).read_bytes()))
+    with pytest.raises(
+        InputError, match=rf"{archive} is compressed with {kind}, and is read only uncompressed: mv"
+    ) as why:
+        preprocess(official, tmp_path / "out")
+    if shutil.which({"gzip": "gunzip", "bzip2": "bunzip2", "xz": "unxz"}[kind]):
+        subprocess.run(["sh", "-ec", str(why.value).split(": ")[1]], cwd=official, check=True, timeout=20)
+        assert preprocess(official, tmp_path / "out").images_in == 54
+
+
+@pytest.mark.parametrize("archive", [TRAIN, VAL])
+def test_a_compressed_archive_of_another_name(official: Path, archive: str) -> None:
+    (official / f"{archive}.gz").write_bytes(gzip.compress((official / archive).read_bytes()))
+    (official / archive).unlink()
+    with pytest.raises(InputError, match=rf"{archive}\.gz is compressed, .*: gunzip {archive}\.gz$"):
+        open_source(Store(official))
+
+
+def test_a_compressed_class_tar(official: Path, tmp_path: Path) -> None:
+    data = repack(official / TRAIN, lambda files: {name: gzip.compress(data) for name, data in files.items()})
+    (official / TRAIN).write_bytes(data)
+    with pytest.raises(InputError, match=r"n01440764\.tar in it is compressed with gzip, .*: download the"):
+        preprocess(official, tmp_path / "out")
+
+
+def test_a_class_tar_that_is_there_twice(official: Path) -> None:
+    data = (official / TRAIN).read_bytes()
+    twice = repack(official / TRAIN, lambda files: files | {f"again/{CLASSES[0]}.tar": files[f"{CLASSES[0]}.tar"]})
+    assert len(twice) > len(data)
+    (official / TRAIN).write_bytes(twice)
+    with pytest.raises(InputError, match=r"has n01440764\.tar twice"):
+        open_source(Store(official))
+
+
+def mark(text: str) -> bytes:
+    return codecs.BOM_UTF8 + text.encode()
+
+
+def windows(text: str) -> bytes:
+    return codecs.BOM_UTF8 + text.replace("\n", "\r\n").encode()
+
+
+def powershell(text: str) -> bytes:
+    return codecs.BOM_UTF16_LE + text.replace("\n", "\r\n").encode("utf-16-le")
+
+
+@pytest.mark.parametrize("save", [mark, windows, powershell])
+def test_text_files_of_any_editor(raw: Path, made: Path, tmp_path: Path, save: Callable[[str], bytes]) -> None:
+    assert decode_text(save(TEXT)).splitlines() == TEXT.splitlines()
+    kaggle, official = tmp_path / "kaggle" / "raw", tmp_path / "tar" / "raw"
+    kaggle.parent.mkdir()
+    official.parent.mkdir()
+    write_kaggle(raw, kaggle)
+    for name in ("LOC_val_solution.csv", "LOC_synset_mapping.txt"):
+        (kaggle / name).write_bytes(save((kaggle / name).read_text()))
+    is_the_same(kaggle, made)
+    assert open_source(Store(kaggle)).names() == NAMES
+
+    write_official(raw, official)
+    truth = "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt"
+    kit = repack(official / DEVKIT, lambda files: files | {truth: save(files[truth].decode())})
+    (official / DEVKIT).write_bytes(gzip.compress(kit))
+    is_the_same(official, made)

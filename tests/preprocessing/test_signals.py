@@ -1,0 +1,95 @@
+"""Ctrl-C and SIGTERM end the job with one line and a status, keep what is done, and leave no process behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from raw_images import CLASSES, jpeg, write_folders
+
+from preprocessing.dataset import Dataset
+from preprocessing.signals import EXIT_INTERRUPTED, EXIT_TERMINATED
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS = 60
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "says"),
+    [(signal.SIGINT, EXIT_INTERRUPTED, "interrupted"), (signal.SIGTERM, EXIT_TERMINATED, "terminated")],
+)
+def test_a_signal_is_a_line_and_a_status(number: signal.Signals, status: int, says: str) -> None:
+    code = f"""
+import os, sys, time
+from preprocessing.signals import run_until_signal
+sys.exit(run_until_signal(lambda: [os.kill(os.getpid(), {number:d}), time.sleep(20)] and 0))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=SECONDS)
+    assert done.returncode == status
+    assert done.stderr == f"{says}; run the same command again to continue\n"
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def runs(process: psutil.Process, word: str = "") -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and word in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.cluster
+def test_signals_end_the_job_in_order_and_it_can_be_continued(tmp_path: Path) -> None:
+    source, output = tmp_path / "raw", tmp_path / "out"
+    write_folders(source, {"train": 2})
+    photo = jpeg(700, 900)  # large, so that the job lasts a few seconds
+    for number in range(400):
+        (source / "train" / CLASSES[0] / f"large_{number}.JPEG").write_bytes(photo)
+    command = ["spark-submit", "--properties-file", "conf/spark/local.conf"]
+    command += ["--conf", f"spark.pyspark.python={sys.executable}", "jobs/preprocess.py", "--size", "32"]
+    command += ["--rows-per-row-group", "5", "--rows-per-shard", "5", "--source", str(source), "--output", str(output)]
+
+    def records() -> int:
+        return len(list(output.glob("_work/*/train-*.json")))
+
+    # As a terminal sends Ctrl-C, to all of the job's processes; and as a supervisor may, to the driver alone.
+    for number, status, says in ((signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")):
+        before, log = records(), tmp_path / says
+        with log.open("w") as stream:
+            job = subprocess.Popen(command, cwd=ROOT, stdout=stream, stderr=stream, start_new_session=True)
+        try:
+            wait_until(lambda before=before: records() >= before + 3)  # type: ignore[misc]
+            started = psutil.Process(job.pid).children(recursive=True)
+            if number == signal.SIGINT:
+                os.killpg(job.pid, number)
+            else:
+                (driver,) = [each for each in started if runs(each, "jobs/preprocess.py")]
+                driver.send_signal(number)
+            assert job.wait(SECONDS) == status
+        finally:
+            job.kill()
+            job.wait()
+        said = log.read_text()
+        assert said.splitlines()[-1] == f"{says}; run the same command again to continue", said
+        assert "Traceback" not in said
+        wait_until(lambda started=started: not any(map(runs, started)))  # type: ignore[misc]
+        assert before + 3 <= records() < 82
+        assert not (output / "manifest.json").exists()
+
+    kept = records()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=2 * SECONDS)
+    assert done.returncode == 0, done.stdout
+    assert f"{kept} of 82 shards are whole from an earlier run" in done.stdout
+    assert Dataset.open(str(output)).split("train").count == 406

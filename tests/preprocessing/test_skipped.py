@@ -1,0 +1,315 @@
+"""Every file below a source becomes a row, is rejected, or is told as skipped; and no folder is a class by mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from archives import write_kaggle, write_official
+from raw_images import CLASSES, jpeg, no_spark, preprocess, write_folders
+
+from preprocessing.dataset import Dataset
+from preprocessing.dry_run import plan
+from preprocessing.errors import InputError
+from preprocessing.file_names import TOOL_FOLDERS, is_hidden
+from preprocessing.job import Request
+from preprocessing.layouts import open_source
+from preprocessing.settings import Settings
+from preprocessing.skipped import Skipped
+from preprocessing.storage import Store
+
+IMAGE = jpeg(40, 40)
+SMALL = {"size": 8, "max_rejected": 1.0}
+
+
+def put(root: Path, *paths: str, data: bytes = IMAGE) -> None:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(data)
+
+
+def skipped(manifest: Any) -> dict[str, int]:
+    return {reason: found["files"] for reason, found in manifest.source["skipped"].items()}
+
+
+TOOLS = (".ipynb_checkpoints", "@eaDir", "__MACOSX", "$RECYCLE.BIN", "lost+found", "System Volume Information")
+
+
+def test_folders_of_tools_are_no_classes(raw: Path, made: Path, tmp_path: Path, capsys: Any) -> None:
+    """They took labels and moved those of all classes after them; thumbnails became rows."""
+    root = tmp_path / "raw"
+    shutil.copytree(raw, root)
+    (root / "train" / ".git").mkdir()
+    for name in TOOLS:
+        put(root, f"train/{name}/thumbnail.jpg", f"val/{name}/a.JPEG", f"train/{CLASSES[1]}/{name}/b.jpg", f"{name}/c")
+    put(
+        root,
+        f"train/{CLASSES[0]}/._{CLASSES[0]}_0.JPEG",
+        f"val/{CLASSES[2]}/.DS_Store",
+        f"train/{CLASSES[0]}/Thumbs.db",
+    )
+    manifest = preprocess(root, tmp_path / "out", rows_per_shard=20)
+    assert Dataset.open(str(tmp_path / "out")).hash == Dataset.open(str(made)).hash
+    assert skipped(manifest) == {"hidden or a tool's": 4 * len(TOOLS) + 2, "no image by name": 1}
+    out = capsys.readouterr().out
+    assert "not converted: 27 files: hidden or a tool's 26 (such as $RECYCLE.BIN/c), no image by name 1" in out
+    assert "warning" not in out
+
+
+def test_names_of_tools() -> None:
+    assert all(is_hidden(f"n01440764/{name.upper()}/a.JPEG") for name in TOOL_FOLDERS)
+    assert all(is_hidden(name) for name in (*TOOLS, ".snapshot", ".Trash-1000", ".thumbnails", "._n01440764.tar"))
+    assert not any(is_hidden(name) for name in ("n01440764", "./n01440764/a.JPEG", "recycled", "a.b", "~a", "@home"))
+
+
+@pytest.mark.parametrize("layout", ["folders", "kaggle", "tar"])
+def test_a_class_without_images_is_refused_by_name(raw: Path, tmp_path: Path, layout: str) -> None:
+    folders = tmp_path / "raw"
+    shutil.copytree(raw, folders)
+    for image in (folders / "train" / CLASSES[1]).iterdir():
+        image.rename(image.with_suffix(".tif"))
+    root = folders
+    if layout != "folders":
+        root = tmp_path / layout
+        {"kaggle": write_kaggle, "tar": write_official}[layout](folders, root)
+    with pytest.raises(InputError, match=rf"class {CLASSES[1]} holds no images: ") as caught:
+        preprocess(root, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+    others = (CLASSES[0], CLASSES[2])
+    assert preprocess(root, tmp_path / "out", classes=others).classes == list(others)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (
+            lambda root: put(root, "val/a.JPEG", "val/b.JPEG"),
+            "val holds 2 images and no class folders, .*a.JPEG.*move them",
+        ),
+        (
+            lambda root: put(root, "validation/a/x.JPEG"),
+            "has no val/, but validation/, which would not be read",
+        ),
+        (lambda root: put(root, "Val/a/x.JPEG"), "has no val/, but Val/"),
+        (lambda root: (root / "val/a").mkdir(parents=True), "val holds no images in its class folders: put some there"),
+        (lambda root: (root / "val").symlink_to("/gone"), "val is a link that leads nowhere: mount"),
+        (
+            lambda root: (root / "train/c").symlink_to("/gone"),
+            "train/c is a link that leads nowhere, .* a class",
+        ),
+        (lambda root: (root / "train/c").symlink_to("../train/c"), "train/c is a link that leads nowhere"),
+    ],
+)
+def test_images_meant_for_the_dataset_that_would_be_lost(tmp_path: Path, spoil: Any, says: str) -> None:
+    put(tmp_path / "raw", "train/a/0.JPEG", "train/b/0.JPEG")
+    spoil(tmp_path / "raw")
+    with pytest.raises(InputError, match=says) as caught:
+        preprocess(tmp_path / "raw", tmp_path / "out", start=no_spark)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_class_of_val_that_is_a_dead_link(tmp_path: Path) -> None:
+    put(tmp_path, "train/a/0.JPEG", "train/b/0.JPEG", "val/a/0.JPEG")
+    (tmp_path / "val/b").symlink_to("/gone")
+    with pytest.raises(InputError, match="val/b is a link that leads nowhere"):
+        open_source(Store(tmp_path)).classes()
+
+
+def test_a_train_folder_that_is_a_dead_link(tmp_path: Path) -> None:
+    (tmp_path / "train").symlink_to("/gone")
+    with pytest.raises(InputError, match=r"it holds train \(a link that leads nowhere\)"):
+        open_source(Store(tmp_path))
+
+
+def test_what_may_be_missed_is_warned_of(tmp_path: Path, capsys: Any) -> None:
+    root = tmp_path / "raw"
+    put(root, "train/a/0.JPEG", "train/a/deep/1.JPEG", "train/b/0.JPEG", "val/a/0.JPEG")
+    put(root, "train/beside.JPEG", "test/0.JPEG", "test/1.JPEG", "train/b/1.tiff", "train/b/one\nline.txt")
+    (root / "train/b/dead.JPEG").symlink_to("/gone")
+    (root / "train/b/loop").symlink_to("../b")
+    os.mkfifo(root / "train/b/pipe.JPEG")
+    (root / os.fsdecode(b"train/b/\xff.txt")).write_bytes(b"")
+    manifest = preprocess(root, tmp_path / "out", **SMALL)
+    lines = capsys.readouterr().out.splitlines()
+    expected = [
+        "image of a format that is not read 1, such as train/b/1.tiff: convert them",
+        "link that leads nowhere 2, such as train/b/dead.JPEG: mount or copy",
+        "image in no class folder 1, such as train/beside.JPEG: move them",
+        "image outside the layout 2, such as test/0.JPEG: move them",
+    ]
+    assert len([line for line in lines if line.startswith("warning: ")]) == len(expected)
+    for line, text in zip(lines[1:], expected, strict=False):
+        assert line.startswith(f"warning: not in the dataset: {text}")
+    assert sum(skipped(manifest).values()) == 9
+    assert lines[-1].endswith("9 other files not converted")
+    assert manifest.images_in == 4
+    again = Dataset.open(str(tmp_path / "out")).manifest.source["skipped"]
+    assert again["image outside the layout"] == {"files": 2, "first": "test/0.JPEG"}
+
+    shutil.rmtree(tmp_path / "out")
+    plan(Request(str(root), str(tmp_path / "out"), Settings(size=8)))
+    assert capsys.readouterr().out.splitlines()[:5] == lines[:5]
+
+
+def test_links_that_lead_in_circles_end(tmp_path: Path) -> None:
+    put(tmp_path, "train/a/0.JPEG", "train/b/0.JPEG")
+    (tmp_path / "train/a/b").symlink_to("../b")
+    (tmp_path / "train/b/a").symlink_to("../a")
+    found = open_source(Store(tmp_path)).catalogue(("a", "b"))
+    # Each leads to the other, whose link leads back.
+    assert found.splits["train"]["id"].to_pylist() == ["a/0.JPEG", "a/b/0.JPEG", "b/0.JPEG", "b/a/0.JPEG"]
+    assert found.skipped.as_dict() == {"link that leads nowhere": {"files": 2, "first": "train/a/b/a"}}
+
+
+def test_an_image_whose_name_is_not_utf8(tmp_path: Path) -> None:
+    put(tmp_path, "train/a/0.JPEG")
+    (tmp_path / os.fsdecode(b"train/a/\xff.JPEG")).write_bytes(IMAGE)
+    found = open_source(Store(tmp_path)).catalogue(("a",))
+    assert found.splits["train"]["id"].to_pylist() == ["a/0.JPEG", r"a/\xff.JPEG"]
+
+
+def test_folders_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a class are missed; what else is in the way, as ext4's lost+found, is told."""
+    put(tmp_path, "train/a/0.JPEG", "train/b/0.JPEG", "lost+found/x", "other/x")
+    real, refused = os.scandir, ("lost+found", "other")
+
+    def scandir(path: Any) -> Any:
+        if str(path).endswith(refused):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    skipped = open_source(Store(tmp_path)).catalogue(("a", "b")).skipped
+    assert skipped.as_dict() == {
+        "hidden or a tool's": {"files": 1, "first": "lost+found"},
+        "folder that cannot be listed": {"files": 1, "first": "other"},
+    }
+    refused = ("train/b",)
+    with pytest.raises(InputError, match=r"cannot list .*/train/b: Permission denied; check the permissions"):
+        open_source(Store(tmp_path)).catalogue(("a", "b"))
+
+
+def test_what_is_not_chosen_is_counted(raw: Path, tmp_path: Path) -> None:
+    manifest = preprocess(raw, tmp_path / "few", images_per_class=3, classes=CLASSES[:2], holdout=2)
+    assert skipped(manifest) == {"not chosen": 54 - 12}
+    assert preprocess(raw, tmp_path / "all", holdout=2).source["skipped"] == {}
+
+
+NAMES = ("x.JPEG", "y.png", "bad.jpg", "notes.txt", ".hidden.JPEG", "z.tiff", "a.tar.gz", "Thumbs.db", "dead.JPEG")
+HIDDEN = ("", ".cache", "@eaDir")
+KAGGLE = "ILSVRC/Data/CLS-LOC"
+# Where files are scattered: in class folders, where deeper folders count too; and where there are no classes.
+PLACES = {
+    "folders": (("train/{}", "val/{}"), ("train", "val", "test/n01440764", "other", "")),
+    "kaggle": ((f"{KAGGLE}/train/{{}}",), (f"{KAGGLE}/train", f"{KAGGLE}/test", "ILSVRC/Annotations/a", "ILSVRC", "")),
+    "tar": ((), ("", "train/a", "other")),
+}
+
+
+def scatter(root: Path, parent: str, folders: tuple[str, ...], chance: random.Random) -> None:
+    """Files of all kinds in a folder and below it."""
+    for name in chance.sample(NAMES, chance.randrange(len(NAMES))):
+        path = root / parent / chance.choice(folders) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name == "dead.JPEG":
+            path.symlink_to("/gone")
+        else:
+            path.write_bytes(b"<html>" if name == "bad.jpg" else IMAGE)
+
+
+def count_files(root: Path) -> int:
+    return sum(len(names) for _, _, names in os.walk(root))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_file_is_a_row_rejected_or_skipped(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    layout = tuple(PLACES)[seed % 3]
+    root = folders = tmp_path / "folders"
+    write_folders(folders, {"train": 2, "val": 2})
+    if layout != "folders":
+        root = tmp_path / layout
+        {"kaggle": write_kaggle, "tar": write_official}[layout](folders, root)
+    for parent in PLACES[layout][0]:
+        for name in CLASSES:
+            scatter(root, parent.format(name), (*HIDDEN, "deep", "deep/er"), chance)
+    for parent in PLACES[layout][1]:
+        scatter(root, parent, HIDDEN, chance)
+    # The two archives are opened: their members count.
+    files = count_files(root) + (count_files(folders) - 2 if layout == "tar" else 0)
+    options = {**SMALL, "images_per_class": chance.choice([None, 1]), "holdout": 1}
+    if layout != "tar":  # a class tar that is not chosen is not opened
+        options["classes"] = chance.choice([None, 2])
+    manifest = preprocess(root, tmp_path / "out", **options)
+    rows = sum(split.count for split in manifest.splits.values())
+    assert rows + manifest.rejected + sum(skipped(manifest).values()) == files
+
+
+def test_members_of_archives_are_counted(raw: Path, tmp_path: Path, capsys: Any) -> None:
+    import io
+    import tarfile
+
+    def tar(images: dict[str, bytes], links: tuple[str, ...] = ()) -> bytes:
+        sink = io.BytesIO()
+        with tarfile.open(fileobj=sink, mode="w") as archive:
+            for name, data in images.items():
+                header = tarfile.TarInfo(name)
+                header.size = len(data)
+                archive.addfile(header, io.BytesIO(data))
+            for name in links:
+                header = tarfile.TarInfo(name)
+                header.type, header.linkname = tarfile.LNKTYPE, "0.JPEG"
+                archive.addfile(header)
+        return sink.getvalue()
+
+    one = tar({"0.JPEG": IMAGE, "._0.JPEG": b"", "readme.txt": b"", "@eaDir/0.JPEG": IMAGE}, links=("1.JPEG",))
+    outer = tar({"a.tar": one, "b.tar": one, "beside.JPEG": IMAGE, "._a.tar": b"mac"})
+    put(tmp_path / "raw", "ILSVRC2012_img_train.tar", data=outer)
+    manifest = preprocess(tmp_path / "raw", tmp_path / "out", classes=("a",), **SMALL)
+    assert skipped(manifest) == {
+        "class tar not chosen": 1,
+        "hidden or a tool's": 3,
+        "no image by name": 1,
+        "link in a tar": 1,
+        "image in no class folder": 1,
+    }
+    assert "link in a tar 1, such as ILSVRC2012_img_train.tar/a.tar/1.JPEG: unpack" in capsys.readouterr().out
+
+
+def test_a_manifest_without_the_account_still_opens(made: Path, raw: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(made, out)
+    old = json.loads((out / "manifest.json").read_text())
+    del old["source"]["skipped"]
+    (out / "manifest.json").write_text(json.dumps(old))
+    preprocess(raw, out, start=no_spark, rows_per_shard=20)
+    assert re.search(r"holds this dataset already: .* hash \w{12}; nothing to do", capsys.readouterr().out)
+
+
+def test_nothing_skipped_says_nothing() -> None:
+    assert Skipped().lines() == []
+
+
+def test_tiny_imagenet_is_named_and_its_conversion_works(tmp_path: Path) -> None:
+    root = tmp_path / "tiny imagenet's"
+    for name in CLASSES:
+        put(root, f"train/{name}/images/{name}_0.JPEG", f"train/{name}/images/{name}_1.JPEG")
+        put(root, f"train/{name}/{name}_boxes.txt", data=b"")
+    put(root, *(f"val/images/val_{number}.JPEG" for number in range(3)), "test/images/test_0.JPEG")
+    labels = "".join(f"val_{number}.JPEG\t{name}\t0\t0\t62\t62\n" for number, name in enumerate(CLASSES))
+    put(root, "val/val_annotations.txt", data=labels.encode())
+    with pytest.raises(InputError, match=r"is in Tiny ImageNet's layout, .* which is not read yet: ") as caught:
+        preprocess(root, tmp_path / "out", start=no_spark)
+    assert "\n" not in str(caught.value)
+    subprocess.run(["sh", "-ec", str(caught.value).split("class folders first: ")[1]], check=True, timeout=20)
+    manifest = preprocess(root, tmp_path / "out", **SMALL)
+    assert manifest.splits["val"].class_counts == [1, 1, 1]
+    assert manifest.splits["train"].class_counts == [2, 2, 2]
