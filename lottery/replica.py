@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from lottery import loss_scale, scores
@@ -26,7 +27,7 @@ class Replica:
         scale: the loss scale, a variable; used with mixed_float16 only.
         shape: [height, width, channels] of an image.
         classes: number of classes.
-        mean, std: per channel, in units of 0..255.
+        mean, std: per channel, in units of 0..255; a channel that is constant, std 0, becomes 0.
         replicas, local: how many there are over all workers, and of each.
     """
 
@@ -46,7 +47,9 @@ class Replica:
         self._model, self._masks, self._scale = model, masks, scale
         self._training, self._batch = experiment.training, experiment.data.batch
         self._shape, self._classes, self._replicas, self._local = shape, classes, replicas, local
-        self._mean, self._deviation = tf.constant(mean, tf.float32), tf.constant(std, tf.float32)
+        deviation = np.asarray(std, np.float32)
+        self._mean = tf.constant(mean, tf.float32)
+        self._deviation = tf.constant(np.where(deviation == 0, np.float32(1), deviation))
 
     def step(self, images: Any, labels: Any) -> tuple[Any, list[Any], list[Any], Any]:
         """(loss, gradients, new values of the model's other variables, whether to take the step).

@@ -250,7 +250,8 @@ def _progressed(sweep: Sweep, dense: DenseResult | None, left: Sequence[Ticket])
 def _usable(dense: DenseResult | None) -> DenseResult | None:
     if dense is not None and dense.status != "done":
         raise SweepError(
-            f"the dense run {dense.status}: {dense.note}; change the experiment, such as training.learning_rate.peak"
+            f"the dense run {dense.status}: {dense.note}; change the experiment, such as "
+            "training.learning_rate.peak or the model"
         )
     return dense
 

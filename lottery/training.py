@@ -117,6 +117,11 @@ class Trainer:
         return list(self._kernels)
 
     @property
+    def weights(self) -> list[str]:
+        """Paths of all trainable weights: kernels, prunable or not, biases and the like."""
+        return [weight.path for weight in self._model.trainable_variables]
+
+    @property
     def is_one_of_several(self) -> bool:
         """Whether other processes train with this one."""
         return bool(self._local < self._replicas)

@@ -84,10 +84,9 @@ class Worker:
             self._run.write_provenance(self._trainer.provenance())
             dense.state = self._trainer.first_state(self._experiment.seed)
             self._keep_trellis_state(dense)
+        self._check(dense)
         self._train([dense], self._experiment.seed, frozenset(self._timeline.trellis), self._keep_trellis_state)
         kernels = {path: np.asarray(dense.state[path]) for path in self._trainer.kernels}
-        if not all(np.isfinite(kernel).all() for kernel in kernels.values()):
-            dense.status, dense.reason = "diverged", f"weights are not finite after step {dense.step}"
         if dense.status == "training":
             self._check_densities(masks.prunable_weights(kernels))
             for level, mask in enumerate(masks.global_magnitude_masks(kernels, self._experiment.masks.densities)):
@@ -204,6 +203,10 @@ class Worker:
         saving = Saving(self._experiment.gang.checkpoint, failures)
 
         def reached(member: Member) -> None:
+            if member.name == DENSE:  # of several workers all look here, at the same state
+                self._check(member)
+                if member.status != "training":
+                    return
             if member.step in self._timeline.evaluations:
                 self._evaluate(member)
             at_stop(member)
@@ -299,14 +302,14 @@ class Worker:
             member.status, member.reason = fault
 
     def _fault(self, member: Member) -> tuple[Status, str] | None:
-        """What is wrong with a ticket's state, as the status that it ends with and the reason."""
+        """What is wrong with a training's state, as the status that it ends with and the reason."""
+        endless = integrity.not_finite(member.state, self._trainer.weights)
+        if endless:
+            return "diverged", f"{endless} is not finite at step {member.step}"
         ticket = from_name(member.name)
         if ticket is None or member.mask is None:
             return None
         slots = {kernel: self._trainer.slots(kernel) for kernel in self._trainer.kernels}
-        endless = integrity.not_finite(member.state, slots)
-        if endless:
-            return "diverged", f"{endless} is not finite at step {member.step}"
         fault = integrity.fault(member.mask, member.state, slots, self._experiment.masks.densities[ticket.level])
         return ("failed", f"{fault} at step {member.step}") if fault else None
 

@@ -152,6 +152,23 @@ def test_a_batch_that_does_not_divide_among_devices_is_refused(tensorflow):
         trainer(tensorflow, odd, devices=2)
 
 
+def test_a_constant_channel_trains_as_if_it_were_not_there(tensorflow):
+    """Its deviation is 0, and what is divided by it would be NaN: the loss would stay finite, the weights would not."""
+    from lottery.training import Trainer
+
+    images, labels = batches(3)
+    images[..., 1] = 7
+    found = []
+    for deviation in (0.0, 1.0):
+        trained = Trainer(config(), SHAPE, CLASSES, (100.0, 7.0, 100.0), (50.0, deviation, 50.0), strategy(1))
+        trained.load(trained.first_state(0), None)
+        losses = trained.run(images, labels, rates(3))
+        assert np.isfinite(losses).all()
+        found.append(arrays(trained.state()))
+        assert all(np.isfinite(value).all() for value in found[-1].values())
+    assert same(*found)
+
+
 def test_it_learns_and_scores(tensorflow):
     trained = trainer(tensorflow, config())
     trained.load(trained.first_state(0), None)

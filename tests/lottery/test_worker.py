@@ -207,7 +207,10 @@ def test_killed_between_the_last_state_and_the_result(after_dense, worker):
 
 @pytest.mark.parametrize(
     ("end", "note"),
-    [("bias", "the loss is nan at step 5"), ("conv2/kernel", "conv_small/conv2/kernel is not finite at step 5")],
+    [
+        ("conv1/bias", "conv_small/conv1/bias is not finite at step 5"),
+        ("conv2/kernel", "conv_small/conv2/kernel is not finite at step 5"),
+    ],
 )
 def test_a_ticket_that_diverges_is_a_result_and_the_others_go_on(after_dense, worker, end, note):
     sweep = after_dense()
@@ -229,6 +232,25 @@ def test_a_density_that_keeps_no_weight_is_refused(small, worker):
 
     with pytest.raises(InputError, match="masks.densities: 1e-06 of"):
         worker(small("masks.densities=[0.5, 1e-6]")).train_dense()
+
+
+@pytest.mark.parametrize("checkpoint", ["auto", "0.000001"], ids=["at a point of the trellis", "at a checkpoint"])
+def test_a_dense_run_whose_weights_are_not_finite_stops_early(small, worker, monkeypatch, checkpoint):
+    """ReLU makes 0 of NaN: the loss stays finite."""
+    sweep = small(f"gang.checkpoint={checkpoint}", "trellis=[0ep, 1ep]", "training.evaluate_every=2ep")
+    made = worker(sweep)
+    state = made._trainer.first_state(0)
+    path = next(path for path in state if path.endswith("conv1/kernel"))
+    state[path] = state[path] * np.float32(np.nan)
+    monkeypatch.setattr(made._trainer, "first_state", lambda seed: state)
+    monkeypatch.setattr(made, "_check", lambda member: member.step and type(made)._check(made, member))
+    made.train_dense()
+    result = sweep.run.dense_result()
+    assert result.status == "diverged"
+    assert result.note == f"{path} is not finite at step {result.steps}"
+    assert result.steps <= 10
+    assert sweep.run.missing_masks(2) == [0, 1]
+    assert sweep.run.checkpoint(DENSE) is None  # nothing to resume from
 
 
 def test_a_dense_run_that_diverges_says_so(small, worker):
