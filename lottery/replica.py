@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lottery import loss_scale, scores
+from lottery import loss_scale, scores, users_own
 from lottery.experiment import AdamW, Experiment, Training
 
 _SUM = tf.distribute.ReduceOp.SUM
@@ -45,6 +45,7 @@ class Replica:
         local: int,
     ) -> None:
         self._model, self._masks, self._scale = model, masks, scale
+        self._training_argument = users_own.training_argument(model, True)
         self._training, self._batch = experiment.training, experiment.data.batch
         self._shape, self._classes, self._replicas, self._local = shape, classes, replicas, local
         deviation = np.asarray(std, np.float32)
@@ -75,7 +76,7 @@ class Replica:
         with tf.GradientTape() as tape:
             tape.watch(weights)
             logits, others, extra = self._model.stateless_call(
-                weights, others, self._normalise(images), training=True, return_losses=True
+                weights, others, self._normalise(images), return_losses=True, **self._training_argument
             )
             loss = self._loss(logits, labels)
             if extra:  # a user's model has regularizers, or adds losses of its own

@@ -70,7 +70,7 @@ class Trainer:
         self._provenance = fingerprint.provenance(self._model)
         if self.is_one_of_several:
             self._synchronize_batch_norm()
-        kernels = models.prunable_kernels(self._model, classifier=experiment.masks.classifier)
+        kernels = models.prunable_kernels(self._model, experiment.masks.classifier, shape)
         if not kernels:
             raise InputError(
                 f"model {experiment.model.name}: has no kernels to prune; docs/models.md says which can be"
@@ -142,7 +142,7 @@ class Trainer:
     def first_state(self, seed: int) -> dict[str, NDArray[Any]]:
         """Freshly initialised weights, a function of `seed` alone, with a fresh optimizer."""
         pristine = not self._loaded and seed == self._experiment.seed
-        model = self._model if pristine else self._build(seed)
+        model = self._model if pristine else self._build(seed, again=True)
         weights = {variable.path: np.array(variable) for variable in model.variables}
         return {**self.fresh_optimizer(), **weights}
 
@@ -214,8 +214,11 @@ class Trainer:
                 total += self._compiled_sums(images, labels).numpy()
         return scores.means(self._compiled_total(total).numpy())
 
-    def _build(self, seed: int, scope: AbstractContextManager[Any] | None = None) -> keras.Model:
-        model = models.build(self._experiment.model, self._shape, self._classes, seed, self._training.precision, scope)
+    def _build(
+        self, seed: int, scope: AbstractContextManager[Any] | None = None, again: bool = False
+    ) -> keras.Model:
+        config, precision = self._experiment.model, self._training.precision
+        model = models.build(config, self._shape, self._classes, seed, precision, scope, again)
         for layer in models.layers(model):
             if isinstance(layer, keras.layers.BatchNormalization) and self._training.synchronized_batch_norm:
                 layer.synchronized = True

@@ -169,6 +169,13 @@ def test_a_constant_channel_trains_as_if_it_were_not_there(tensorflow):
     assert same(*found)
 
 
+def test_a_subclassed_model_that_does_not_ask_whether_it_is_trained(tensorflow):
+    trained = trainer(tensorflow, config(model=Model("tests.lottery.own_models:subclassed")))
+    trained.load(trained.first_state(0), None)
+    losses = trained.run(*batches(8), rates(8))
+    assert losses[-1] < losses[0]
+
+
 def test_it_learns_and_scores(tensorflow):
     trained = trainer(tensorflow, config())
     trained.load(trained.first_state(0), None)
