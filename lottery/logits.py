@@ -52,4 +52,5 @@ def _other(weight: NDArray[Any], random: np.random.Generator) -> NDArray[Any]:
     if not weight.any():
         return random.normal(scale=2.0, size=weight.shape).astype(weight.dtype)
     # A sign for each unit: new numbers for 25 million weights would take longer than to compute with them.
-    return weight * random.choice(np.array([-1, 1], weight.dtype), weight.shape[-1:])
+    signed: NDArray[Any] = weight * random.choice(np.array([-1, 1], weight.dtype), weight.shape[-1:])
+    return signed

@@ -12,7 +12,18 @@ from dataclasses import dataclass
 
 from pyspark import SparkContext
 
-from lottery import augment, experiment, forecast, gang_task, preflight, registry, report, schedules, shuffle_window
+from lottery import (
+    augment,
+    experiment,
+    forecast,
+    gang_task,
+    model_check,
+    preflight,
+    registry,
+    report,
+    schedules,
+    shuffle_window,
+)
 from lottery.assignment import Assignment
 from lottery.claim import claimed
 from lottery.experiment import Experiment
@@ -20,6 +31,7 @@ from lottery.gang import GangError, GangGpuError, GangStorageError, cancel, is_l
 from lottery.gang_task import Place
 from lottery.layout import Layout, layout
 from lottery.ledger import DenseResult, RunDirectory, run_directory
+from lottery.model_check import Question
 from lottery.plan import Plan, bundle_size, estimate, plan
 from lottery.smoke import shrink
 from lottery.steps import Timeline, timeline
@@ -67,6 +79,11 @@ class Sweep:
         done = self.run.done()
         return [ticket for ticket in self.tickets if ticket not in done]
 
+    def question(self) -> Question:
+        """What a preflight asks about the model."""
+        side = augment.side(self.experiment.data, self.dataset.size)
+        return Question(self.experiment, (side, side, 3), len(self.dataset.class_names))
+
     def assignment(self, tickets: Sequence[Ticket]) -> Assignment:
         """What a gang task is given; it adds who and where it is."""
         return Assignment(
@@ -92,7 +109,8 @@ def prepare(path: str, data: str, runs: str, overrides: Sequence[str] = (), smok
     dataset = Dataset.open(data)
     train = dataset.split(config.data.train)
     shuffle_window.check(dataset, train, config.input)
-    dataset.split(config.data.evaluate)
+    if not dataset.split(config.data.evaluate).count:
+        raise InputError(f"data.evaluate: split {config.data.evaluate} of {data} holds no image; name another one")
     line = timeline(config, train.count)
     augment.check(config.data, dataset.size)
     schedules.check(config.training.learning_rate, line.steps_per_epoch, line.total)
@@ -124,20 +142,23 @@ def describe(
     try:
         slots = wait_for_slots(context)
         laid = _layout(sweep, context, slots, left, first=True)
-        probes, problems = _probe(sweep, context, max(laid.tasks, laid.dense))
+        probes, problems = _probe(sweep, context, max(laid.tasks, laid.dense), sweep.question())
     except GangError as error:
         raise SweepError(f"the cluster cannot run a gang: {error}; look at the logs of its executors") from error
     finally:
         sweep.run.tidy()
+    facts = next((probe.model for probe in probes if probe.model is not None), None)
+    if facts is not None:
+        lines += model_check.lines(facts, sweep.experiment)
     seconds = forecast.seconds_per_step(dense, sweep.experiment.data.batch, images_per_second)
     if dense is None:
         lines.append(_dense_line(sweep, laid))
     work = plan(left, laid.tasks // laid.together, sweep.cost)
     if left:
         asked, memory = sweep.experiment.gang.bundle, min(probe.memory for probe in probes)
-        bundle = (
-            None if dense is None and asked == "auto" else bundle_size(asked, dense.parameters if dense else 0, memory)
-        )
+        known = facts or dense
+        parameters = known.parameters if known else 0
+        bundle = bundle_size(asked, parameters, memory) if parameters or asked != "auto" else None
         lines.append(forecast.speed_line(work, sweep.cost, laid.together, slots))
         lines += forecast.gang_lines(work, sweep.cost, laid.together, bundle, seconds)
     if left or dense is None:
@@ -256,10 +277,15 @@ def _usable(dense: DenseResult | None) -> DenseResult | None:
     return dense
 
 
-def _probe(sweep: Sweep, context: SparkContext, tasks: int) -> tuple[list[preflight.Probe], list[str]]:
-    """What the tasks of a gang find where they run, and the problems among that."""
+def _probe(
+    sweep: Sweep, context: SparkContext, tasks: int, question: Question | None = None
+) -> tuple[list[preflight.Probe], list[str]]:
+    """What the tasks of a gang find where they run, and the problems among that.
+
+    A run does without the question: its first child builds the model before it trains anything.
+    """
     folder = preflight.probe_folder()
-    what = (folder, sweep.run.uri, sweep.dataset.uri, sweep.dataset.hash, sweep.experiment.gang.check_gpus)
+    what = (folder, sweep.run.uri, sweep.dataset.uri, sweep.dataset.hash, sweep.experiment.gang.check_gpus, question)
     try:
         probes = run_gang(context, tasks, lambda place: preflight.probe(place, *what))
         unseen = preflight.unseen_probes(sweep.run.store, folder, probes)

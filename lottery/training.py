@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -131,6 +132,11 @@ class Trainer:
         """How many weights the model has, prunable or not."""
         return int(self._model.count_params())
 
+    @property
+    def prunable(self) -> int:
+        """How many weights can be pruned."""
+        return sum(math.prod(kernel.shape) for kernel in self._kernels.values())
+
     def provenance(self) -> Provenance:
         """What it is that trains here."""
         return self._provenance
@@ -214,9 +220,7 @@ class Trainer:
                 total += self._compiled_sums(images, labels).numpy()
         return scores.means(self._compiled_total(total).numpy())
 
-    def _build(
-        self, seed: int, scope: AbstractContextManager[Any] | None = None, again: bool = False
-    ) -> keras.Model:
+    def _build(self, seed: int, scope: AbstractContextManager[Any] | None = None, again: bool = False) -> keras.Model:
         config, precision = self._experiment.model, self._training.precision
         model = models.build(config, self._shape, self._classes, seed, precision, scope, again)
         for layer in models.layers(model):

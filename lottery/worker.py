@@ -72,6 +72,7 @@ class Worker:
             self._dataset.std,
             self._strategy,
         )
+        masks.check_densities(self._experiment.masks.densities, self._trainer.prunable)
         self._record = Record(self._run, self._trainer, self._timeline)
         self._software = ""  # what has changed since the dense run
 
@@ -88,7 +89,6 @@ class Worker:
         self._train([dense], self._experiment.seed, frozenset(self._timeline.trellis), self._keep_trellis_state)
         kernels = {path: np.asarray(dense.state[path]) for path in self._trainer.kernels}
         if dense.status == "training":
-            self._check_densities(masks.prunable_weights(kernels))
             for level, mask in enumerate(masks.global_magnitude_masks(kernels, self._experiment.masks.densities)):
                 self._run.write_mask(level, mask)
             dense.status = "done"
@@ -104,15 +104,10 @@ class Worker:
                 steps=dense.step,
                 seconds=round(dense.seconds, 3),
                 parameters=self._trainer.parameters,
-                prunable=masks.prunable_weights(kernels),
+                prunable=self._trainer.prunable,
                 executors=self._place.workers,
             )
         )
-
-    def _check_densities(self, prunable: int) -> None:
-        for density in self._experiment.masks.densities:
-            if masks.kept_weights(density, prunable) == 0:
-                raise InputError(f"masks.densities: {density} of {prunable} weights is none; leave it out")
 
     def train_tickets(self) -> None:
         """A bundle of tickets of one seed, each from mask x trellis state or from where it was saved."""

@@ -139,8 +139,8 @@ def starts_at_zero(shape, classes, use_bias=True):
 
 def starts_positive(shape, classes):
     """Its first logits lie within [0, 1], and they are logits."""
-    small = keras.initializers.RandomUniform(0.0, 1e-5)
-    return EndsIn(classes, lambda logits: 2 * logits, kernel_initializer=small, bias_initializer=keras.initializers.Constant(0.25))
+    small, quarter = keras.initializers.RandomUniform(0.0, 1e-5), keras.initializers.Constant(0.25)
+    return EndsIn(classes, lambda logits: 2 * logits, kernel_initializer=small, bias_initializer=quarter)
 
 
 def always_zero(shape, classes):

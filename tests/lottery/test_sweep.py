@@ -8,6 +8,7 @@ from lottery import sweep as driver
 from lottery.gang import GangError, GangGpuError, GangStorageError
 from lottery.gang_task import Place
 from lottery.ledger import DenseResult
+from lottery.model_check import ModelFacts
 from lottery.sweep import SweepError, describe, run_sweep
 from preprocessing.errors import InputError, StorageError
 
@@ -122,9 +123,12 @@ def test_a_plan_on_a_cluster_that_runs_no_gang_is_one_line(after_dense, monkeypa
 
 def test_a_plan_says_what_a_run_would_do(after_dense, monkeypatch):
     cluster = Cluster(monkeypatch, (5, fails(GangError("not to be begun"))))
+    monkeypatch.setattr(driver.preflight.model_check, "ask", lambda *_: ModelFacts(parameters=1470, prunable=1436))
     outlook = describe(after_dense, cluster, price_per_hour=2.0, images_per_second=16.0)
     assert not outlook.problems
     assert any("gang: 4 tasks on 5 slots" in line for line in outlook.lines)
+    model = "model: conv_small, 1,470 parameters, of 1,436 that can be pruned the masks keep 718, 144"
+    assert model in outlook.lines
     assert not cluster.begun
 
 

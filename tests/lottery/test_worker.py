@@ -227,11 +227,13 @@ def test_a_ticket_that_diverges_is_a_result_and_the_others_go_on(after_dense, wo
     assert {result.status for ticket, result in results.items() if ticket.step != 5} == {"done"}
 
 
-def test_a_density_that_keeps_no_weight_is_refused(small, worker):
+def test_a_density_that_keeps_no_weight_is_refused_before_the_dense_run(small, worker):
     from preprocessing.errors import InputError
 
-    with pytest.raises(InputError, match="masks.densities: 1e-06 of"):
-        worker(small("masks.densities=[0.5, 1e-6]")).train_dense()
+    sweep = small("masks.densities=[0.5, 1e-6]")
+    with pytest.raises(InputError, match="1e-06 of 1,436 weights is none; leave it out, or give at least 0.0007"):
+        worker(sweep)
+    assert not sweep.run.store.list("dense")
 
 
 @pytest.mark.parametrize("checkpoint", ["auto", "0.000001"], ids=["at a point of the trellis", "at a checkpoint"])
