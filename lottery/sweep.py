@@ -38,7 +38,7 @@ from lottery.steps import Timeline, timeline
 from lottery.tickets import NO_CONTROL, Ticket, all_tickets, first_step
 from preprocessing.dataset import Dataset
 from preprocessing.errors import InputError, StorageError
-from preprocessing.progress import Progress
+from preprocessing.progress import Pace, Progress
 
 EXIT_FAILED_TICKETS = 1
 _FRUITLESS_STAGES = 3  # in a row, before the sweep gives up
@@ -310,7 +310,7 @@ def _progress(sweep: Sweep, stage: str, trainings: int, steps: int) -> Iterator[
     ended = threading.Event()
 
     def watch() -> None:
-        started = time.monotonic()
+        pace = Pace(0, time.monotonic())
         with Progress(stage, steps, "steps") as progress:
             last = False
             while not last:
@@ -321,11 +321,13 @@ def _progress(sweep: Sweep, stage: str, trainings: int, steps: int) -> Iterator[
                     continue  # away for a moment
                 images = sum(beat["images"] for beat in beats)
                 done = sum(beat["done"] for beat in beats)
+                pace.update(images, time.monotonic())
+                worked, seconds = pace.since(images, time.monotonic(), ended=last)
                 progress.update(
                     min(images // sweep.experiment.data.batch, steps),
                     **{
                         "trainings done": f"{done} of {trainings}",
-                        "images/s": f"{images / (time.monotonic() - started):,.0f}",
+                        "images/s": f"{worked / seconds:,.0f}" if seconds else "-",
                     },
                 )
 
