@@ -130,7 +130,7 @@ class Masks(_Section, frozen=True):
     """Level i keeps the fraction `densities[i]` of the dense run's final prunable weights."""
 
     densities: Annotated[tuple[Density, ...], Meta(min_length=1)]
-    classifier: bool = True  # whether the last dense layer's kernel is prunable
+    classifier: bool = True  # whether the kernel that feeds the output is prunable
 
 
 class Tickets(_Section, frozen=True):

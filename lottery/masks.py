@@ -96,8 +96,8 @@ def unpack(blob: bytes) -> Mask:
             name: np.unpackbits(packed[name], count=int(np.prod(shape))).astype(bool).reshape(shape)
             for name, shape in json.loads(metadata["shapes"]).items()
         }
-    except KeyError as error:
-        raise ValueError(f"a safetensors blob without {error} is not a packed mask") from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"a safetensors blob that is not a packed mask: {error}") from None
 
 
 def _split(flat: NDArray[np.bool_], kernels: Kernels) -> Mask:

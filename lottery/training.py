@@ -118,6 +118,11 @@ class Trainer:
         return list(self._kernels)
 
     @property
+    def kernel_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the prunable kernels by path."""
+        return {path: tuple(kernel.shape) for path, kernel in self._kernels.items()}
+
+    @property
     def weights(self) -> list[str]:
         """Paths of all trainable weights: kernels, prunable or not, biases and the like."""
         return [weight.path for weight in self._model.trainable_variables]
@@ -163,13 +168,18 @@ class Trainer:
             fresh["optimizer/loss_scale"] = np.array(loss_scale.FIRST_SCALE, np.float32)
         return fresh
 
-    def check(self, state: State) -> None:
-        """Raises InputError where a state is not of this model: a user's own may have been changed since."""
+    def check(self, state: State, origin: str = "the saved state", remedy: str = "") -> None:
+        """Raises InputError where a state is not of this model: a user's own may have changed, or the file be another.
+
+        `origin` names the file; `remedy` is what else to do.
+        """
         for path, variable in self._variables.items():
-            if path not in state or tuple(state[path].shape) != tuple(variable.shape):
+            wanted = tuple(variable.shape), variable.dtype.as_numpy_dtype
+            if path not in state or (tuple(state[path].shape), state[path].dtype) != wanted:
                 raise InputError(
-                    f"model {self._experiment.model.name}: has {path} of shape {tuple(variable.shape)}, the saved "
-                    "state has not; a model that was changed is another experiment: give it another name"
+                    f"model {self._experiment.model.name}: has {path} of shape {tuple(variable.shape)}, {origin} has "
+                    "not; a model that was changed is another experiment: give it another name"
+                    + (f"; where it was not changed, {remedy}" if remedy else "")
                 )
 
     def load(self, state: State, mask: Mask | None) -> None:

@@ -87,8 +87,8 @@ class Worker:
             self._keep_trellis_state(dense)
         self._check(dense)
         self._train([dense], self._experiment.seed, frozenset(self._timeline.trellis), self._keep_trellis_state)
-        kernels = {path: np.asarray(dense.state[path]) for path in self._trainer.kernels}
         if dense.status == "training":
+            kernels = {path: np.asarray(dense.state[path]) for path in self._trainer.kernels}
             for level, mask in enumerate(masks.global_magnitude_masks(kernels, self._experiment.masks.densities)):
                 self._run.write_mask(level, mask)
             dense.status = "done"
@@ -116,7 +116,8 @@ class Worker:
         if not tickets:
             return
         self._software = self._software_since()
-        level_mask = lru_cache(maxsize=None)(self._run.mask)
+        shapes = self._trainer.kernel_shapes
+        level_mask = lru_cache(maxsize=None)(lambda level: self._run.mask(level, shapes))
         seed = stream_seed(self._assignment.tickets[0].seed, self._experiment.seed)
         shuffled = lru_cache(maxsize=None)(lambda level: masks.shuffled(level_mask(level), seed, level))
         trellis_state = lru_cache(maxsize=None)(self._run.trellis_state)
@@ -168,7 +169,7 @@ class Worker:
             state = self._trainer.first_state(derived_seed("reinit", seed, ticket.level))
         else:
             state = dict(trellis_state(ticket.step).variables)
-            self._trainer.check(state)
+            self._trainer.check(state, *self._run.trellis_file(ticket.step))
             if self._experiment.tickets.optimizer_state == "fresh":
                 state |= self._trainer.fresh_optimizer()
         for kernel, kept in mask.items():
@@ -200,8 +201,8 @@ class Worker:
         def reached(member: Member) -> None:
             if member.name == DENSE:  # of several workers all look here, at the same state
                 self._check(member)
-                if member.status != "training":
-                    return
+            if member.status != "training":
+                return
             if member.step in self._timeline.evaluations:
                 self._evaluate(member)
             at_stop(member)

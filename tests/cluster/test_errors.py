@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.conftest import LOCAL, submit
+from tests.cluster.small_sweep import after_dense, arguments
 
 pytestmark = pytest.mark.cluster
 
@@ -78,3 +79,19 @@ def test_settings_of_the_command_line_with_which_no_gang_can_run(data: Path, tmp
     line = refused("lottery_sweep.py", *arguments, options=options)
     assert "spark.dynamicAllocation.enabled=true" in line
     assert "set it to false" in line
+
+
+def test_a_damaged_mask_that_a_child_meets_is_named(data: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """It is no process that died: deleting what the line says makes it again."""
+    run = after_dense(undisturbed, tmp_path / "runs", levels=(0, 2))
+    mask = run / "masks" / "01.safetensors"
+    whole = mask.read_bytes()
+    mask.write_bytes(whole[:-9])
+    line = refused("lottery_sweep.py", *arguments(data, tmp_path / "runs"))
+    assert line.startswith(f"error: {mask} is damaged (not a whole safetensors blob: ")
+    assert line.endswith("; delete it and dense/result.json, and the same command makes the masks again")
+    mask.unlink()
+    (run / "dense" / "result.json").unlink()
+    done = submit("lottery_sweep.py", *arguments(data, tmp_path / "runs"))
+    assert done.returncode == 0, done.stdout
+    assert mask.read_bytes() == whole
