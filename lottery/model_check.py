@@ -50,7 +50,8 @@ def ask(question: Question, environment: Mapping[str, str]) -> ModelFacts:
         raise InputError(f"model {name}: was not built within {_TIMEOUT:.0f} s; look at the machine") from None
     said = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
     if done.returncode == EXIT_BAD_INPUT:
-        raise InputError(said[-1].removeprefix("error: "))
+        errors = [line for line in said if line.startswith("error: ")]  # libraries may have the last word
+        raise InputError((errors or said)[-1].removeprefix("error: "))
     try:
         return msgspec.json.decode(done.stdout.strip().rpartition(b"\n")[2], type=ModelFacts)
     except msgspec.DecodeError:

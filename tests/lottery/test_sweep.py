@@ -9,8 +9,11 @@ from lottery.gang import GangError, GangGpuError, GangStorageError
 from lottery.gang_task import Place
 from lottery.ledger import DenseResult
 from lottery.model_check import ModelFacts
-from lottery.sweep import SweepError, describe, run_sweep
+from lottery.sweep import SweepError, describe, prepare, run_sweep
 from preprocessing.errors import InputError, StorageError
+from tests.lottery.conftest import SMALL
+from tests.lottery.datasets import write_dataset
+from tests.lottery.test_experiment import DIGITS
 
 
 class Cluster:
@@ -60,6 +63,13 @@ def after_dense(small):
     scores = {"top1": 0.5, "top5": 0.9, "loss": 1.0}
     sweep.run.write_dense_result(DenseResult(status="done", note="", executors=1, **scores, **numbers))
     return sweep
+
+
+def test_an_evaluation_split_without_images_is_refused_before_the_dense_run(tmp_path):
+    uri = str(tmp_path / "data")
+    write_dataset(uri, {"train": [32], "val": []}, size=8)
+    with pytest.raises(InputError, match="data.evaluate: split val of .* holds no image; name another one"):
+        prepare(DIGITS, uri, str(tmp_path / "runs"), SMALL)
 
 
 def test_it_gives_up_after_three_stages_without_progress(after_dense, monkeypatch):

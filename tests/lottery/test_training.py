@@ -169,6 +169,15 @@ def test_a_constant_channel_trains_as_if_it_were_not_there(tensorflow):
     assert same(*found)
 
 
+def test_the_classifier_is_told_on_several_devices_too(tensorflow):
+    own = Model("tests.lottery.own_models:all_kinds_of_state")
+    chosen = replace(config(model=own), masks=Masks((0.5,), classifier=False))
+    one, two = trainer(tensorflow, chosen), trainer(tensorflow, chosen, devices=2)
+    assert one.kernels == two.kernels
+    assert [path.split("/")[-2] for path in two.kernels] == ["conv", "hidden"]
+    assert same(one.first_state(0), two.first_state(0))
+
+
 def test_a_subclassed_model_that_does_not_ask_whether_it_is_trained(tensorflow):
     trained = trainer(tensorflow, config(model=Model("tests.lottery.own_models:subclassed")))
     trained.load(trained.first_state(0), None)
