@@ -15,10 +15,18 @@ from lottery import checksum
 
 
 def pack(arrays: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes:
-    """A blob of arrays (of any shape and memory layout) by name, and metadata, with a checksum of both."""
+    """A blob of arrays (of any shape and memory layout) by name, and metadata, with a checksum of both.
+
+    The same arrays and metadata make the same bytes.
+    """
     # ascontiguousarray makes a scalar 1-dimensional, so its shape is put back.
     plain = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in arrays.items()}
-    return safetensors.numpy.save(plain, {**metadata, checksum.KEY: _checksum(plain, metadata)})
+    blob = safetensors.numpy.save(plain)
+    header = {"__metadata__": {**metadata, checksum.KEY: _checksum(plain, metadata)}, **_header(blob)}
+    # The library writes metadata in random order. Arrays are counted from the header's end, which is padded to 8 bytes.
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + memoryview(blob)[_data(blob) :]
 
 
 def unpack(blob: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
@@ -30,12 +38,21 @@ def unpack(blob: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
         arrays = safetensors.numpy.load(blob)
     except (SafetensorError, KeyError) as error:  # the latter for a kind of number that NumPy does not have
         raise ValueError(f"not a whole safetensors blob: {error}") from None
-    header = int.from_bytes(blob[:8], "little")  # the length of the JSON that follows
-    metadata = json.loads(blob[8 : 8 + header]).get("__metadata__", {})
+    metadata = _header(blob).get("__metadata__", {})
     found = metadata.pop(checksum.KEY, None)
     if found not in (None, _checksum(arrays, metadata)):
         raise ValueError("its checksum is another")
     return arrays, metadata
+
+
+def _data(blob: bytes) -> int:
+    """Where the arrays begin: behind the header and its length."""
+    return 8 + int.from_bytes(blob[:8], "little")
+
+
+def _header(blob: bytes) -> dict[str, Any]:
+    header: dict[str, Any] = json.loads(blob[8 : _data(blob)])
+    return header
 
 
 def _checksum(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, str]) -> str:

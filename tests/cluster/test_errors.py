@@ -81,6 +81,13 @@ def test_settings_of_the_command_line_with_which_no_gang_can_run(data: Path, tmp
     assert "set it to false" in line
 
 
+def test_a_model_that_cannot_be_trained_is_refused_before_it_is(data: Path, tmp_path: Path) -> None:
+    """By the first child, as nothing else of a run loads TensorFlow."""
+    line = sweep(data, tmp_path, "--set", "model={name: vgg16}", "--set", "gang.dense_executors=1")
+    assert line.startswith("error: model vgg16 with options {} on images (8, 8, 3): ")
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
 def test_a_damaged_mask_that_a_child_meets_is_named(data: Path, undisturbed: Path, tmp_path: Path) -> None:
     """It is no process that died: deleting what the line says makes it again."""
     run = after_dense(undisturbed, tmp_path / "runs", levels=(0, 2))
