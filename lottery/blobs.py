@@ -41,7 +41,7 @@ def unpack(blob: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     metadata = _header(blob).get("__metadata__", {})
     found = metadata.pop(checksum.KEY, None)
     if found not in (None, _checksum(arrays, metadata)):
-        raise ValueError("its checksum is another")
+        raise ValueError("its checksum does not match")
     return arrays, metadata
 
 

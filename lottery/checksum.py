@@ -37,7 +37,7 @@ def unseal(blob: bytes | str) -> dict[str, Any]:
         raise ValueError("no JSON object")
     found = tree.pop(KEY, None)
     if found not in (None, _of_tree(tree)):
-        raise ValueError("its checksum is another")
+        raise ValueError("its checksum does not match")
     return tree
 
 

@@ -34,7 +34,7 @@ _REMEDIES = {
     "result": f"delete it, and {_AGAIN} makes it again from the last state",
     "state": f"delete it, and {_AGAIN} begins this training anew",
     "metrics": f"delete it and state.safetensors beside it, and {_AGAIN} begins this training anew",
-    "mask": f"delete it and dense/result.json, and {_AGAIN} makes the masks again",
+    "mask": f"delete dense/result.json, and {_AGAIN} makes the masks again",
     "trellis": (
         f"restore it, or delete the folder dense, and {_AGAIN} trains the dense run again, to the same bits where "
         "training.deterministic is true and as many executors train it"
@@ -322,7 +322,7 @@ class RunDirectory:
         """What is in a file; InputError where it is damaged, or gone."""
         found = self._found(path, decode, kind)
         if found is None:
-            raise self._damaged(path, "it is gone", _REMEDIES[kind])
+            raise InputError(f"{self.uri}/{path} is missing; {_REMEDIES[kind]}")
         return found
 
     def _damaged(self, path: str, why: str, remedy: str) -> InputError:

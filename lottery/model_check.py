@@ -65,12 +65,12 @@ def lines(facts: ModelFacts, experiment: Experiment) -> list[str]:
     """What the model has and what the masks keep of it, as lines of text."""
     kept = [masks.kept_weights(density, facts.prunable) for density in experiment.masks.densities]
     found = [
-        f"model: {experiment.model.name}, {facts.parameters:,} parameters, of {facts.prunable:,} that can be pruned "
+        f"model: {experiment.model.name}, {facts.parameters:,} parameters, {facts.prunable:,} of them prunable; "
         f"the masks keep {', '.join(f'{count:,}' for count in kept)}"
     ]
     for count in sorted({count for count in kept if kept.count(count) > 1}, reverse=True):
         levels = [str(level) for level, here in enumerate(kept) if here == count]
-        found.append(f"warning: levels {', '.join(levels)} keep the same {count:,} weights: their masks are equal")
+        found.append(f"warning: levels {', '.join(levels)} all keep {count:,} weights, so that their masks are equal")
     return found
 
 

@@ -37,7 +37,7 @@ HARMLESS = {
 BEAT = {"task": 0, "executor": "e", "trainings": 1, "done": 0, "images": 16, "saved": 1, "time": 1.0}
 # Files to delete, as the message says; then the same command makes them again.
 REMEDIES = {
-    "masks/01.safetensors": ["masks/01.safetensors", "dense/result.json"],
+    "masks/01.safetensors": ["dense/result.json"],
     "trellis/000005.safetensors": ["dense"],
     f"{FOLDER}/state.safetensors": [f"{FOLDER}/state.safetensors"],
     f"{FOLDER}/metrics.jsonl": [f"{FOLDER}/metrics.jsonl", f"{FOLDER}/state.safetensors"],
@@ -167,9 +167,9 @@ def without_time(found):
 
 
 @pytest.mark.parametrize("path", ["masks/01.safetensors", "trellis/000005.safetensors"])
-def test_a_file_that_is_gone_is_named(done, path):
+def test_a_file_that_is_missing_is_named(done, path):
     Path(done.run.uri, path).unlink()
-    with pytest.raises(InputError, match=rf"{path} is damaged \(it is gone\); .*delete"):
+    with pytest.raises(InputError, match=rf"{path} is missing; .*delete"):
         READ[path](done)
 
 

@@ -137,7 +137,7 @@ def test_a_plan_says_what_a_run_would_do(after_dense, monkeypatch):
     outlook = describe(after_dense, cluster, price_per_hour=2.0, images_per_second=16.0)
     assert not outlook.problems
     assert any("gang: 4 tasks on 5 slots" in line for line in outlook.lines)
-    model = "model: conv_small, 1,470 parameters, of 1,436 that can be pruned the masks keep 718, 144"
+    model = "model: conv_small, 1,470 parameters, 1,436 of them prunable; the masks keep 718, 144"
     assert model in outlook.lines
     assert not cluster.begun
 
