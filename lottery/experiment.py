@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, inspect
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from lottery.experiment_errors import all_finite, first_problem
 from preprocessing.errors import InputError
 from preprocessing.places import local_path
 
@@ -25,7 +24,16 @@ PositiveFloat = Annotated[float, Meta(gt=0)]
 NonNegativeFloat = Annotated[float, Meta(ge=0)]
 Seed = Annotated[int, Meta(ge=0, lt=2**31)]
 # A count of batches (`500`) or of epochs (`2ep`, `0.5ep`); lottery.steps turns it into a step.
-Length = Annotated[int, Meta(ge=0)] | Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]+)?ep$")]
+Epochs = Annotated[str, Meta(pattern=r"^[0-9]+(\.[0-9]+)?ep$", description="epochs such as 2ep or 0.5ep")]
+Length = Annotated[int, Meta(ge=0)] | Epochs
+# Begins the name of the run directory, and of reports.
+Name = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*(-[A-Za-z0-9_.]+)*$",
+        description="letters, digits, dots and underscores, in parts that single hyphens join",
+    ),
+]
 Auto = Literal["auto"]
 Port = Annotated[int, Meta(ge=1024, le=65_535)]
 
@@ -122,7 +130,7 @@ class Masks(_Section, frozen=True):
     """Level i keeps the fraction `densities[i]` of the dense run's final prunable weights."""
 
     densities: Annotated[tuple[Density, ...], Meta(min_length=1)]
-    classifier: bool = True  # whether the last dense layer's kernel is prunable
+    classifier: bool = True  # whether the kernel that feeds the output is prunable
 
 
 class Tickets(_Section, frozen=True):
@@ -152,7 +160,7 @@ class Gang(_Section, frozen=True):
 class Experiment(_Section, frozen=True):
     """One YAML under conf/: everything that a sweep's results depend on, and how to lay the work out."""
 
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*(-[A-Za-z0-9_.]+)*$")]
+    name: Name
     data: Data
     model: Model
     training: Training
@@ -182,7 +190,7 @@ def load(path: str, overrides: Sequence[str] = ()) -> Experiment:
 
 def parse(text: str, origin: str, overrides: Sequence[str] = ()) -> Experiment:
     """The experiment in a YAML text; `origin` names the text in errors, which are those of `load`."""
-    tree = _yaml(text, origin)
+    tree = _yaml(text, f"experiment {origin}")
     if not isinstance(tree, dict):
         raise InputError(f"experiment {origin}: holds no mapping of keys to values; start from conf/digits.yaml")
     for override in overrides:
@@ -194,8 +202,12 @@ def from_tree(tree: Any, origin: str) -> Experiment:
     """The experiment in plain dicts and lists, as from YAML or JSON; errors are those of `load`."""
     try:
         experiment = msgspec.convert(tree, Experiment)
+        problem = None
     except msgspec.ValidationError as error:
-        raise InputError(f"experiment {origin}: {_explain(str(error))}") from None
+        problem = str(error)
+    if problem or not all_finite(tree):
+        found = first_problem(tree, inspect.type_info(Experiment))
+        raise InputError(f"experiment {origin}: {found or problem or 'a number is not finite; correct it'}")
     _check_lists(experiment, origin)
     if experiment.gang.ports[0] > experiment.gang.ports[1]:
         raise InputError(
@@ -246,7 +258,7 @@ def _yaml(text: str, origin: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}:" if mark else ""
         problem = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise InputError(f"experiment {origin}:{where} not valid YAML: {problem}; mend the file") from None
+        raise InputError(f"{origin}:{where} not valid YAML: {problem}; correct it") from None
 
 
 def _override(tree: dict[str, Any], override: str) -> None:
@@ -270,30 +282,3 @@ def _check_lists(experiment: Experiment, origin: str) -> None:
         for value in values:
             if values.count(value) > 1:
                 raise InputError(f"experiment {origin}: {name} names {value} twice; name each once")
-
-
-def _explain(message: str) -> str:
-    """msgspec's message with the path first, and for an unknown key the keys that there are."""
-    problem, _, path = message.partition(" - at `$")
-    path = path.rstrip("`").lstrip(".")
-    unknown = re.search(r"unknown field `([^`]*)`", problem)
-    if unknown:
-        known = _known_keys(path)
-        close = difflib.get_close_matches(unknown[1], known, n=1)
-        where = f"{path}.{unknown[1]}" if path else unknown[1]
-        hint = f"did you mean {close[0]}?" if close else f"the keys are {', '.join(known)}"
-        return f"unknown key {where}; {hint}"
-    return f"{path or 'top level'}: {problem[0].lower()}{problem[1:]}; correct the value"
-
-
-def _known_keys(path: str) -> list[str]:
-    kinds: list[Any] = [Experiment]
-    for key in re.findall(r"[^.\[\]]+", path):
-        fields = [field for kind in kinds for field in msgspec.structs.fields(kind) if field.name == key]
-        kinds = [
-            kind
-            for field in fields
-            for kind in (field.type, *getattr(field.type, "__args__", ()))
-            if isinstance(kind, type) and issubclass(kind, Struct)
-        ]
-    return sorted({field.name for kind in kinds for field in msgspec.structs.fields(kind)})

@@ -23,6 +23,12 @@ _SLOTS_TIMEOUT = 120.0  # seconds for executors to register
 _SLOTS_STABLE = 5  # polls in a row with the same number of slots
 
 
+class _Refusal(NamedTuple):
+    """The message of an InputError, as what the only task of a stage returns."""
+
+    message: str
+
+
 class GangError(Exception):
     """The stage failed: a task or an executor died. What was written stays; what is left can be planned anew."""
 
@@ -94,9 +100,18 @@ def run_gang(
     barrier stage that is collected.
     """
 
-    def task(_: Iterator[int]) -> Iterator[T]:
+    def task(_: Iterator[int]) -> Iterator[T | _Refusal]:
         barrier = BarrierTaskContext.get()
         place = _place(barrier)
+        if tasks == 1:
+            # Nobody else has to be stopped, and Spark would log what is raised with its traceback.
+            try:
+                yield work(place)
+            except InputError as error:
+                if isinstance(error, StorageError):
+                    raise
+                yield _Refusal(str(error))
+            return
         if together == 1:
             yield work(place)
             return
@@ -105,10 +120,13 @@ def run_gang(
             yield work(replace(place, endpoints=endpoints[first : first + together]))
 
     try:
-        rows: list[T] = context.parallelize(range(tasks), tasks).barrier().mapPartitions(task).collect()
-        return rows
+        rows: list[T | _Refusal] = context.parallelize(range(tasks), tasks).barrier().mapPartitions(task).collect()
     except (PySparkException, Py4JError) as error:
         raise _explain(str(error)) from error
+    for row in rows:
+        if isinstance(row, _Refusal):
+            raise InputError(row.message)
+    return [row for row in rows if not isinstance(row, _Refusal)]
 
 
 def cancel(context: SparkContext) -> None:

@@ -1,4 +1,4 @@
-"""What must hold of a ticket's state at every checkpoint and at its end, as pure checks of arrays."""
+"""What must hold of a training's state at every checkpoint and at its end, as pure checks of arrays."""
 
 from __future__ import annotations
 
@@ -38,9 +38,12 @@ def fault(mask: Mask, state: Mapping[str, Any], slots: Mapping[str, Sequence[str
     return None
 
 
-def not_finite(state: Mapping[str, Any], kernels: Iterable[str]) -> str | None:
-    """The first of these kernels with a weight that is not finite: such a training has diverged."""
-    return next((kernel for kernel in kernels if not np.isfinite(np.asarray(state[kernel])).all()), None)
+def not_finite(state: Mapping[str, Any], weights: Iterable[str]) -> str | None:
+    """The first of these weights with an element that is not finite: such a training has diverged.
+
+    Its loss need not show it: a ReLU makes 0 of NaN.
+    """
+    return next((weight for weight in weights if not np.isfinite(np.asarray(state[weight])).all()), None)
 
 
 def remark(mask: Mask, state: Mapping[str, Any]) -> str:

@@ -33,6 +33,10 @@ def layout(
     Raises InputError where it does not fit.
     """
     executors = slots if separate else 1
+    if first and batch % devices:
+        raise InputError(
+            f"data.batch: {batch} images do not divide among the {devices} devices of a task; choose a multiple"
+        )
     if first:
         check_divides("gang.dense_executors", gang.dense_executors, batch, devices, executors)
         check_divides("gang.executors_per_ticket", gang.executors_per_ticket, batch, devices, executors)

@@ -2,72 +2,62 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import sys
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypedDict, TypeVar
 
 import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from lottery import blobs, checkpoint, experiment, masks
+from lottery import blobs, checkpoint, checksum, experiment, masks
 from lottery.checkpoint import Checkpoint
 from lottery.experiment import Experiment
 from lottery.provenance import Provenance
+from lottery.results import DenseResult, TicketResult, ticket_result
 from lottery.steps import Timeline, timeline
 from lottery.tickets import Ticket, from_name
 from preprocessing.errors import InputError
 from preprocessing.retries import PATIENT_PAUSES, retrying
 from preprocessing.storage import Store
 
+__all__ = ["DENSE", "Beat", "DenseResult", "RunDirectory", "TicketResult", "run_directory", "ticket_result"]
+
 DENSE = "dense"
+_REWRITTEN = "restore it, or delete it, and the same command writes it again; or choose another --runs"
+# What makes a damaged file again; each is tried by a test.
+_AGAIN = "the same command"
+_REMEDIES = {
+    "result": f"delete it, and {_AGAIN} makes it again from the last state",
+    "state": f"delete it, and {_AGAIN} begins this training anew",
+    "metrics": f"delete it and state.safetensors beside it, and {_AGAIN} begins this training anew",
+    "mask": f"delete dense/result.json, and {_AGAIN} makes the masks again",
+    "trellis": (
+        f"restore it, or delete the folder dense, and {_AGAIN} trains the dense run again, to the same bits where "
+        "training.deterministic is true and as many executors train it"
+    ),
+    "provenance": "delete it; whether the model has changed since the dense run is then not looked at",
+}
 
 T = TypeVar("T")
 
 
-class DenseResult(msgspec.Struct, frozen=True):
-    """How the dense run ended, and what its model has."""
-
-    status: str  # done or diverged
-    note: str  # why it diverged or failed, or what else to know
-    top1: float | None
-    top5: float | None
-    loss: float | None
-    evaluated: int  # images of the evaluation split
-    steps: int
-    seconds: float
-    parameters: int
-    prunable: int
-    executors: int = 1  # that trained it together
-
-
-class TicketResult(msgspec.Struct, frozen=True):
-    """How one ticket or control ended: a row of results.parquet."""
-
-    level: int
-    density: float
-    kept: int  # weights that the mask keeps
-    prunable: int  # of how many
-    step: int  # reset step
-    epoch: float  # the same in epochs
-    control: str
-    seed: int
-    status: str  # done, diverged or failed
-    note: str  # why it diverged or failed, or what else to know
-    top1: float | None
-    top5: float | None
-    loss: float | None
-    steps: int  # trained
-    seconds: float
-    executor: str
+class _Counts(TypedDict):
     task: int
+    executor: str
+    trainings: int  # that the task has to do
+    done: int
+    images: int
+    saved: int  # checkpoints
 
-    @property
-    def ticket(self) -> Ticket:
-        """Whose result it is."""
-        return Ticket(self.level, self.step, self.control, self.seed)
+
+class Beat(_Counts, total=False):
+    """A task's sign of life."""
+
+    time: float  # seconds since 1970
 
 
 class _Record(msgspec.Struct, frozen=True):
@@ -77,45 +67,6 @@ class _Record(msgspec.Struct, frozen=True):
     dataset_hash: str
     train_images: int
     experiment: dict[str, Any]
-
-
-def ticket_result(
-    ticket: Ticket,
-    config: Experiment,
-    line: Timeline,
-    mask: masks.Mask,
-    *,
-    status: str,
-    note: str,
-    executor: str,
-    task: int,
-    top1: float | None = None,
-    top5: float | None = None,
-    loss: float | None = None,
-    steps: int = 0,
-    seconds: float = 0.0,
-) -> TicketResult:
-    """The result of a ticket: what was measured, and what follows from the ticket and its mask."""
-    empty = masks.empty_kernels(mask)
-    return TicketResult(
-        level=ticket.level,
-        density=config.masks.densities[ticket.level],
-        kept=masks.kept(mask),
-        prunable=sum(kernel.size for kernel in mask.values()),
-        step=ticket.step,
-        epoch=line.epoch(ticket.step),
-        control=ticket.control,
-        seed=ticket.seed,
-        status=status,
-        note="; ".join(filter(None, [note, f"no weights left in {', '.join(empty)}" if empty else ""])),
-        top1=top1,
-        top5=top5,
-        loss=loss,
-        steps=steps,
-        seconds=round(seconds, 3),
-        executor=executor,
-        task=task,
-    )
 
 
 class RunDirectory:
@@ -144,6 +95,8 @@ class RunDirectory:
         except FileNotFoundError:
             self._write("experiment.yaml", _yaml(msgspec.to_builtins(record)))
             return
+        if found == wanted and self._record()[1].train_images != train_images:
+            raise self._damaged("experiment.yaml", "train_images is not the dataset's", _REWRITTEN)
         if found != wanted:
             raise InputError(
                 f"run directory {self.uri} is of another experiment ({found}, not {wanted}); "
@@ -158,8 +111,8 @@ class RunDirectory:
         config, record = self._record()
         if experiment.identity(config, record.dataset_hash) != record.identity:
             raise InputError(
-                f"{self.uri}/experiment.yaml was changed by hand: its experiment is not the {record.identity} that it "
-                "names; restore the file, or move the directory away"
+                f"{self.uri}/experiment.yaml was changed by hand, or is damaged: its experiment is not the "
+                f"{record.identity} that it names; {_REWRITTEN}"
             )
         return record.identity
 
@@ -173,16 +126,37 @@ class RunDirectory:
         return timeline(config, record.train_images)
 
     def trellis_state(self, step: int) -> Checkpoint:
-        """The dense run's state after `step` steps."""
-        return checkpoint.unpack(self._read(_trellis(step)))
+        """The dense run's state after `step` steps. Raises InputError where it is damaged or gone."""
+        state = self._needed(_trellis(step), checkpoint.unpack, "trellis")
+        if state.step != step:
+            raise self._damaged(_trellis(step), f"it is of step {state.step}", _REMEDIES["trellis"])
+        return state
+
+    def trellis_file(self, step: int) -> tuple[str, str]:
+        """Where the state after `step` steps is kept, and what makes it again."""
+        return f"{self.uri}/{_trellis(step)}", _REMEDIES["trellis"]
+
+    def state_file(self, training: str) -> tuple[str, str]:
+        """Where is kept how far a training is, and what makes it again."""
+        return f"{self.uri}/{_folder(training)}/state.safetensors", _REMEDIES["state"]
 
     def write_trellis_state(self, state: Checkpoint) -> None:
         """Keeps the dense run's state at a point of the trellis."""
         self._write(_trellis(state.step), checkpoint.pack(state))
 
-    def mask(self, level: int) -> masks.Mask:
-        """The mask of a level."""
-        return blobs.unpack_mask(self._read(_mask(level)))
+    def mask(self, level: int, kernels: Mapping[str, tuple[int, ...]] | None = None) -> masks.Mask:
+        """The mask of a level.
+
+        Raises InputError where it is damaged or gone, or not of kernels with these shapes by path.
+        """
+        mask = self._needed(_mask(level), blobs.unpack_mask, "mask")
+        shapes = {path: kept.shape for path, kept in mask.items()}
+        wanted = shapes if kernels is None else kernels
+        for path in {**wanted, **shapes}:
+            if shapes.get(path) != wanted.get(path):
+                why = f"of {path} it has shape {shapes.get(path)}, the model {wanted.get(path)}"
+                raise self._damaged(_mask(level), why, _REMEDIES["mask"])
+        return mask
 
     def write_mask(self, level: int, mask: masks.Mask) -> None:
         """Keeps the mask of a level."""
@@ -194,29 +168,38 @@ class RunDirectory:
         return [level for level in range(levels) if _mask(level) not in present]
 
     def checkpoint(self, training: str) -> Checkpoint | None:
-        """Where a training (a ticket's name, or DENSE) stands, or None where it has not saved anything."""
-        try:
-            return checkpoint.unpack(self._read(f"{_folder(training)}/state.safetensors"))
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise InputError(f"{self.uri}/{_folder(training)}/state.safetensors: {error}; delete the file") from None
+        """Where a training (a ticket's name, or DENSE) stands, or None where it has not saved anything.
+
+        Raises InputError where that is damaged.
+        """
+        return self._found(f"{_folder(training)}/state.safetensors", checkpoint.unpack, "state")
 
     def write_checkpoint(self, training: str, state: Checkpoint) -> None:
         """Keeps where a training stands; the last one is its final state."""
         self._write(f"{_folder(training)}/state.safetensors", checkpoint.pack(state))
 
     def metrics(self, training: str) -> list[dict[str, Any]]:
-        """A training's rows of metrics.jsonl, one an evaluation."""
-        return self._rows(f"{_folder(training)}/metrics.jsonl")
+        """A training's rows of metrics.jsonl, one an evaluation. Raises InputError where they are damaged."""
+        return self._found(f"{_folder(training)}/metrics.jsonl", _rows, "metrics") or []
+
+    def lacks_metrics(self, training: str, step: int) -> InputError:
+        """The error to raise where metrics.jsonl lacks the evaluation at a step that the state has behind it."""
+        path = f"{_folder(training)}/metrics.jsonl"
+        return self._damaged(path, f"the evaluation at step {step} is not in it", _REMEDIES["metrics"])
 
     def write_metrics(self, training: str, rows: Iterable[dict[str, Any]]) -> None:
         """Replaces a training's metrics.jsonl: object stores have no appending."""
         self._write_rows(f"{_folder(training)}/metrics.jsonl", rows)
 
     def telemetry(self, training: str) -> list[dict[str, Any]]:
-        """Rows on how well the process of the bundle that this training leads used its machine, one a checkpoint."""
-        return self._rows(f"telemetry/{training}.jsonl")
+        """Rows on how well the process of the bundle that this training leads used its machine, one a checkpoint.
+
+        None where they are damaged: no result depends on them.
+        """
+        try:
+            return _rows(self._read(f"telemetry/{training}.jsonl"))
+        except (FileNotFoundError, ValueError):
+            return []
 
     def write_telemetry(self, training: str, rows: Iterable[dict[str, Any]]) -> None:
         """Replaces the rows of the bundle that this training leads."""
@@ -224,14 +207,11 @@ class RunDirectory:
 
     def dense_result(self) -> DenseResult | None:
         """How the dense run ended, or None where it has not."""
-        try:
-            return msgspec.json.decode(self._read("dense/result.json"), type=DenseResult)
-        except FileNotFoundError:
-            return None
+        return self._found("dense/result.json", lambda blob: checksum.decode(blob, DenseResult), "result")
 
     def write_dense_result(self, result: DenseResult) -> None:
         """Ends the dense run. Written last, after masks and state."""
-        self._write("dense/result.json", _json(result))
+        self._write("dense/result.json", checksum.encode(result))
 
     def done(self) -> set[Ticket]:
         """The tickets that have a result."""
@@ -252,41 +232,36 @@ class RunDirectory:
 
     def provenance(self) -> Provenance | None:
         """What trained the dense run; None where nothing has, or something that left no record."""
-        try:
-            return msgspec.json.decode(self._read("dense/provenance.json"), type=Provenance)
-        except FileNotFoundError:
-            return None
+        return self._found("dense/provenance.json", lambda blob: checksum.decode(blob, Provenance), "provenance")
 
     def write_provenance(self, provenance: Provenance) -> None:
         """Records what trains the dense run, before its first checkpoint."""
-        self._write("dense/provenance.json", _json(provenance))
+        self._write("dense/provenance.json", checksum.encode(provenance))
 
     def results(self) -> list[TicketResult]:
-        """All results there are, by ticket."""
-        blobs = (self._read(f"tickets/{ticket.name}/result.json") for ticket in sorted(self.done()))
-        return [msgspec.json.decode(blob, type=TicketResult) for blob in blobs]
+        """All results there are, by ticket. Raises InputError where one is damaged."""
+        return [self._result(ticket) for ticket in sorted(self.done())]
 
     def write_result(self, result: TicketResult) -> None:
         """Ends a ticket. Written last, after its state and metrics."""
-        self._write(f"tickets/{result.ticket.name}/result.json", _json(result))
+        self._write(f"tickets/{result.ticket.name}/result.json", checksum.encode(result))
 
     def write_report(self, name: str, blob: bytes) -> None:
         """Writes a part of the report, such as results.parquet, in the place of an earlier one."""
         self._write(name, blob)
 
-    def beats(self) -> list[dict[str, Any]]:
+    def beats(self) -> list[Beat]:
         """The last sign of life of each task that is at work."""
         found = []
         for name in self._list("heartbeats"):
-            try:
-                found.append(json.loads(self._read(name)))
-            except FileNotFoundError:
-                continue  # replaced or cleared between the listing and the reading
+            # It may be replaced or cleared between the listing and the reading. Where it is damaged the next will do.
+            with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
+                found.append(msgspec.json.decode(self._read(name), type=Beat))
         return found
 
-    def write_beat(self, task: int, beat: dict[str, Any]) -> None:
+    def write_beat(self, task: int, beat: Beat) -> None:
         """Leaves a task's sign of life."""
-        self.store.write(f"heartbeats/{task:03d}.json", json.dumps(beat).encode())
+        self.store.write(f"heartbeats/{task:03d}.json", msgspec.json.encode(beat))
 
     def clear_beats(self) -> None:
         """Forgets the signs of life of an earlier gang."""
@@ -327,14 +302,34 @@ class RunDirectory:
             return action()
         return retrying(action, PATIENT_PAUSES, _say_again)
 
-    def _rows(self, path: str) -> list[dict[str, Any]]:
+    def _result(self, ticket: Ticket) -> TicketResult:
+        path = f"tickets/{ticket.name}/result.json"
+        result = self._needed(path, lambda blob: checksum.decode(blob, TicketResult), "result")
+        if result.ticket != ticket:
+            raise self._damaged(path, f"it is of ticket {result.ticket.name}", _REMEDIES["result"])
+        return result
+
+    def _found(self, path: str, decode: Callable[[bytes], T], kind: str) -> T | None:
+        """What is in a file, None where there is none; InputError where it is damaged."""
         try:
-            return [json.loads(line) for line in self._read(path).decode().splitlines()]
+            return decode(self._read(path))
         except FileNotFoundError:
-            return []
+            return None
+        except ValueError as error:
+            raise self._damaged(path, str(error), _REMEDIES[kind]) from None
+
+    def _needed(self, path: str, decode: Callable[[bytes], T], kind: str) -> T:
+        """What is in a file; InputError where it is damaged, or gone."""
+        found = self._found(path, decode, kind)
+        if found is None:
+            raise InputError(f"{self.uri}/{path} is missing; {_REMEDIES[kind]}")
+        return found
+
+    def _damaged(self, path: str, why: str, remedy: str) -> InputError:
+        return InputError(f"{self.uri}/{path} is damaged ({' '.join(why.split())}); {remedy}")
 
     def _write_rows(self, path: str, rows: Iterable[dict[str, Any]]) -> None:
-        self._write(path, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        self._write(path, "".join(json.dumps(checksum.seal(row)) + "\n" for row in rows).encode())
 
     def _record(self) -> tuple[Experiment, _Record]:
         origin = f"{self.uri}/experiment.yaml"
@@ -342,7 +337,7 @@ class RunDirectory:
             tree = YAML(typ="safe", pure=True).load(self._read("experiment.yaml").decode())
             record = msgspec.convert(tree, _Record)
         except (msgspec.ValidationError, YAMLError, UnicodeDecodeError):
-            raise InputError(f"{origin} is not of this suite; choose another --runs, or move it away") from None
+            raise InputError(f"{origin} is damaged, or not of this suite; {_REWRITTEN}") from None
         return experiment.from_tree(record.experiment, origin), record
 
 
@@ -367,8 +362,8 @@ def _mask(level: int) -> str:
     return f"masks/{level:02d}.safetensors"
 
 
-def _json(result: msgspec.Struct) -> bytes:
-    return msgspec.json.format(msgspec.json.encode(result), indent=2)
+def _rows(blob: bytes) -> list[dict[str, Any]]:
+    return [checksum.unseal(line) for line in blob.decode().splitlines()]
 
 
 def _yaml(record: dict[str, Any]) -> bytes:

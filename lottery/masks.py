@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lottery.seeds import random_stream
+from preprocessing.errors import InputError
 
 Mask = dict[str, NDArray[np.bool_]]
 Kernels = Mapping[str, NDArray[np.floating[Any]]]
@@ -22,6 +23,16 @@ def prunable_weights(kernels: Mapping[str, NDArray[Any]]) -> int:
 def kept_weights(density: float, prunable: int) -> int:
     """How many of `prunable` weights a mask of this density keeps: the nearest whole number."""
     return round(density * prunable)
+
+
+def check_densities(densities: Sequence[float], prunable: int) -> None:
+    """Raises InputError where a mask would keep none of so many prunable weights."""
+    for density in densities:
+        if kept_weights(density, prunable) == 0:
+            raise InputError(
+                f"masks.densities: {density:g} of {prunable:,} weights is none; "
+                f"leave it out, or give at least {1 / prunable:.1g}"
+            )
 
 
 def global_magnitude_masks(kernels: Kernels, densities: Sequence[float]) -> list[Mask]:

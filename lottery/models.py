@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import inspect
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -10,7 +12,8 @@ from typing import Any
 
 import keras
 
-from lottery import users_own
+from lottery import logits, users_own
+from lottery.classifier import classifier_kernel
 from lottery.experiment import Model
 from lottery.registry import locate
 from preprocessing.errors import InputError
@@ -26,15 +29,19 @@ def build(
     seed: int,
     precision: str = "float32",
     scope: AbstractContextManager[Any] | None = None,
+    again: bool = False,
 ) -> keras.Model:
     """A fresh model for float images [n, *shape] whose weights depend on `seed` alone.
 
     Its layers compute by the Keras policy `precision`: float32, mixed_float16 or mixed_bfloat16. Weights are float32
-    in all three. They are made in `scope`, such as a strategy's, which must not be entered yet.
+    in all three. They are made in `scope`, such as a strategy's, which must not be entered yet. Where the same model
+    is built `again`, what comes out of it is not looked at any more.
 
-    Raises InputError where the name or an option is unknown, or the model does not take images of this shape.
+    Raises InputError where the name or an option is unknown, the model does not take images of this shape, or what
+    comes out of it are no logits.
     """
     builder = _builder(model.name)
+    _check_options(model, builder)
     # Keras counts up the names that it makes up: without this a variable's path, and with it what a checkpoint calls
     # it, would depend on what else the process has built.
     keras.utils.clear_session(free_memory=False)
@@ -45,7 +52,9 @@ def build(
             built = builder(shape, classes, **model.options)
             if ":" in model.name:
                 users_own.check(built, model.name, shape, classes)
-            return built
+        if ":" in model.name and not again:
+            logits.check(built, model.name, shape)
+        return built
     except InputError:
         raise
     except Exception as error:  # a user's code may raise anything
@@ -67,20 +76,40 @@ def _builder(name: str) -> Builder:
     return found
 
 
+def _check_options(model: Model, builder: Builder) -> None:
+    """Raises InputError for an option that the builder does not have, naming the nearest one."""
+    parameters = list(inspect.signature(builder).parameters.values())[2:]
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = [parameter.name for parameter in parameters]
+    for option in model.options:
+        if option not in known:
+            close = difflib.get_close_matches(option, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"its options are {', '.join(known) or 'none'}"
+            raise InputError(f"model.options: model {model.name} has no option {option}; {hint}")
+
+
 def layers(model: keras.Model) -> list[Any]:
     """The model's layers in its order, those within layers too."""
     return list(model._flatten_layers(include_self=False))
 
 
-def prunable_kernels(model: keras.Model, classifier: bool) -> list[Any]:
+def prunable_kernels(model: keras.Model, classifier: bool, shape: Shape | None = None) -> list[Any]:
     """The kernels of convolution, depthwise and dense layers in the model's order, as variables.
 
-    Never biases, batch-norm parameters or statistics. The classifier is the model's last dense layer.
+    Never biases, batch-norm parameters or statistics.
+
+    Args:
+        classifier: False leaves out the layer whose kernel feeds the output (`lottery.classifier`).
+        shape: [height, width, channels] of an image; a model that knows the shape of its input does without.
+
+    Raises InputError where the classifier is to be left out and cannot be told.
     """
     prunable = [layer for layer in layers(model) if isinstance(layer, PRUNABLE_LAYERS)]
-    dense = [layer for layer in prunable if isinstance(layer, keras.layers.Dense)]
-    if dense and not classifier:
-        prunable.remove(dense[-1])
+    if not classifier:
+        kernels = [kernel for layer in prunable for kernel in _kernels(layer)]
+        last = classifier_kernel(model, shape or model.inputs[0].shape[1:], kernels)
+        prunable = [layer for layer in prunable if not any(kernel is last for kernel in _kernels(layer))]
     return [kernel for layer in prunable for kernel in _kernels(layer)]
 
 

@@ -9,8 +9,9 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lottery import gpu_check
+from lottery import gpu_check, model_check
 from lottery.gang_task import Place, child_environment, memory
+from lottery.model_check import ModelFacts, Question
 from preprocessing.dataset import Dataset
 from preprocessing.errors import InputError
 from preprocessing.storage import Store
@@ -64,17 +65,34 @@ class Probe:
     problems: tuple[str, ...]
     blob: str  # what it left in the run directory, for the driver to see and delete
     memory: int  # bytes that it may use
+    model: ModelFacts | None = None  # where it was asked, and could be built
 
 
-def probe(place: Place, folder: str, run: str, data: str, dataset_hash: str, check_gpus: bool) -> Probe:
-    """Looks, from an executor, at everything that training there will need, and leaves a small blob in the folder."""
+def probe(
+    place: Place,
+    folder: str,
+    run: str,
+    data: str,
+    dataset_hash: str,
+    check_gpus: bool,
+    question: Question | None = None,
+) -> Probe:
+    """Looks, from an executor, at everything that training there will need, and leaves a small blob in the folder.
+
+    The first task answers the question about the model, if there is one: what it says holds for all.
+    """
     blob = f"{folder}/{place.task:03d}"
     checks = [_dataset_problem(data, dataset_hash), _run_directory_problem(run, blob)]
     if check_gpus and place.gpus:
         checks.append(gpu_check.problem(place.gpus, child_environment(place.gpus, place.cores)))
-    return Probe(
-        place, tuple(f"executor {place.executor}: {problem}" for problem in checks if problem), blob, memory(place)
-    )
+    facts = None
+    if question is not None and place.task == 0:
+        try:
+            facts = model_check.ask(question, child_environment((), place.cores))
+        except InputError as error:
+            checks.append(str(error))
+    problems = tuple(f"executor {place.executor}: {problem}" for problem in checks if problem)
+    return Probe(place, problems, blob, memory(place), facts)
 
 
 def probe_folder() -> str:

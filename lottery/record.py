@@ -55,13 +55,15 @@ class Record:
         saved = self._run.checkpoint(member.name)
         if saved is None:
             return False
-        self._trainer.check(saved.variables)
+        self._trainer.check(saved.variables, *self._run.state_file(member.name))
         member.state, member.step, member.seconds = saved.variables, saved.step, saved.seconds
         member.loss_sum, member.loss_steps = saved.loss_sum, saved.loss_steps
         rows = self._run.metrics(member.name)
         # Rows newer than the state will be made anew; that of its own step too, if it was saved before its evaluation.
         known = saved.step if saved.loss_steps == 0 else saved.step - 1
         self._metrics[member.name] = [row for row in rows if row["step"] <= known]
+        if saved.step == known == self._timeline.total and self.scores(member.name) is None:
+            raise self._run.lacks_metrics(member.name, saved.step)
         return True
 
 

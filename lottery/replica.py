@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from lottery import loss_scale, scores
+from lottery import loss_scale, scores, users_own
 from lottery.experiment import AdamW, Experiment, Training
 
 _SUM = tf.distribute.ReduceOp.SUM
@@ -26,7 +27,7 @@ class Replica:
         scale: the loss scale, a variable; used with mixed_float16 only.
         shape: [height, width, channels] of an image.
         classes: number of classes.
-        mean, std: per channel, in units of 0..255.
+        mean, std: per channel, in units of 0..255; a channel that is constant, std 0, becomes 0.
         replicas, local: how many there are over all workers, and of each.
     """
 
@@ -44,9 +45,12 @@ class Replica:
         local: int,
     ) -> None:
         self._model, self._masks, self._scale = model, masks, scale
+        self._training_argument = users_own.training_argument(model, True)
         self._training, self._batch = experiment.training, experiment.data.batch
         self._shape, self._classes, self._replicas, self._local = shape, classes, replicas, local
-        self._mean, self._deviation = tf.constant(mean, tf.float32), tf.constant(std, tf.float32)
+        deviation = np.asarray(std, np.float32)
+        self._mean = tf.constant(mean, tf.float32)
+        self._deviation = tf.constant(np.where(deviation == 0, np.float32(1), deviation))
 
     def step(self, images: Any, labels: Any) -> tuple[Any, list[Any], list[Any], Any]:
         """(loss, gradients, new values of the model's other variables, whether to take the step).
@@ -72,7 +76,7 @@ class Replica:
         with tf.GradientTape() as tape:
             tape.watch(weights)
             logits, others, extra = self._model.stateless_call(
-                weights, others, self._normalise(images), training=True, return_losses=True
+                weights, others, self._normalise(images), return_losses=True, **self._training_argument
             )
             loss = self._loss(logits, labels)
             if extra:  # a user's model has regularizers, or adds losses of its own

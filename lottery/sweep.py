@@ -12,13 +12,25 @@ from dataclasses import dataclass
 
 from pyspark import SparkContext
 
-from lottery import augment, experiment, forecast, gang_task, preflight, registry, report, schedules, shuffle_window
+from lottery import (
+    augment,
+    experiment,
+    forecast,
+    gang_task,
+    model_check,
+    preflight,
+    registry,
+    report,
+    schedules,
+    shuffle_window,
+)
 from lottery.assignment import Assignment
 from lottery.experiment import Experiment
 from lottery.gang import GangError, GangGpuError, GangStorageError, cancel, is_local, run_gang, wait_for_slots
 from lottery.gang_task import Place
 from lottery.layout import Layout, layout
 from lottery.ledger import DenseResult, RunDirectory, run_directory
+from lottery.model_check import Question
 from lottery.plan import Plan, bundle_size, estimate, plan
 from lottery.smoke import shrink
 from lottery.steps import Timeline, timeline
@@ -27,7 +39,7 @@ from preprocessing.claim import claimed
 from preprocessing.dataset import Dataset
 from preprocessing.errors import InputError, StorageError
 from preprocessing.places import local_path
-from preprocessing.progress import Progress
+from preprocessing.progress import Pace, Progress
 
 EXIT_FAILED_TICKETS = 1
 _FRUITLESS_STAGES = 3  # in a row, before the sweep gives up
@@ -68,6 +80,11 @@ class Sweep:
         done = self.run.done()
         return [ticket for ticket in self.tickets if ticket not in done]
 
+    def question(self) -> Question:
+        """What a preflight asks about the model."""
+        side = augment.side(self.experiment.data, self.dataset.size)
+        return Question(self.experiment, (side, side, 3), len(self.dataset.class_names))
+
     def assignment(self, tickets: Sequence[Ticket]) -> Assignment:
         """What a gang task is given; it adds who and where it is."""
         return Assignment(
@@ -95,7 +112,8 @@ def prepare(path: str, data: str, runs: str, overrides: Sequence[str] = (), smok
     dataset = Dataset.open(data)
     train = dataset.split(config.data.train)
     shuffle_window.check(dataset, train, config.input)
-    dataset.split(config.data.evaluate)
+    if not dataset.split(config.data.evaluate).count:
+        raise InputError(f"data.evaluate: split {config.data.evaluate} of {data} holds no image; name another one")
     line = timeline(config, train.count)
     augment.check(config.data, dataset.size)
     schedules.check(config.training.learning_rate, line.steps_per_epoch, line.total)
@@ -127,20 +145,23 @@ def describe(
     try:
         slots = wait_for_slots(context)
         laid = _layout(sweep, context, slots, left, first=True)
-        probes, problems = _probe(sweep, context, max(laid.tasks, laid.dense))
+        probes, problems = _probe(sweep, context, max(laid.tasks, laid.dense), sweep.question())
     except GangError as error:
         raise SweepError(f"the cluster cannot run a gang: {error}; look at the logs of its executors") from error
     finally:
         sweep.run.tidy()
+    facts = next((probe.model for probe in probes if probe.model is not None), None)
+    if facts is not None:
+        lines += model_check.lines(facts, sweep.experiment)
     seconds = forecast.seconds_per_step(dense, sweep.experiment.data.batch, images_per_second)
     if dense is None:
         lines.append(_dense_line(sweep, laid))
     work = plan(left, laid.tasks // laid.together, sweep.cost)
     if left:
         asked, memory = sweep.experiment.gang.bundle, min(probe.memory for probe in probes)
-        bundle = (
-            None if dense is None and asked == "auto" else bundle_size(asked, dense.parameters if dense else 0, memory)
-        )
+        known = facts or dense
+        parameters = known.parameters if known else 0
+        bundle = bundle_size(asked, parameters, memory) if parameters or asked != "auto" else None
         lines.append(forecast.speed_line(work, sweep.cost, laid.together, slots))
         lines += forecast.gang_lines(work, sweep.cost, laid.together, bundle, seconds)
     if left or dense is None:
@@ -253,15 +274,21 @@ def _progressed(sweep: Sweep, dense: DenseResult | None, left: Sequence[Ticket])
 def _usable(dense: DenseResult | None) -> DenseResult | None:
     if dense is not None and dense.status != "done":
         raise SweepError(
-            f"the dense run {dense.status}: {dense.note}; change the experiment, such as training.learning_rate.peak"
+            f"the dense run {dense.status}: {dense.note}; change the experiment, such as "
+            "training.learning_rate.peak or the model"
         )
     return dense
 
 
-def _probe(sweep: Sweep, context: SparkContext, tasks: int) -> tuple[list[preflight.Probe], list[str]]:
-    """What the tasks of a gang find where they run, and the problems among that."""
+def _probe(
+    sweep: Sweep, context: SparkContext, tasks: int, question: Question | None = None
+) -> tuple[list[preflight.Probe], list[str]]:
+    """What the tasks of a gang find where they run, and the problems among that.
+
+    A run does without the question: its first child builds the model before it trains anything.
+    """
     folder = preflight.probe_folder()
-    what = (folder, sweep.run.uri, sweep.dataset.uri, sweep.dataset.hash, sweep.experiment.gang.check_gpus)
+    what = (folder, sweep.run.uri, sweep.dataset.uri, sweep.dataset.hash, sweep.experiment.gang.check_gpus, question)
     try:
         probes = run_gang(context, tasks, lambda place: preflight.probe(place, *what))
         unseen = preflight.unseen_probes(sweep.run.store, folder, probes)
@@ -287,7 +314,7 @@ def _progress(sweep: Sweep, stage: str, trainings: int, steps: int) -> Iterator[
     ended = threading.Event()
 
     def watch() -> None:
-        started = time.monotonic()
+        pace = Pace(0, time.monotonic())
         with Progress(stage, steps, "steps") as progress:
             last = False
             while not last:
@@ -298,11 +325,13 @@ def _progress(sweep: Sweep, stage: str, trainings: int, steps: int) -> Iterator[
                     continue  # away for a moment
                 images = sum(beat["images"] for beat in beats)
                 done = sum(beat["done"] for beat in beats)
+                pace.update(images, time.monotonic())
+                worked, seconds = pace.since(images, time.monotonic(), ended=last)
                 progress.update(
                     min(images // sweep.experiment.data.batch, steps),
                     **{
                         "trainings done": f"{done} of {trainings}",
-                        "images/s": f"{images / (time.monotonic() - started):,.0f}",
+                        "images/s": f"{worked / seconds:,.0f}" if seconds else "-",
                     },
                 )
 

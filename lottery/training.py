@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -70,7 +71,7 @@ class Trainer:
         self._provenance = fingerprint.provenance(self._model)
         if self.is_one_of_several:
             self._synchronize_batch_norm()
-        kernels = models.prunable_kernels(self._model, classifier=experiment.masks.classifier)
+        kernels = models.prunable_kernels(self._model, experiment.masks.classifier, shape)
         if not kernels:
             raise InputError(
                 f"model {experiment.model.name}: has no kernels to prune; docs/models.md says which can be"
@@ -117,6 +118,16 @@ class Trainer:
         return list(self._kernels)
 
     @property
+    def kernel_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of the prunable kernels by path."""
+        return {path: tuple(kernel.shape) for path, kernel in self._kernels.items()}
+
+    @property
+    def weights(self) -> list[str]:
+        """Paths of all trainable weights: kernels, prunable or not, biases and the like."""
+        return [weight.path for weight in self._model.trainable_variables]
+
+    @property
     def is_one_of_several(self) -> bool:
         """Whether other processes train with this one."""
         return bool(self._local < self._replicas)
@@ -125,6 +136,11 @@ class Trainer:
     def parameters(self) -> int:
         """How many weights the model has, prunable or not."""
         return int(self._model.count_params())
+
+    @property
+    def prunable(self) -> int:
+        """How many weights can be pruned."""
+        return sum(math.prod(kernel.shape) for kernel in self._kernels.values())
 
     def provenance(self) -> Provenance:
         """What it is that trains here."""
@@ -137,7 +153,7 @@ class Trainer:
     def first_state(self, seed: int) -> dict[str, NDArray[Any]]:
         """Freshly initialised weights, a function of `seed` alone, with a fresh optimizer."""
         pristine = not self._loaded and seed == self._experiment.seed
-        model = self._model if pristine else self._build(seed)
+        model = self._model if pristine else self._build(seed, again=True)
         weights = {variable.path: np.array(variable) for variable in model.variables}
         return {**self.fresh_optimizer(), **weights}
 
@@ -152,13 +168,18 @@ class Trainer:
             fresh["optimizer/loss_scale"] = np.array(loss_scale.FIRST_SCALE, np.float32)
         return fresh
 
-    def check(self, state: State) -> None:
-        """Raises InputError where a state is not of this model: a user's own may have been changed since."""
+    def check(self, state: State, origin: str = "the saved state", remedy: str = "") -> None:
+        """Raises InputError where a state is not of this model: a user's own may have changed, or the file be another.
+
+        `origin` names the file; `remedy` is what else to do.
+        """
         for path, variable in self._variables.items():
-            if path not in state or tuple(state[path].shape) != tuple(variable.shape):
+            wanted = tuple(variable.shape), variable.dtype.as_numpy_dtype
+            if path not in state or (tuple(state[path].shape), state[path].dtype) != wanted:
                 raise InputError(
-                    f"model {self._experiment.model.name}: has {path} of shape {tuple(variable.shape)}, the saved "
-                    "state has not; a model that was changed is another experiment: give it another name"
+                    f"model {self._experiment.model.name}: has {path} of shape {tuple(variable.shape)}, {origin} has "
+                    "not; a model that was changed is another experiment: give it another name"
+                    + (f"; where it was not changed, {remedy}" if remedy else "")
                 )
 
     def load(self, state: State, mask: Mask | None) -> None:
@@ -209,8 +230,9 @@ class Trainer:
                 total += self._compiled_sums(images, labels).numpy()
         return scores.means(self._compiled_total(total).numpy())
 
-    def _build(self, seed: int, scope: AbstractContextManager[Any] | None = None) -> keras.Model:
-        model = models.build(self._experiment.model, self._shape, self._classes, seed, self._training.precision, scope)
+    def _build(self, seed: int, scope: AbstractContextManager[Any] | None = None, again: bool = False) -> keras.Model:
+        config, precision = self._experiment.model, self._training.precision
+        model = models.build(config, self._shape, self._classes, seed, precision, scope, again)
         for layer in models.layers(model):
             if isinstance(layer, keras.layers.BatchNormalization) and self._training.synchronized_batch_norm:
                 layer.synchronized = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import traceback
@@ -34,8 +35,13 @@ def check(model: Any, name: str, shape: tuple[int, int, int], classes: int) -> N
             f"model {name}: turns images {list(shape)} into {list(logits.shape)}, not into [None, {classes}]; end with "
             "a value for each class"
         )
-    if model.layers and getattr(model.layers[-1], "activation", None) is keras.activations.softmax:
-        raise InputError(f"model {name}: ends in softmax, and the loss takes logits; leave the activation out")
+
+
+def training_argument(model: keras.Model, training: bool) -> dict[str, bool]:
+    """`training` as a keyword of the model's stateless calls; nothing where its `call` does not take it."""
+    parameters = inspect.signature(model.call).parameters.values()
+    takes = any(each.name == "training" or each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters)
+    return {"training": training} if takes else {}
 
 
 @contextmanager

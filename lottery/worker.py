@@ -72,6 +72,7 @@ class Worker:
             self._dataset.std,
             self._strategy,
         )
+        masks.check_densities(self._experiment.masks.densities, self._trainer.prunable)
         self._record = Record(self._run, self._trainer, self._timeline)
         self._software = ""  # what has changed since the dense run
 
@@ -84,12 +85,10 @@ class Worker:
             self._run.write_provenance(self._trainer.provenance())
             dense.state = self._trainer.first_state(self._experiment.seed)
             self._keep_trellis_state(dense)
+        self._check(dense)
         self._train([dense], self._experiment.seed, frozenset(self._timeline.trellis), self._keep_trellis_state)
-        kernels = {path: np.asarray(dense.state[path]) for path in self._trainer.kernels}
-        if not all(np.isfinite(kernel).all() for kernel in kernels.values()):
-            dense.status, dense.reason = "diverged", f"weights are not finite after step {dense.step}"
         if dense.status == "training":
-            self._check_densities(masks.prunable_weights(kernels))
+            kernels = {path: np.asarray(dense.state[path]) for path in self._trainer.kernels}
             for level, mask in enumerate(masks.global_magnitude_masks(kernels, self._experiment.masks.densities)):
                 self._run.write_mask(level, mask)
             dense.status = "done"
@@ -105,15 +104,10 @@ class Worker:
                 steps=dense.step,
                 seconds=round(dense.seconds, 3),
                 parameters=self._trainer.parameters,
-                prunable=masks.prunable_weights(kernels),
+                prunable=self._trainer.prunable,
                 executors=self._place.workers,
             )
         )
-
-    def _check_densities(self, prunable: int) -> None:
-        for density in self._experiment.masks.densities:
-            if masks.kept_weights(density, prunable) == 0:
-                raise InputError(f"masks.densities: {density} of {prunable} weights is none; leave it out")
 
     def train_tickets(self) -> None:
         """A bundle of tickets of one seed, each from mask x trellis state or from where it was saved."""
@@ -122,7 +116,8 @@ class Worker:
         if not tickets:
             return
         self._software = self._software_since()
-        level_mask = lru_cache(maxsize=None)(self._run.mask)
+        shapes = self._trainer.kernel_shapes
+        level_mask = lru_cache(maxsize=None)(lambda level: self._run.mask(level, shapes))
         seed = stream_seed(self._assignment.tickets[0].seed, self._experiment.seed)
         shuffled = lru_cache(maxsize=None)(lambda level: masks.shuffled(level_mask(level), seed, level))
         trellis_state = lru_cache(maxsize=None)(self._run.trellis_state)
@@ -174,7 +169,7 @@ class Worker:
             state = self._trainer.first_state(derived_seed("reinit", seed, ticket.level))
         else:
             state = dict(trellis_state(ticket.step).variables)
-            self._trainer.check(state)
+            self._trainer.check(state, *self._run.trellis_file(ticket.step))
             if self._experiment.tickets.optimizer_state == "fresh":
                 state |= self._trainer.fresh_optimizer()
         for kernel, kept in mask.items():
@@ -204,6 +199,10 @@ class Worker:
         saving = Saving(self._experiment.gang.checkpoint, failures)
 
         def reached(member: Member) -> None:
+            if member.name == DENSE:  # of several workers all look here, at the same state
+                self._check(member)
+            if member.status != "training":
+                return
             if member.step in self._timeline.evaluations:
                 self._evaluate(member)
             at_stop(member)
@@ -299,14 +298,14 @@ class Worker:
             member.status, member.reason = fault
 
     def _fault(self, member: Member) -> tuple[Status, str] | None:
-        """What is wrong with a ticket's state, as the status that it ends with and the reason."""
+        """What is wrong with a training's state, as the status that it ends with and the reason."""
+        endless = integrity.not_finite(member.state, self._trainer.weights)
+        if endless:
+            return "diverged", f"{endless} is not finite at step {member.step}"
         ticket = from_name(member.name)
         if ticket is None or member.mask is None:
             return None
         slots = {kernel: self._trainer.slots(kernel) for kernel in self._trainer.kernels}
-        endless = integrity.not_finite(member.state, slots)
-        if endless:
-            return "diverged", f"{endless} is not finite at step {member.step}"
         fault = integrity.fault(member.mask, member.state, slots, self._experiment.masks.densities[ticket.level])
         return ("failed", f"{fault} at step {member.step}") if fault else None
 

@@ -10,6 +10,8 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
+_LEAST = 2.0  # seconds from which a rate can be told
+
 
 def format_line(
     stage: str, done: int, total: int, unit: str, seconds: float, extra: Mapping[str, object], resumed: int = 0
@@ -58,12 +60,40 @@ def format_duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
+class Pace:
+    """Units a second from the first progress on: before it processes start and compile, and that is no measure."""
+
+    def __init__(self, done: int, now: float) -> None:
+        """So many units are done at a time `now`, in seconds of whatever clock."""
+        self._begun = self._first = done, now
+
+    @property
+    def known(self) -> bool:
+        """Whether there has been any progress."""
+        return self._first is not self._begun
+
+    def update(self, done: int, now: float) -> None:
+        """Takes note of what is done at a time."""
+        if not self.known and done > self._begun[0]:
+            self._first = done, now
+
+    def since(self, done: int, now: float, ended: bool = False) -> tuple[int, float]:
+        """(units, seconds) of which the rate is to be had; no seconds where it cannot be told yet.
+
+        With `ended` a stage that was too short to tell is measured from its beginning.
+        """
+        units, seconds = done - self._first[0], now - self._first[1]
+        if self.known and seconds >= _LEAST:
+            return units, seconds
+        return (done - self._begun[0], now - self._begun[1]) if ended else (units, 0.0)
+
+
 class Progress:
     """Reports a stage of `total` `unit`s, to `stream` (default: standard error).
 
     A terminal shows a tqdm bar; anything else gets a plain line at most every `every` seconds, and one at the end.
-    `resumed` units count as done before the stage began. Use it as a context manager; `update` may be called as often
-    as is convenient, from one thread at a time.
+    `resumed` units count as done before the stage began; rate and time left are measured from the first progress after
+    that. Use it as a context manager; `update` may be called as often as is convenient, from one thread at a time.
     """
 
     def __init__(
@@ -80,11 +110,11 @@ class Progress:
         self._stage = stage
         self._total = total
         self._unit = unit
-        self._resumed = resumed
         self._every = every
         self._stream = sys.stderr if stream is None else stream
         self._clock = clock
-        self._started = self._said = clock()
+        self._said = clock()
+        self._pace = Pace(resumed, self._said)
         self._done = resumed
         self._extra: dict[str, object] = {}
         self._bar: Any = None
@@ -95,10 +125,14 @@ class Progress:
 
     def update(self, done: int, **extra: object) -> None:
         """Says that `done` units in all are done, `resumed` ones among them; `extra` fields replace earlier ones."""
+        begins = not self._pace.known
+        self._pace.update(done, self._clock())
         self._done = done
         self._extra.update(extra)
         if self._bar is not None:
             self._bar.set_postfix(self._extra, refresh=False)
+            if begins and self._pace.known:
+                self._restart_bar(done)
             self._bar.update(done - self._bar.n)
         elif self._clock() - self._said >= self._every:
             self._say()
@@ -108,7 +142,7 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
         else:
-            self._say()
+            self._say(ended=True)
 
     def __enter__(self) -> Progress:
         return self
@@ -118,8 +152,16 @@ class Progress:
     ) -> None:
         self.close()
 
-    def _say(self) -> None:
+    def _restart_bar(self, done: int) -> None:
+        """tqdm has a rate of its own, from when it was made."""
+        bar = self._bar
+        bar.n = bar.initial = bar.last_print_n = done
+        bar.start_t = bar.last_print_t = time.time()
+        bar.refresh()
+
+    def _say(self, ended: bool = False) -> None:
         self._said = self._clock()
-        elapsed = self._said - self._started
-        line = format_line(self._stage, self._done, self._total, self._unit, elapsed, self._extra, self._resumed)
+        worked, seconds = self._pace.since(self._done, self._said, ended)
+        resumed = self._done - worked
+        line = format_line(self._stage, self._done, self._total, self._unit, seconds, self._extra, resumed)
         print(line, file=self._stream, flush=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.conftest import LOCAL, submit
+from tests.cluster.small_sweep import after_dense, arguments
 
 pytestmark = pytest.mark.cluster
 
@@ -88,3 +89,25 @@ def test_a_path_that_an_ascii_locale_has_damaged(tmp_path: Path, monkeypatch: py
         assert "gr????e: there is no such folder" in line
         assert "set LC_ALL=C.UTF-8" in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_cannot_be_trained_is_refused_before_it_is(data: Path, tmp_path: Path) -> None:
+    """By the first child, as nothing else of a run loads TensorFlow."""
+    line = sweep(data, tmp_path, "--set", "model={name: vgg16}", "--set", "gang.dense_executors=1")
+    assert line.startswith("error: model vgg16 with options {} on images (8, 8, 3): ")
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_a_damaged_mask_that_a_child_meets_is_named(data: Path, undisturbed: Path, tmp_path: Path) -> None:
+    """It is no process that died: deleting what the line says makes it again."""
+    run = after_dense(undisturbed, tmp_path / "runs", levels=(0, 2))
+    mask = run / "masks" / "01.safetensors"
+    whole = mask.read_bytes()
+    mask.write_bytes(whole[:-9])
+    line = refused("lottery_sweep.py", *arguments(data, tmp_path / "runs"))
+    assert line.startswith(f"error: {mask} is damaged (not a whole safetensors blob: ")
+    assert line.endswith("; delete dense/result.json, and the same command makes the masks again")
+    (run / "dense" / "result.json").unlink()
+    done = submit("lottery_sweep.py", *arguments(data, tmp_path / "runs"))
+    assert done.returncode == 0, done.stdout
+    assert mask.read_bytes() == whole

@@ -17,6 +17,7 @@ def test_plan_says_what_would_run_and_runs_nothing(data: Path, tmp_path: Path) -
     done = submit("lottery_sweep.py", *arguments(data, tmp_path / "runs"), "--plan", *estimate)
     assert done.returncode == 0, done.stdout
     assert "gang: 2 tasks on 2 slots, S = 1.50, E = 0.75" in done.stdout
+    assert "model: conv_small, 36,954 parameters, 36,784 of them prunable; the masks keep 7,357" in done.stdout
     assert "estimate: " in done.stdout
     assert " at 2.5 an hour of an executor" in done.stdout
     assert not list((tmp_path / "runs").rglob("*"))

@@ -104,3 +104,108 @@ def no_model(shape, classes):
 
 def nothing_to_prune(shape, classes):
     return keras.Sequential([keras.Input(shape), layers.Flatten(name="flatten"), layers.Dense(classes, name="only")])
+
+
+class EndsIn(keras.Model):
+    """A head whose outputs are bent by a function, and not by a layer's activation."""
+
+    def __init__(self, classes, bend, **head):
+        super().__init__()
+        self.flatten, self.bend = layers.Flatten(name="flatten"), bend
+        self.classifier = layers.Dense(classes, name="classifier", **head)
+
+    def call(self, images):
+        return self.bend(self.classifier(self.flatten(images)))
+
+
+def softmax_by_ops(shape, classes):
+    return EndsIn(classes, keras.ops.softmax)
+
+
+def sigmoid_by_ops(shape, classes):
+    return EndsIn(classes, keras.ops.sigmoid, kernel_initializer="zeros")
+
+
+def softmax_layer(shape, classes, kernel_initializer="glorot_uniform", dtype=None):
+    head = layers.Dense(classes, kernel_initializer=kernel_initializer)
+    return keras.Sequential([keras.Input(shape), layers.Flatten(), head, layers.Softmax(dtype=dtype)])
+
+
+def starts_at_zero(shape, classes, use_bias=True):
+    """Its logits are all 0 before it is trained, and they are logits."""
+    head = layers.Dense(classes, kernel_initializer="zeros", use_bias=use_bias, name="classifier")
+    return keras.Sequential([keras.Input(shape), layers.Flatten(), head])
+
+
+def starts_positive(shape, classes):
+    """Its first logits lie within [0, 1], and they are logits."""
+    small, quarter = keras.initializers.RandomUniform(0.0, 1e-5), keras.initializers.Constant(0.25)
+    return EndsIn(classes, lambda logits: 2 * logits, kernel_initializer=small, bias_initializer=quarter)
+
+
+def always_zero(shape, classes):
+    """Useless, but no softmax."""
+    return EndsIn(classes, lambda logits: 0 * logits)
+
+
+def convolution_for_a_head(shape, classes, batch_norm=False):
+    """A squeeze-and-excite layer is the last dense one; the head is a convolution."""
+    inputs = keras.Input(shape)
+    features = layers.Conv2D(4, 3, activation="relu", name="conv")(inputs)
+    gate = layers.GlobalAveragePooling2D(name="squeeze")(features)
+    gate = layers.Dense(4, activation="sigmoid", name="excite")(gate)
+    features = layers.Multiply(name="scale")([features, layers.Reshape((1, 1, 4), name="gate")(gate)])
+    features = layers.Conv2D(classes, 1, name="head")(features)
+    if batch_norm:
+        features = layers.BatchNormalization(name="bn")(features)
+    return keras.Model(inputs, layers.Flatten(name="flatten")(layers.GlobalAveragePooling2D(keepdims=True)(features)))
+
+
+def nested_head(shape, classes):
+    """Its head is within a model that is a layer, and made before the layers that come first."""
+    features = keras.Input((16,))
+    head = keras.Model(features, layers.Dense(classes, name="head")(features), name="top")
+    body = [layers.Conv2D(4, 3, name="conv"), layers.Flatten(), layers.Dense(16, name="hidden")]
+    return keras.Sequential([keras.Input(shape), *body, head])
+
+
+class HeadMadeFirst(keras.Model):
+    """The order in which layers are made says nothing of the order in which they are called."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.head = layers.SeparableConv2D(classes, 1, name="head")
+        self.hidden = layers.Dense(6, activation="relu", name="hidden")
+
+    def call(self, images):
+        return keras.ops.max(self.head(self.hidden(images)), axis=(1, 2))
+
+
+def head_made_first(shape, classes):
+    return HeadMadeFirst(classes)
+
+
+class OwnHead(layers.Layer):
+    """A dense layer that is not Keras' own, and cannot be pruned."""
+
+    def __init__(self, classes):
+        super().__init__(name="own_head")
+        self.classes = classes
+
+    def build(self, shape):
+        self.matrix = self.add_weight(shape=(shape[-1], self.classes), name="matrix")
+
+    def call(self, features):
+        return keras.ops.matmul(features, self.matrix)
+
+
+def own_head(shape, classes):
+    return keras.Sequential(
+        [keras.Input(shape), layers.Flatten(), layers.Dense(6, activation="relu", name="hidden"), OwnHead(classes)]
+    )
+
+
+def two_heads(shape, classes):
+    inputs = keras.Input(shape)
+    features = layers.Flatten()(inputs)
+    return keras.Model(inputs, layers.Add()([layers.Dense(classes, name=name)(features) for name in ("one", "two")]))

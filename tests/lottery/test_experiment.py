@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import msgspec
@@ -99,17 +100,40 @@ def test_tree_round_trip():
     ("override", "words"),
     [
         ("training.lenght=3ep", ["training.lenght", "did you mean length"]),
-        ("colour=red", ["colour", "the keys are"]),
+        ("colour=red", ["unknown key colour; did you mean data.colour?", "the keys are"]),
+        ("batch=3", ["unknown key batch; did you mean data.batch?"]),
+        (
+            "training.optimizer={name: adam, momentum: 0.9}",
+            ["optimizer.momentum; the keys are beta_1, beta_2, epsilon"],
+        ),
+        ("training.optimizer={momentum: 0.9}", ["training.optimizer.name is missing; give sgd, adam or adamw"]),
+        ("training.optimizer=adam", ["training.optimizer: give keys", "did you mean training.optimizer={name: adam}?"]),
+        ("model=resnet20", ['give the keys name, options, not "resnet20"; did you mean model.name=resnet20?']),
+        ("model.options={widht:8}", ['model.options: "widht:8" has no value; put a space after the colon: {widht: 8}']),
+        ("model={name:resnet20}", ['model: "name:resnet20" has no value', "{name: resnet20}"]),
+        ("training.optimizer={name:adam}", ['training.optimizer: "name:adam" has no value']),
+        ("model.options={units: [3]}", ["model.options.units: give", "a number or text, not [3]"]),
+        ("masks.densities=0.5", ["masks.densities: give a list of at least 1", "not 0.5; did you mean [0.5]?"]),
+        ("masks.densities=[]", ["masks.densities: give a list of at least 1", "not []"]),
+        ("data.crop_scale=[0.5]", ["data.crop_scale: give a list of 2", "not [0.5]"]),
+        ("data.crop_scale=[0.5, 2]", ["data.crop_scale[1]: give a number > 0.0 and <= 1.0, not 2"]),
+        ("training.precision=fp16", ['give float32, mixed_bfloat16 or mixed_float16, not "fp16"']),
+        ("gang.tasks=0", ["gang.tasks: give an integer >= 1 or auto, not 0"]),
+        ("data.batch=true", ["data.batch: give an integer >= 1, not true"]),
+        ("data.batch=", ["data.batch: give an integer >= 1, not null"]),
         ("training.learning_rate.peek=1", ["training.learning_rate.peek", "did you mean peak"]),
         ("training.optimizer.moment=1", ["training.optimizer.moment", "momentum"]),
         ("data.batch=many", ["data.batch", "int"]),
         ("data.batch=0", ["data.batch", ">= 1"]),
-        ("training.length=10 epochs", ["training.length"]),
+        (
+            "training.length=10 epochs",
+            ["training.length: give an integer", 'epochs such as 2ep or 0.5ep, not "10 epochs"'],
+        ),
         ("masks.densities=[0.5, 1.5]", ["masks.densities", "1.0"]),
         ("masks.densities=[0.5, 0.5]", ["masks.densities", "0.5 twice"]),
         ("training.optimizer={name: sgdd}", ["training.optimizer", "sgdd"]),
         ("tickets.controls=[random]", ["tickets.controls", "random"]),
-        ("name=../up", ["name"]),
+        ("name=../up", ["name: give letters, digits", 'not "../up"']),
         ("training=3", ["training"]),
         ("training.length.x=3", ["training.length.x=3"]),
         ("nonsense", ["nonsense", "key=value"]),
@@ -123,6 +147,60 @@ def test_bad_values_are_named_with_a_remedy_in_one_line(override, words):
     assert "\n" not in message
     for word in words:
         assert word in message
+
+
+def leaves(kind, path=""):
+    """The keys below a section with their kinds."""
+    if isinstance(kind, msgspec.inspect.StructType):
+        for field in kind.fields:
+            yield from leaves(field.type, f"{path}.{field.encode_name}".lstrip("."))
+    else:
+        yield path, kind
+
+
+LEAVES = dict(leaves(msgspec.inspect.type_info(experiment.Experiment)))
+SWITCHES = [path for path, kind in LEAVES.items() if isinstance(kind, msgspec.inspect.BoolType)]
+NUMBERS = [path for path, kind in LEAVES.items() if "FloatType" in repr(kind) and "Struct" not in repr(kind)]
+NUMBERS = [path for path in NUMBERS if path != "model.options"]
+
+
+@pytest.mark.parametrize("key", [*SWITCHES, "training.optimizer.nesterov"])
+@pytest.mark.parametrize("word", ["off", "on", "yes", "no"])
+def test_switches_are_true_or_false_in_yaml_1_2(key, word):
+    with pytest.raises(InputError) as error:
+        experiment.load(DIGITS, [f"{key}={word}"])
+    assert f'{key}: give true or false, not "{word}"' in str(error.value)
+
+
+@pytest.mark.parametrize("key", [*NUMBERS, "training.optimizer.momentum", "model.options.units"])
+@pytest.mark.parametrize("number", [".inf", "-.inf", ".nan", "1e999"])
+def test_numbers_have_to_be_finite(key, number):
+    """What is not would be null in the JSON that children are given, and fail there."""
+    assert "gang.hang_after" in NUMBERS
+    listed = {
+        "masks.densities": f"[{number}]",
+        "data.crop_scale": f"[0.1, {number}]",
+        "data.crop_aspect": f"[1, {number}]",
+    }
+    with pytest.raises(InputError) as error:
+        experiment.load(DIGITS, [f"{key}={listed.get(key, number)}"])
+    assert key in str(error.value)
+    assert "finite" in str(error.value)
+
+
+def test_every_problem_that_msgspec_finds_is_said_in_our_words():
+    """A value of each wrong kind for each key: none falls through to msgspec's own message."""
+    said = []
+    for key in LEAVES:
+        for value in ("{}", "[[]]", "null", "true", "-1", "2.5", "[{}, 1, 2]", "text text", "''"):
+            try:
+                experiment.load(DIGITS, [f"{key}={value}"])
+            except InputError as error:
+                said.append(str(error))
+    assert len(said) > 200
+    assert [
+        line for line in said if not re.search(r" give .*, not | is missing; give |twice|\[first, last\]", line)
+    ] == []
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,11 @@ def test_executors_that_train_together_divide_the_batch(slots, batch, devices):
     assert layout.workers(3, slots, batch, devices) <= 3
 
 
+def test_a_batch_that_does_not_divide_among_a_tasks_devices_is_refused_before_it_starts():
+    with pytest.raises(InputError, match="data.batch: 20 images do not divide among the 8 devices of a task"):
+        layout.layout(Gang(), 20, slots=2, masks=3, devices=8)
+
+
 def test_what_cannot_train_together_is_refused():
     layout.check_divides("gang.dense_executors", "auto", 7, 1, 4)
     layout.check_divides("gang.dense_executors", 4, 32, 2, 4)

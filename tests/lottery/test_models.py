@@ -73,10 +73,16 @@ def test_resnet50_is_version_1_5(tensorflow):
     ("model", "words"),
     [
         (Model("conv_large"), ["conv_large", "conv_small", "mobilenet_v2"]),
-        (Model("conv_small", {"depth": 3}), ["conv_small", "depth"]),
+        (Model("conv_small", {"depth": 3}), ["conv_small", "depth", "its options are filters, units"]),
+        (Model("resnet20", {"widht": 8}), ["model.options", "resnet20 has no option widht; did you mean width?"]),
         (Model("no_such_module:build"), ["no_such_module"]),
         (Model("lottery.models:nothing"), ["nothing"]),
         (Model(f"{OWN}:softmax"), ["ends in softmax", "leave the activation out"]),
+        (Model(f"{OWN}:softmax_layer"), ["ends in softmax", "sums to 1"]),
+        (Model(f"{OWN}:softmax_layer", {"kernel_initializer": "zeros"}), ["ends in softmax", "sums to 1"]),
+        (Model(f"{OWN}:softmax_layer", {"dtype": "float16"}), ["ends in softmax", "sums to 1"]),
+        (Model(f"{OWN}:softmax_by_ops"), ["ends in softmax", "sums to 1"]),
+        (Model(f"{OWN}:sigmoid_by_ops"), ["ends in a sigmoid", "within [0, 1]", "leave the activation out"]),
         (Model(f"{OWN}:not_flat"), ["[8, 8, 3] into [None, 8, 8, 4], not into [None, 4]"]),
         (Model(f"{OWN}:no_model"), ["returns str, not a keras.Model"]),
         (Model(f"{OWN}:breaks"), ["ZeroDivisionError: my own (own_models.py line ", "correct the model"]),
@@ -105,3 +111,75 @@ def test_a_model_that_is_built_by_its_first_call(tensorflow):
     model = models.build(Model(f"{OWN}:subclassed"), SHAPE, 4, 0)
     paths = [kernel.path for kernel in models.prunable_kernels(model, classifier=True)]
     assert paths == ["subclassed/hidden/kernel", "subclassed/classifier/kernel"]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        *(Model(f"lottery.architectures.{place}", {}) for place in ("small:conv_small", "resnet:resnet20")),
+        Model(f"{OWN}:starts_at_zero"),
+        Model(f"{OWN}:starts_at_zero", {"use_bias": False}),
+        Model(f"{OWN}:starts_positive"),
+        Model(f"{OWN}:always_zero"),
+        Model(f"{OWN}:all_kinds_of_state"),
+    ],
+)
+@pytest.mark.parametrize("classes", [2, 10])
+def test_logits_are_told_from_probabilities_and_the_model_stays_as_it_was(tensorflow, monkeypatch, model, classes):
+    import numpy as np
+
+    from lottery import models
+
+    built = models.build(model, SHAPE, classes, 0)
+    drawn = np.random.random(), tensorflow.random.uniform([]).numpy()
+    monkeypatch.setattr(models.logits, "check", lambda *_: None)
+    unchecked = models.build(model, SHAPE, classes, 0)
+    assert drawn == (np.random.random(), tensorflow.random.uniform([]).numpy())
+    for one, other in zip(built.variables, unchecked.variables, strict=True):
+        assert np.array_equal(np.asarray(one), np.asarray(other)), one.path
+
+
+@pytest.mark.parametrize(
+    ("name", "left_out"),
+    [
+        ("convolution_for_a_head", ["head/kernel"]),
+        ("nested_head", ["head/kernel"]),
+        ("head_made_first", ["head/depthwise_kernel", "head/pointwise_kernel"]),
+        ("subclassed", ["classifier/kernel"]),
+        ("own_head", []),
+    ],
+)
+def test_the_classifier_is_the_layer_that_feeds_the_output(tensorflow, name, left_out):
+    from lottery import models
+
+    model = models.build(Model(f"{OWN}:{name}"), SHAPE, 4, 0)
+    every, others = ([kernel.path for kernel in models.prunable_kernels(model, keep, SHAPE)] for keep in (True, False))
+    assert [path for path in every if path not in others] == [path for path in every if path.endswith(tuple(left_out))]
+    assert len(every) - len(others) == len(left_out)
+
+
+def test_batch_norm_behind_the_classifier_is_looked_through(tensorflow):
+    from lottery import models
+
+    model = models.build(Model(f"{OWN}:convolution_for_a_head", {"batch_norm": True}), SHAPE, 4, 0)
+    paths = [kernel.path for kernel in models.prunable_kernels(model, classifier=False)]
+    assert [path.split("/")[-2] for path in paths] == ["conv", "excite"]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_shipped_models_classifier_is_their_last_kernel(tensorflow, name):
+    """As it was when the last dense layer was taken for it: run directories go on."""
+    from lottery import models
+
+    model = models.build(Model(name), (32, 32, 3), 10, 0)
+    every, others = ([kernel.path for kernel in models.prunable_kernels(model, keep)] for keep in (True, False))
+    assert others == every[:-1]
+
+
+def test_a_model_without_a_classifier_is_refused_where_it_is_to_be_left_out(tensorflow):
+    from lottery import models
+
+    model = models.build(Model(f"{OWN}:two_heads"), SHAPE, 4, 0)
+    assert len(models.prunable_kernels(model, classifier=True)) == 2
+    with pytest.raises(InputError, match=r"masks.classifier: false, but .* a single layer"):
+        models.prunable_kernels(model, classifier=False)

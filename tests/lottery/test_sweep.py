@@ -8,8 +8,12 @@ from lottery import sweep as driver
 from lottery.gang import GangError, GangGpuError, GangStorageError
 from lottery.gang_task import Place
 from lottery.ledger import DenseResult
-from lottery.sweep import SweepError, describe, run_sweep
+from lottery.model_check import ModelFacts
+from lottery.sweep import SweepError, describe, prepare, run_sweep
 from preprocessing.errors import InputError, StorageError
+from tests.lottery.conftest import SMALL
+from tests.lottery.datasets import write_dataset
+from tests.lottery.test_experiment import DIGITS
 
 
 class Cluster:
@@ -65,6 +69,13 @@ def after_dense(small):
 def test_a_cache_that_is_no_local_folder_is_refused_before_anything_starts(small, place):
     with pytest.raises(InputError, match=r"^input\.cache_dir s3:.*(must be on a local disk|write s3://bucket/cache)"):
         small(f"input.cache_dir={place}")
+
+
+def test_an_evaluation_split_without_images_is_refused_before_the_dense_run(tmp_path):
+    uri = str(tmp_path / "data")
+    write_dataset(uri, {"train": [32], "val": []}, size=8)
+    with pytest.raises(InputError, match="data.evaluate: split val of .* holds no image; name another one"):
+        prepare(DIGITS, uri, str(tmp_path / "runs"), SMALL)
 
 
 def test_it_gives_up_after_three_stages_without_progress(after_dense, monkeypatch):
@@ -128,9 +139,12 @@ def test_a_plan_on_a_cluster_that_runs_no_gang_is_one_line(after_dense, monkeypa
 
 def test_a_plan_says_what_a_run_would_do(after_dense, monkeypatch):
     cluster = Cluster(monkeypatch, (5, fails(GangError("not to be begun"))))
+    monkeypatch.setattr(driver.preflight.model_check, "ask", lambda *_: ModelFacts(parameters=1470, prunable=1436))
     outlook = describe(after_dense, cluster, price_per_hour=2.0, images_per_second=16.0)
     assert not outlook.problems
     assert any("gang: 4 tasks on 5 slots" in line for line in outlook.lines)
+    model = "model: conv_small, 1,470 parameters, 1,436 of them prunable; the masks keep 718, 144"
+    assert model in outlook.lines
     assert not cluster.begun
 
 

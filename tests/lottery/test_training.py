@@ -152,6 +152,39 @@ def test_a_batch_that_does_not_divide_among_devices_is_refused(tensorflow):
         trainer(tensorflow, odd, devices=2)
 
 
+def test_a_constant_channel_trains_as_if_it_were_not_there(tensorflow):
+    """Its deviation is 0, and what is divided by it would be NaN: the loss would stay finite, the weights would not."""
+    from lottery.training import Trainer
+
+    images, labels = batches(3)
+    images[..., 1] = 7
+    found = []
+    for deviation in (0.0, 1.0):
+        trained = Trainer(config(), SHAPE, CLASSES, (100.0, 7.0, 100.0), (50.0, deviation, 50.0), strategy(1))
+        trained.load(trained.first_state(0), None)
+        losses = trained.run(images, labels, rates(3))
+        assert np.isfinite(losses).all()
+        found.append(arrays(trained.state()))
+        assert all(np.isfinite(value).all() for value in found[-1].values())
+    assert same(*found)
+
+
+def test_the_classifier_is_told_on_several_devices_too(tensorflow):
+    own = Model("tests.lottery.own_models:all_kinds_of_state")
+    chosen = replace(config(model=own), masks=Masks((0.5,), classifier=False))
+    one, two = trainer(tensorflow, chosen), trainer(tensorflow, chosen, devices=2)
+    assert one.kernels == two.kernels
+    assert [path.split("/")[-2] for path in two.kernels] == ["conv", "hidden"]
+    assert same(one.first_state(0), two.first_state(0))
+
+
+def test_a_subclassed_model_that_does_not_ask_whether_it_is_trained(tensorflow):
+    trained = trainer(tensorflow, config(model=Model("tests.lottery.own_models:subclassed")))
+    trained.load(trained.first_state(0), None)
+    losses = trained.run(*batches(8), rates(8))
+    assert losses[-1] < losses[0]
+
+
 def test_it_learns_and_scores(tensorflow):
     trained = trainer(tensorflow, config())
     trained.load(trained.first_state(0), None)

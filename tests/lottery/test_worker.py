@@ -207,7 +207,10 @@ def test_killed_between_the_last_state_and_the_result(after_dense, worker):
 
 @pytest.mark.parametrize(
     ("end", "note"),
-    [("bias", "the loss is nan at step 5"), ("conv2/kernel", "conv_small/conv2/kernel is not finite at step 5")],
+    [
+        ("conv1/bias", "conv_small/conv1/bias is not finite at step 5"),
+        ("conv2/kernel", "conv_small/conv2/kernel is not finite at step 5"),
+    ],
 )
 def test_a_ticket_that_diverges_is_a_result_and_the_others_go_on(after_dense, worker, end, note):
     sweep = after_dense()
@@ -224,11 +227,39 @@ def test_a_ticket_that_diverges_is_a_result_and_the_others_go_on(after_dense, wo
     assert {result.status for ticket, result in results.items() if ticket.step != 5} == {"done"}
 
 
-def test_a_density_that_keeps_no_weight_is_refused(small, worker):
+def test_a_density_that_keeps_no_weight_is_refused_before_the_dense_run(small, worker):
     from preprocessing.errors import InputError
 
-    with pytest.raises(InputError, match="masks.densities: 1e-06 of"):
-        worker(small("masks.densities=[0.5, 1e-6]")).train_dense()
+    sweep = small("masks.densities=[0.5, 1e-6]")
+    with pytest.raises(InputError, match="1e-06 of 1,436 weights is none; leave it out, or give at least 0.0007"):
+        worker(sweep)
+    assert not sweep.run.store.list("dense")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "step"),
+    [(["gang.checkpoint=1e6", "trellis=[0ep, 1ep]"], 10), (["gang.checkpoint=1e-6", "trellis=[0ep]"], 4)],
+    ids=["at a point of the trellis", "at a checkpoint"],
+)
+def test_a_dense_run_whose_weights_are_not_finite_stops_early(small, worker, monkeypatch, overrides, step):
+    """ReLU makes 0 of NaN: the loss stays finite."""
+    from lottery.input import TrainingInput
+
+    monkeypatch.setattr(TrainingInput, "longest_run", 4)
+    sweep = small(*overrides, "training.evaluate_every=3ep")
+    made = worker(sweep)
+    state = made._trainer.first_state(0)
+    path = next(path for path in state if path.endswith("conv1/kernel"))
+    state[path] = state[path] * np.float32(np.nan)
+    monkeypatch.setattr(made._trainer, "first_state", lambda seed: state)
+    monkeypatch.setattr(made, "_check", lambda member: member.step and type(made)._check(made, member))
+    made.train_dense()
+    result = sweep.run.dense_result()
+    assert result.status == "diverged"
+    assert result.note == f"{path} is not finite at step {step}"
+    assert result.steps == step
+    assert sweep.run.missing_masks(2) == [0, 1]
+    assert sweep.run.checkpoint(DENSE) is None  # nothing to resume from
 
 
 def test_a_dense_run_that_diverges_says_so(small, worker):

@@ -60,6 +60,43 @@ def test_a_log_gets_few_lines_and_the_last() -> None:
     ]
 
 
+def test_the_time_left_is_told_from_the_first_progress_on() -> None:
+    """Half a minute of starting and compiling says nothing of the steps that are left."""
+    clock, log = Clock(), io.StringIO()
+    with Progress("sweep", 1000, "steps", resumed=100, every=10.0, stream=log, clock=clock) as progress:
+        for second in range(2, 62, 2):
+            clock.now = float(second)
+            progress.update(100 if second < 30 else 110 + 10 * (second - 30))
+    assert log.getvalue().splitlines() == [
+        "sweep: 100 of 1,000 steps (10%)",
+        "sweep: 100 of 1,000 steps (10%)",
+        "sweep: 110 of 1,000 steps (11%)",  # the first that there is, which has the start in it
+        "sweep: 210 of 1,000 steps (21%), 10.0 steps/s, 1 min 19 s left",
+        "sweep: 310 of 1,000 steps (31%), 10.0 steps/s, 1 min 09 s left",
+        "sweep: 410 of 1,000 steps (41%), 10.0 steps/s, 59 s left",
+        "sweep: 410 of 1,000 steps (41%), 10.0 steps/s, 59 s left",
+    ]
+
+
+def test_a_stage_that_is_over_at_once_has_the_rate_of_the_whole() -> None:
+    clock, log = Clock(), io.StringIO()
+    with Progress("convert", 100, "images", stream=log, clock=clock) as progress:
+        clock.now = 5.0
+        progress.update(100)
+    assert log.getvalue().splitlines() == ["convert: 100 of 100 images (100%), 20.0 images/s"]
+
+
+def test_the_bar_of_a_terminal_forgets_the_start_too() -> None:
+    import time
+
+    terminal = Terminal()
+    with Progress("sweep", 100, "steps", stream=terminal) as progress:
+        progress._bar.start_t -= 1000  # as if it had begun then
+        progress.update(50)
+        assert time.time() - progress._bar.start_t < 100
+        assert progress._bar.format_dict["n"] == progress._bar.format_dict["initial"] == 50
+
+
 def test_a_terminal_gets_a_bar() -> None:
     terminal = Terminal()
     with Progress("convert", 100, "images", resumed=10, stream=terminal) as progress:
