@@ -21,7 +21,7 @@ def write(name: str, data: bytes) -> None:
     new = temporary(name)
     try:
         _write(new, data)
-        Path(new).replace(name)
+        rename(new, name)
     except BaseException:
         discard(new)
         raise
@@ -42,6 +42,11 @@ def create(name: str, data: bytes, settle: float) -> bool:
         return False
     finally:
         discard(new)
+
+
+def rename(new: str, name: str) -> None:
+    """Gives a file that is whole its name, in one step, whether there is another of that name or not."""
+    Path(new).replace(name)
 
 
 def discard(name: str) -> None:

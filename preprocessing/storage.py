@@ -150,9 +150,9 @@ class Store:
                 try:
                     Path(temporary).parent.mkdir(parents=True, exist_ok=True)
                     yield Path(temporary)
-                    self._rename(temporary, self._name(path))
+                    local_files.rename(temporary, self._name(path))
                 except BaseException:
-                    self._discard(temporary)
+                    local_files.discard(temporary)
                     raise
                 return
             with tempfile.TemporaryDirectory(prefix="lottery-trellis-") as folder:
@@ -304,9 +304,6 @@ class Store:
         stream.close()
 
     def _rename(self, temporary: str, name: str) -> None:
-        if not self._scheme:
-            Path(temporary).replace(name)
-            return
         # HDFS does not rename over a file: what is there is put aside, and `read` finds it there if this is killed now.
         replaced = self._fs.get_file_info(name).type == pafs.FileType.File
         if replaced:

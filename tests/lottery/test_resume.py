@@ -16,7 +16,7 @@ from lottery import checkpoint
 from lottery.ledger import DENSE, RunDirectory
 from lottery.notice import Leaving, Notice
 from lottery.tickets import Ticket
-from preprocessing.storage import Store
+from preprocessing import local_files
 from tests.lottery.test_worker import Killed, files
 
 # What a training's future depends on besides weights and momentum: statistics, noise, and how they are spread.
@@ -40,17 +40,17 @@ def death(monkeypatch, kind, when):
         if kind == "report" and next(reports) == when:
             raise Killed
 
-    rename = Store._rename
+    rename = local_files.rename
 
-    def renamed(store, temporary, name):
+    def renamed(temporary, name):
         if kind == "write" and next(writes) == when:
             Path(temporary).write_bytes(Path(temporary).read_bytes()[:-7])
             raise Killed
-        rename(store, temporary, name)
+        rename(temporary, name)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "_rename", renamed)
-        patch.setattr(Store, "_discard", lambda store, name: None)
+        patch.setattr(local_files, "rename", renamed)
+        patch.setattr(local_files, "discard", lambda name: None)
         yield tell
 
 
