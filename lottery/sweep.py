@@ -326,7 +326,7 @@ def _progress(sweep: Sweep, stage: str, trainings: int, steps: int) -> Iterator[
                 images = sum(beat["images"] for beat in beats)
                 done = sum(beat["done"] for beat in beats)
                 pace.update(images, time.monotonic())
-                worked, seconds = pace.since(images, time.monotonic(), ended=last)
+                worked, seconds = pace.since(time.monotonic(), ended=last)
                 progress.update(
                     min(images // sweep.experiment.data.batch, steps),
                     **{

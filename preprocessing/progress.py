@@ -65,27 +65,32 @@ class Pace:
 
     def __init__(self, done: int, now: float) -> None:
         """So many units are done at a time `now`, in seconds of whatever clock."""
-        self._begun = self._first = done, now
+        self._begun = self._first = self._last = done, now
 
     @property
     def known(self) -> bool:
         """Whether there has been any progress."""
-        return self._first is not self._begun
+        return self._last is not self._begun
 
     def update(self, done: int, now: float) -> None:
         """Takes note of what is done at a time."""
-        if not self.known and done > self._begun[0]:
-            self._first = done, now
+        if done > self._last[0]:
+            if not self.known:
+                self._first = done, now
+            self._last = done, now
 
-    def since(self, done: int, now: float, ended: bool = False) -> tuple[int, float]:
+    def since(self, now: float, ended: bool = False) -> tuple[int, float]:
         """(units, seconds) of which the rate is to be had; no seconds where it cannot be told yet.
 
+        It is measured up to the last progress, as word of it comes in steps; but a stage that stands still gets slower.
         With `ended` a stage that was too short to tell is measured from its beginning.
         """
-        units, seconds = done - self._first[0], now - self._first[1]
-        if self.known and seconds >= _LEAST:
+        units, seconds = self._last[0] - self._first[0], self._last[1] - self._first[1]
+        if now - self._last[1] > seconds:
+            seconds = now - self._first[1]
+        if units and seconds >= _LEAST:
             return units, seconds
-        return (done - self._begun[0], now - self._begun[1]) if ended else (units, 0.0)
+        return (self._last[0] - self._begun[0], now - self._begun[1]) if ended else (units, 0.0)
 
 
 class Progress:
@@ -161,7 +166,7 @@ class Progress:
 
     def _say(self, ended: bool = False) -> None:
         self._said = self._clock()
-        worked, seconds = self._pace.since(self._done, self._said, ended)
+        worked, seconds = self._pace.since(self._said, ended)
         resumed = self._done - worked
         line = format_line(self._stage, self._done, self._total, self._unit, seconds, self._extra, resumed)
         print(line, file=self._stream, flush=True)

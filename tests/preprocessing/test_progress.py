@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from preprocessing.progress import Progress, format_duration, format_line, format_rate
+from preprocessing.progress import Pace, Progress, format_duration, format_line, format_rate
 
 
 class Clock:
@@ -76,6 +76,17 @@ def test_the_time_left_is_told_from_the_first_progress_on() -> None:
         "sweep: 410 of 1,000 steps (41%), 10.0 steps/s, 59 s left",
         "sweep: 410 of 1,000 steps (41%), 10.0 steps/s, 59 s left",
     ]
+
+
+def test_word_of_progress_that_comes_in_steps_is_measured_from_step_to_step() -> None:
+    pace = Pace(0, 0.0)
+    pace.update(25, 6.0)
+    assert pace.since(8.0) == (0, 0.0)  # the first alone says nothing
+    pace.update(525, 11.0)
+    pace.update(525, 13.0)
+    assert pace.since(13.0) == (500, 5.0)
+    pace.update(525, 106.0)
+    assert pace.since(106.0) == (500, 100.0)  # it stands still
 
 
 def test_a_stage_that_is_over_at_once_has_the_rate_of_the_whole() -> None:
