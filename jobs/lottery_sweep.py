@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import signal
 import sys
 from types import FrameType
 
+from py4j.protocol import Py4JError
 from pyspark import SparkConf, SparkContext
 
 from lottery import preflight
-from lottery.sweep import describe, prepare, run_sweep
+from lottery.gang import SparkEndedError
+from lottery.sweep import SweepError, describe, prepare, run_sweep
 from preprocessing.command_line import CommandLine
 from preprocessing.errors import run_or_explain
 from preprocessing.spark_run import start
@@ -94,6 +97,9 @@ def main() -> int:
             preflight.refuse(outlook.problems)
             return 0
         return run_sweep(sweep, context)
+    except SparkEndedError as error:  # said at once: spark-submit, which hands it on, is about to end too
+        print(f"error: {error}; run the same command again, it does what is left", file=sys.stderr, flush=True)
+        return SweepError.exit_status
     except KeyboardInterrupt as interrupt:
         terminated = isinstance(interrupt, Terminated)
         what = "terminated" if terminated else "interrupted"
@@ -101,7 +107,8 @@ def main() -> int:
         return EXIT_TERMINATED if terminated else EXIT_INTERRUPTED
     finally:
         if SparkContext._active_spark_context is not None:
-            SparkContext._active_spark_context.stop()  # else the JVM outlives the driver
+            with contextlib.suppress(Py4JError):  # the JVM may be gone, having been told to end as well
+                SparkContext._active_spark_context.stop()  # else the JVM outlives the driver
 
 
 if __name__ == "__main__":

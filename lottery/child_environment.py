@@ -6,8 +6,8 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 
-# Libraries' own settings change results behind the experiment's back: TF_ENABLE_ONEDNN_OPTS=0, NVIDIA_TF32_OVERRIDE=0 or
-# TF_DETERMINISTIC_OPS=1 give other bits, KERAS_BACKEND=torch another library. TF_CONFIG of another cluster goes with them.
+# Libraries' own settings change results behind the experiment's back: TF_ENABLE_ONEDNN_OPTS=0, NVIDIA_TF32_OVERRIDE=0
+# or TF_DETERMINISTIC_OPS=1 give other bits, TF_CONFIG another cluster.
 _LIBRARIES = re.compile(r"(TF|XLA|KERAS|ONEDNN|DNNL|CUDNN|CUBLAS|ITEX|ZENDNN)_|NVIDIA_TF32_OVERRIDE$|TENSORFLOW_USE_")
 # Of these, what only says how much is logged, how memory is had and where files are.
 _HARMLESS = re.compile(
@@ -30,9 +30,9 @@ def _changes_results(name: str) -> bool:
 def without_proxy(hosts: Iterable[str], environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The setting with which gRPC reaches these hosts without a proxy.
 
-    gRPC takes `grpc_proxy`, `https_proxy` or `http_proxy`, for loopback too. It leaves out hosts that end in an entry of
-    `no_grpc_proxy`, or of `no_proxy` where the first is not set. Nothing but gRPC reads `no_grpc_proxy`, so a bucket is
-    still reached as before.
+    gRPC takes `grpc_proxy`, `https_proxy` or `http_proxy`, for loopback too. It leaves out hosts that end in an entry
+    of `no_grpc_proxy`, or of `no_proxy` where the first is not set. Nothing but gRPC reads `no_grpc_proxy`, so a bucket
+    is still reached as before.
     """
     excluded = environment.get("no_grpc_proxy") or environment.get("no_proxy") or ""
     return {"no_grpc_proxy": ",".join(dict.fromkeys([*filter(None, excluded.split(",")), *hosts]))}

@@ -105,7 +105,7 @@ def test_two_workers_train_what_one_does_and_the_chief_writes(tmp_path, model):
 
 
 def test_two_workers_meet_where_the_environment_names_proxies(tmp_path, monkeypatch):
-    """As behind a company's proxy, which cannot reach the workers: this one takes every connection and never answers."""
+    """As behind a company's proxy, which cannot reach the workers: this one takes connections and never answers."""
     data, _ = local_dataset(tmp_path)
     with socket.create_server(("127.0.0.1", 0), backlog=64) as proxy:
         for name in ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lottery import sweep as driver
-from lottery.gang import GangError, GangGpuError, GangStorageError
+from lottery.gang import GangError, GangGpuError, GangStorageError, SparkEndedError
 from lottery.gang_task import Place
 from lottery.ledger import DenseResult
 from lottery.sweep import SweepError, describe, run_sweep
@@ -59,6 +59,15 @@ def after_dense(small):
     scores = {"top1": 0.5, "top5": 0.9, "loss": 1.0}
     sweep.run.write_dense_result(DenseResult(status="done", note="", executors=1, **scores, **numbers))
     return sweep
+
+
+def test_nothing_is_planned_anew_where_spark_has_ended(after_dense, monkeypatch, capsys):
+    cluster = Cluster(monkeypatch, (4, fails(SparkEndedError("told to end"))), (4, fails(GangError("not begun"))))
+    with pytest.raises(SparkEndedError, match="told to end"):
+        run_sweep(after_dense, lambda: cluster)
+    assert "the gang failed" not in capsys.readouterr().err
+    assert len(cluster.stages) == 1
+    assert not after_dense.run.store.list("claim.json")
 
 
 def test_it_gives_up_after_three_stages_without_progress(after_dense, monkeypatch):
