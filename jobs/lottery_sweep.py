@@ -9,16 +9,28 @@ import signal
 import sys
 from types import FrameType
 
-from py4j.protocol import Py4JError
-from pyspark import SparkConf, SparkContext
+try:
+    from preprocessing import start_up
 
-from lottery import preflight
-from lottery.gang import SparkEndedError
-from lottery.sweep import SweepError, describe, prepare, run_sweep
-from preprocessing.command_line import CommandLine
-from preprocessing.errors import run_or_explain
-from preprocessing.spark_run import start
-from preprocessing.verify import verify
+    start_up.check(__file__)
+
+    from py4j.protocol import Py4JError
+    from pyspark import SparkConf, SparkContext
+
+    from lottery import preflight
+    from lottery.gang import SparkEndedError
+    from lottery.sweep import SweepError, describe, prepare, run_sweep
+    from preprocessing.command_line import CommandLine
+    from preprocessing.errors import run_or_explain
+    from preprocessing.spark_run import start
+    from preprocessing.verify import verify
+except ImportError as error:  # of a Python in which lottery-trellis is not installed
+    sys.stderr.write(
+        f"error: {sys.executable}, Python {sys.version.split()[0]}: {error}; run `. scripts/activate` first, or name a "
+        "Python that has lottery-trellis with --conf spark.pyspark.python; "
+        "unset PYSPARK_PYTHON, PYSPARK_DRIVER_PYTHON and PYTHONPATH\n"
+    )
+    sys.exit(2)
 
 EXIT_INTERRUPTED = 130  # as a shell says of SIGINT
 EXIT_TERMINATED = 143  # and of SIGTERM

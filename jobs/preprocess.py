@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from preprocessing.command_line import CommandLine
-from preprocessing.dry_run import plan
-from preprocessing.errors import InputError, run_or_explain
-from preprocessing.job import DEFAULT_MAX_REJECTED, Request, run
-from preprocessing.layouts import NAMES
-from preprocessing.schema import CODECS, ROW_GROUP_ROWS
-from preprocessing.settings import Settings
+import sys
+
+try:
+    from preprocessing import start_up
+
+    start_up.check(__file__)
+
+    from preprocessing.command_line import CommandLine
+    from preprocessing.dry_run import plan
+    from preprocessing.errors import InputError, run_or_explain
+    from preprocessing.job import DEFAULT_MAX_REJECTED, Request, run
+    from preprocessing.layouts import NAMES
+    from preprocessing.schema import CODECS, ROW_GROUP_ROWS
+    from preprocessing.settings import Settings
+except ImportError as error:  # of a Python in which lottery-trellis is not installed
+    sys.stderr.write(
+        f"error: {sys.executable}, Python {sys.version.split()[0]}: {error}; run `. scripts/activate` first, or name a "
+        "Python that has lottery-trellis with --conf spark.pyspark.python; "
+        "unset PYSPARK_PYTHON, PYSPARK_DRIVER_PYTHON and PYTHONPATH\n"
+    )
+    sys.exit(2)
 
 
 def parse(arguments: list[str] | None = None) -> tuple[Request, bool]:

@@ -9,6 +9,7 @@
 # It needs no lock: the sweep's claim on its run directory lets one work at a time. A status other than 0 and 75 (another
 # sweep is at work, which is what it should be) is handed on, with the last lines of the log for cron to mail.
 set -eu
+unset CDPATH
 umask 077 # paths and host names are nobody else's business
 : "${LOTTERY_PROPERTIES:?is not set: name the properties file of spark-submit in the crontab}"
 logs=${LOTTERY_LOGS:-$HOME/lottery-trellis}
@@ -16,6 +17,7 @@ mkdir -p "$logs"
 log=$(cd "$logs" && pwd)/sweep-$(date +%Y-%m-%d).log
 
 cd "$(dirname "$0")/../.." # a checkout, or the unpacked environment of `make dist`
+export KEEP_SPARK="${SPARK_HOME:-}" # with its own settings
 if [ -f scripts/activate ]; then . scripts/activate; fi
 submit=${SPARK_HOME:+$SPARK_HOME/bin/}spark-submit
 
