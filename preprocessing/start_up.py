@@ -70,6 +70,8 @@ def problem(
             f"{sys.executable} is Python {'.'.join(map(str, python))}: needs 3.10 or 3.11; name one with "
             "--conf spark.pyspark.python, and unset PYSPARK_PYTHON and PYSPARK_DRIVER_PYTHON"
         )
+    if environment.get("PYTHONOPTIMIZE", "").isdigit() and int(environment["PYTHONOPTIMIZE"]) > 1:
+        return f"PYTHONOPTIMIZE={environment['PYTHONOPTIMIZE']}: pyspark needs its docstrings; unset it, or set it to 1"
     named = {Path(path).resolve() for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path}
     others = (packages & named) - {root}
     if others and (root / "preprocessing").is_dir():

@@ -81,6 +81,11 @@ def test_another_lottery_trellis_on_the_pythonpath_is_named(tmp_path: Path, pack
     assert line == f"error: PYTHONPATH names {tmp_path}, with another lottery-trellis than that of {ROOT}; take it out"
 
 
+def test_a_python_without_docstrings_is_named() -> None:
+    line = refused(sys.executable, JOBS[1], PYTHONOPTIMIZE="2")
+    assert line == "error: PYTHONOPTIMIZE=2: pyspark needs its docstrings; unset it, or set it to 1"
+
+
 def test_what_is_too_old_and_what_is_not() -> None:
     def found(python: tuple[int, int] = (3, 11), spark: str = "3.5.9", packages: Path = ROOT, path: str = "") -> str:
         return problem(ROOT, {packages}, python, spark, "/spark", {"PYTHONPATH": path}) or ""
