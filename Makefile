@@ -6,6 +6,9 @@ EXTRAS := --extra cpu --extra demo --extra bench --extra dev
 EXTRA ?= cpu
 DIST ?= dist
 
+# What the user has set for another Python or another virtual environment. (Another Spark's: scripts/activate.)
+unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PIP_USER PIP_TARGET PIP_PREFIX VENV KEEP_SPARK CDPATH
+
 .PHONY: setup lock lint format test test-cluster test-spark4 dist demo clean
 
 setup: .venv/.complete

@@ -23,11 +23,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from benchmarks.environment import ROOT
 from benchmarks.input_peers import write_tars, write_tfrecords
 from preprocessing.dataset import Dataset
 from preprocessing.errors import InputError, run_or_explain
-
-ROOT = Path(__file__).resolve().parent.parent
 
 # In the order of the table: name, what it is, the cores that it is given.
 CONTENDERS: tuple[tuple[str, str, int], ...] = (

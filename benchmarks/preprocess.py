@@ -20,7 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+from benchmarks.environment import ROOT, activate
+from preprocessing.errors import InputError, run_or_explain
+
 SIZE = 256
 CLASSES = 100
 
@@ -50,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.one:
         return _child(options.one, options.images, options.work, options.cores)
+    activate()
     wanted = options.only.split(",") if options.only else [name for name, _, _ in CONTENDERS]
     parent = options.work or (Path("/dev/shm") if Path("/dev/shm").is_dir() else None)
     with tempfile.TemporaryDirectory(prefix="preprocess-benchmark-", dir=parent) as folder:
@@ -65,7 +68,7 @@ def repeat_images(images: Path, source: Path, count: int) -> int:
     """Copies the images into class folders below `source`/train, over and over until there are `count`; how many."""
     files = sorted(path for path in images.rglob("*") if path.suffix.lower() in (".jpeg", ".jpg", ".png"))
     if not files:
-        sys.exit(f"error: --images {images} holds no images: give a folder with *.JPEG files")
+        raise InputError(f"--images {images} holds no images: give a folder with *.JPEG files")
     total = -(-count // len(files)) * len(files)
     for number in range(total):
         folder = source / "train" / f"c{number % CLASSES:03}"
@@ -152,7 +155,8 @@ def _run_child(name: str, source: Path, output: Path, cores: int) -> dict[str, A
     environment = {**os.environ, "BENCHMARK_STARTED": str(started), "TF_CPP_MIN_LOG_LEVEL": "3", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False)
     if done.returncode:
-        sys.exit(f"error: {name} failed:\n{done.stderr.decode()[-3000:]}")
+        last = done.stderr.decode().strip().rpartition("\n")[2]
+        raise InputError(f"{name} failed: {last}; run it by hand: {' '.join(command)}")
     found: dict[str, Any] = json.loads(done.stdout.decode().splitlines()[-1])
     return found
 
@@ -165,4 +169,4 @@ def _child(name: str, source: Path, output: Path, cores: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_or_explain(main)

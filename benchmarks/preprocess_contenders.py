@@ -6,7 +6,6 @@ import io
 import math
 import multiprocessing
 import os
-import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -17,7 +16,8 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from benchmarks.preprocess import ROOT, SIZE
+from benchmarks.environment import ROOT
+from benchmarks.preprocess import SIZE
 from preprocessing.images import centre_square, decode, scale_divisor
 from preprocessing.shards import Shard, ShardRecord
 
@@ -275,10 +275,6 @@ def _petastorm(files: Sequence[Path], output: Path, cores: int) -> dict[str, Any
 
 def _prepare_spark(cores: int, memory: str = "512m") -> None:
     """Sets what pyspark starts the JVM with: the properties that users run with, on so many cores."""
-    script = '. scripts/activate && printf %s "${JAVA_HOME:-}"'
-    java = subprocess.run(["sh", "-c", script], cwd=ROOT, capture_output=True, check=True, text=True).stdout
-    if java:
-        os.environ["JAVA_HOME"] = java
     properties = ROOT / "conf" / "spark" / "local.conf"
     os.environ["PYSPARK_SUBMIT_ARGS"] = (
         f"--properties-file {properties} --master local[{cores}] --driver-memory {memory} pyspark-shell"

@@ -42,14 +42,14 @@ from typing import NamedTuple
 
 import psutil
 
+from benchmarks.environment import ROOT, activate, run
 from demo.digits import write_digits
 from lottery.gang_task import child_environment
 from lottery.plan import plan
 from lottery.sweep import prepare
-from preprocessing.errors import run_or_explain
+from preprocessing.errors import InputError, run_or_explain
 from tests.cluster.standalone import Cluster
 
-ROOT = Path(__file__).resolve().parent.parent
 TARGETS = {"efficiency": ">= 0.95", "fixed_s": "<= 15"}
 _EXPERIMENT = "conf/digits.yaml"
 _LEVELS = "masks.densities=[.40, .30, .20, .15, .10, .05]"  # of equal cost, so that two tasks have the same to do
@@ -83,7 +83,8 @@ def main() -> int:
     rounds = parser.parse_args().rounds
     cores = sorted(os.sched_getaffinity(0))[:2]
     if len(cores) < 2:
-        raise SystemExit("error: needs two cores; there is one")
+        raise InputError("the machine or its affinity mask has one core: give it two")
+    activate()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         data = _digits(folder)
@@ -253,7 +254,7 @@ def _digits(folder: Path) -> Path:
     write_digits(folder / "images")
     job = ["spark-submit", "--properties-file", "conf/spark/local.conf", "jobs/preprocess.py", "--size", "8"]
     places = ["--source", str(folder / "images"), "--output", str(folder / "data")]
-    subprocess.run([*job, *places], cwd=ROOT, check=True, capture_output=True)
+    run([*job, *places])
     return folder / "data"
 
 

@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
+from benchmarks.environment import ROOT, activate, run
 from demo.digits import write_digits
 from lottery.plan import plan
 from lottery.sweep import Sweep, prepare
 from lottery.tickets import Ticket
 from preprocessing.errors import run_or_explain
 
-ROOT = Path(__file__).resolve().parent.parent
 TARGETS = {"[mask]": 1.03, "[bundle]": 0.70, "digits_s": 60.0, "start_s": 12.0, "checkpoint_s": 1.0}
 
 # A small model at 224 px, for [bundle]; MobileNetV2 whole, for the rest. 64 images are 4 or 8 steps an epoch.
@@ -44,6 +44,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="of each short measurement, of which the median counts")
     parser.add_argument("--only", nargs="*", default=list(TARGETS), choices=list(TARGETS), metavar="NAME")
     arguments = parser.parse_args()
+    activate()
     with tempfile.TemporaryDirectory() as scratch:
         bench = _Bench(Path(scratch), arguments.rounds)
         found = {}
@@ -124,7 +125,7 @@ class _Bench:
     def _preprocess(self, source: str, output: str, *options: str) -> None:
         job = ["spark-submit", "--properties-file", "conf/spark/local.conf", "jobs/preprocess.py"]
         places = ["--source", str(self.folder / source), "--output", str(self.folder / output)]
-        subprocess.run([*job, *places, *options], cwd=ROOT, check=True, capture_output=True)
+        run([*job, *places, *options])
 
 
 def _start(arguments: Sequence[str]) -> subprocess.Popen[bytes]:

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import math
-import signal
 import sys
-from types import FrameType
 
-from pyspark import SparkConf, SparkContext
+try:
+    from preprocessing import start_up
 
-from lottery import preflight
-from lottery.sweep import describe, prepare, run_sweep
-from preprocessing.command_line import CommandLine
-from preprocessing.errors import run_or_explain
-from preprocessing.spark_run import start
-from preprocessing.verify import verify
+    start_up.check(__file__)
 
-EXIT_INTERRUPTED = 130  # as a shell says of SIGINT
-EXIT_TERMINATED = 143  # and of SIGTERM
+    from py4j.protocol import Py4JError
+    from pyspark import SparkConf, SparkContext
 
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: of a supervisor, a time limit, or a machine that is taken away."""
+    from lottery import preflight
+    from lottery.gang import SparkEndedError
+    from lottery.sweep import SweepError, describe, prepare, run_sweep
+    from preprocessing.command_line import CommandLine
+    from preprocessing.errors import run_or_explain
+    from preprocessing.signals import install, run_until_signal
+    from preprocessing.spark_run import start
+    from preprocessing.verify import verify
+except ImportError as error:  # of a Python in which lottery-trellis is not installed
+    sys.stderr.write(
+        f"error: {sys.executable}, Python {sys.version.split()[0]}: {error}; run `. scripts/activate` first, or name a "
+        "Python that has lottery-trellis with --conf spark.pyspark.python; "
+        "unset PYSPARK_PYTHON, PYSPARK_DRIVER_PYTHON and PYTHONPATH\n"
+    )
+    sys.exit(2)
 
 
 def positive(text: str) -> float:
@@ -31,11 +37,6 @@ def positive(text: str) -> float:
     if not 0 < value < math.inf:
         raise ValueError(text)
     return value
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one would break off the tidying up
-    raise Terminated
 
 
 def main() -> int:
@@ -80,28 +81,28 @@ def main() -> int:
         conf.setAppName(f"lottery-sweep {sweep.experiment.name}")
 
     def context() -> SparkContext:
-        logging.disable(logging.ERROR)  # py4j logs, with traceback, what it also raises
         started: SparkContext = start(lambda: conf)
-        # pyspark's own handler runs Spark calls in the middle of others, and the interrupt is lost.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        install()  # pyspark has put its own handler in the place of ours
         return started
 
-    signal.signal(signal.SIGTERM, _terminate)
+    def work() -> int:
+        try:
+            if arguments.plan:
+                outlook = describe(sweep, context(), arguments.price_per_hour, arguments.images_per_second)
+                print("\n".join(outlook.lines), flush=True)
+                preflight.refuse(outlook.problems)
+                return 0
+            return run_sweep(sweep, context)
+        except SparkEndedError as error:  # said at once: spark-submit, which hands it on, is about to end too
+            print(f"error: {error}; run the same command again to continue", file=sys.stderr, flush=True)
+            return SweepError.exit_status
+
     try:
-        if arguments.plan:
-            outlook = describe(sweep, context(), arguments.price_per_hour, arguments.images_per_second)
-            print("\n".join(outlook.lines), flush=True)
-            preflight.refuse(outlook.problems)
-            return 0
-        return run_sweep(sweep, context)
-    except KeyboardInterrupt as interrupt:
-        terminated = isinstance(interrupt, Terminated)
-        what = "terminated" if terminated else "interrupted"
-        print(f"{what}; run the same command again, it does what is left", file=sys.stderr, flush=True)
-        return EXIT_TERMINATED if terminated else EXIT_INTERRUPTED
+        return run_until_signal(work)
     finally:
         if SparkContext._active_spark_context is not None:
-            SparkContext._active_spark_context.stop()  # else the JVM outlives the driver
+            with contextlib.suppress(Py4JError):  # the JVM may be gone, having been told to end as well
+                SparkContext._active_spark_context.stop()  # else the JVM outlives the driver
 
 
 if __name__ == "__main__":

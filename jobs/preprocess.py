@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
-from preprocessing.command_line import CommandLine
-from preprocessing.dry_run import plan
-from preprocessing.errors import run_or_explain
-from preprocessing.job import DEFAULT_MAX_REJECTED, Request, run
-from preprocessing.layouts import NAMES
-from preprocessing.schema import CODECS, ROW_GROUP_ROWS
-from preprocessing.settings import Settings, out_of_range, parse_number
-from preprocessing.signals import run_until_signal, spark_leaves_signals
-from preprocessing.spark_run import spark_context
+try:
+    from preprocessing import start_up
+
+    start_up.check(__file__)
+
+    from preprocessing.command_line import CommandLine
+    from preprocessing.dry_run import plan
+    from preprocessing.errors import run_or_explain
+    from preprocessing.job import DEFAULT_MAX_REJECTED, Request, run
+    from preprocessing.layouts import NAMES
+    from preprocessing.schema import CODECS, ROW_GROUP_ROWS
+    from preprocessing.settings import Settings, out_of_range, parse_number
+    from preprocessing.signals import run_until_signal, spark_leaves_signals
+    from preprocessing.spark_run import spark_context
+except ImportError as error:  # of a Python in which lottery-trellis is not installed
+    sys.stderr.write(
+        f"error: {sys.executable}, Python {sys.version.split()[0]}: {error}; run `. scripts/activate` first, or name a "
+        "Python that has lottery-trellis with --conf spark.pyspark.python; "
+        "unset PYSPARK_PYTHON, PYSPARK_DRIVER_PYTHON and PYTHONPATH\n"
+    )
+    sys.exit(2)
 
 
 def parse(arguments: list[str] | None = None) -> tuple[Request, bool]:

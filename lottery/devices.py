@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import keras
 import tensorflow as tf
 
 from lottery.assignment import EXIT_NO_GPUS
@@ -53,7 +54,11 @@ def position(environment: Mapping[str, str]) -> Position:
 
 
 def configure(threads: int, deterministic: bool) -> None:
-    """Sets TensorFlow up for this process, before anything has used it."""
+    """Sets TensorFlow and Keras up for this process, before anything has used them."""
+    # As they are without a ~/.keras/keras.json, which would make a ticket's result depend on where it was trained.
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
     # Spark's workers get OMP_NUM_THREADS=1 and TensorFlow would take all cores of the machine: neither is the task's.
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)

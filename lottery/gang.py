@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
-from py4j.protocol import Py4JError
+from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark import BarrierTaskContext, SparkContext
 from pyspark.errors import PySparkException
 
@@ -20,6 +21,7 @@ from preprocessing.errors import InputError, StorageError
 T = TypeVar("T")
 
 _SLOTS_TIMEOUT = 120.0  # seconds for executors to register
+_ENDED = "Spark has ended, by SIGTERM or because its process was killed"
 _SLOTS_STABLE = 5  # polls in a row with the same number of slots
 
 
@@ -31,6 +33,10 @@ class _Refusal(NamedTuple):
 
 class GangError(Exception):
     """The stage failed: a task or an executor died. What was written stays; what is left can be planned anew."""
+
+
+class SparkEndedError(GangError):
+    """Spark itself has ended, and nothing more can run on it: it was shut down, or its process was killed."""
 
 
 class GangStorageError(GangError):
@@ -49,7 +55,7 @@ def wait_for_slots(context: SparkContext, last: int = 0, settle: bool = False) -
     for no more; but with `settle`, after a failure, until their number stays the same, as one may be about to go.
     Raises InputError where no executor registers, GangError where Spark has ended.
     """
-    expected = int(context.getConf().get("spark.executor.instances", "0"))
+    expected = int(setting(context, "spark.executor.instances"))
     deadline = time.monotonic() + _SLOTS_TIMEOUT
     history: list[int] = []
     while time.monotonic() < deadline:
@@ -75,14 +81,27 @@ class _Cluster(NamedTuple):
 
 
 def _cluster(context: SparkContext) -> _Cluster:
-    try:
+    with _alive():
         jvm: Any = context._jsc
         spark = jvm.sc()
         profile = spark.resourceProfileManager().defaultResourceProfile()
         executors = int(spark.getExecutorMemoryStatus().size()) - 1  # the driver is in it
         return _Cluster(int(spark.maxNumConcurrentTasks(profile)), executors, bool(spark.isLocal()))
+
+
+def setting(context: SparkContext, name: str) -> str:
+    """What a setting is in a context; "0" where it is not set. Raises SparkEndedError where Spark has ended."""
+    with _alive():
+        return str(context.getConf().get(name, "0"))
+
+
+@contextmanager
+def _alive() -> Iterator[None]:
+    """Raises SparkEndedError where the block finds no JVM, or one that does not answer."""
+    try:
+        yield
     except (AttributeError, Py4JError) as error:
-        raise GangError(f"Spark has ended: {str(error).splitlines()[0]}") from error
+        raise SparkEndedError(_ENDED) from error
 
 
 def is_local(context: SparkContext) -> bool:
@@ -96,8 +115,8 @@ def run_gang(
     """Runs `work` in each task of one barrier stage and returns what the tasks return, which should be little.
 
     With `together`, so many tasks in turn are a group, and know each other's endpoints, whose ports are within `ports`.
-    Raises InputError where a task met bad input, GangError where a task or its executor died: Spark never retries a
-    barrier stage that is collected.
+    Raises InputError where a task met bad input, SparkEndedError where Spark has ended, GangError where a task or its
+    executor died: Spark never retries a barrier stage that is collected.
     """
 
     def task(_: Iterator[int]) -> Iterator[T | _Refusal]:
@@ -121,6 +140,8 @@ def run_gang(
 
     try:
         rows: list[T | _Refusal] = context.parallelize(range(tasks), tasks).barrier().mapPartitions(task).collect()
+    except (AttributeError, Py4JNetworkError) as error:  # no JVM any more, or none that answers
+        raise SparkEndedError(_ENDED) from error
     except (PySparkException, Py4JError) as error:
         raise _explain(str(error)) from error
     for row in rows:
@@ -130,11 +151,12 @@ def run_gang(
 
 
 def cancel(context: SparkContext) -> None:
-    """Ends what may still run of a failed stage, before another starts. Raises GangError where Spark has ended."""
-    try:
+    """Ends what may still run of a failed stage, before another starts.
+
+    Raises SparkEndedError where Spark has ended.
+    """
+    with _alive():
         context.cancelAllJobs()
-    except (AttributeError, Py4JError) as error:
-        raise GangError(f"Spark has ended: {str(error).splitlines()[0]}") from error
 
 
 def _place(context: BarrierTaskContext) -> Place:
@@ -158,6 +180,8 @@ def _place(context: BarrierTaskContext) -> Place:
 
 def _explain(message: str) -> Exception:
     """The error to raise for what Spark says of a failed stage: the Python exception's own line, if there is one."""
+    if re.search(r"SparkContext was shut down|stopped SparkContext", message):
+        return SparkEndedError(_ENDED)
     bad_input = re.search(rf"^\s*(?:\w+\.)*{InputError.__name__}: (.*)", message, re.MULTILINE)
     if bad_input:
         return InputError(bad_input[1])

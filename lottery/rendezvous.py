@@ -8,6 +8,7 @@ import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
+from lottery.child_environment import without_proxy
 from preprocessing.errors import InputError
 
 _ROUNDS = 5  # of announcing ports, before two tasks of a machine that pick the same again and again are an error
@@ -47,11 +48,12 @@ def meet(
 
 
 def environment(endpoints: Sequence[str], worker: int) -> dict[str, str]:
-    """What a child has to know of the others: TF_CONFIG, empty where it trains alone."""
+    """What a child has to know of the others: TF_CONFIG, empty where it trains alone; no proxy is between them."""
     if len(endpoints) < 2:
         return {"TF_CONFIG": ""}
     place = {"cluster": {"worker": list(endpoints)}, "task": {"type": "worker", "index": worker}}
-    return {"TF_CONFIG": json.dumps(place), "TF_GRPC_REUSE_PORT": "true"}
+    direct = without_proxy(endpoint.rsplit(":", 1)[0] for endpoint in endpoints)
+    return {"TF_CONFIG": json.dumps(place), "TF_GRPC_REUSE_PORT": "true", **direct}
 
 
 @contextlib.contextmanager

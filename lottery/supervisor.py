@@ -19,6 +19,7 @@ from typing import IO, Any
 import psutil
 
 from lottery.assignment import EXIT_NOTICE, NOTICE
+from lottery.child_environment import inherited
 
 _TAIL_BYTES = 4000
 _POLL = 0.5  # seconds
@@ -53,6 +54,7 @@ def supervise(
 ) -> Ended:
     """Runs `python -m module` with `message` as a line of JSON on its standard input, until it ends.
 
+    The child has this process's environment, but for what could change its results, and `environment` on top.
     The child's standard output are events, a JSON object a line. One that says nothing for `hang_after` seconds is
     killed: a hung child looks healthy to Spark, whose heartbeats come from the JVM. Where `stop` is set the child gets
     SIGTERM, and SIGKILL when the notice is over. Whatever ends this call, the child's whole process group is gone
@@ -67,7 +69,7 @@ def supervise(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env={**os.environ, **environment, "LOTTERY_PARENT": str(os.getpid())},
+            env={**inherited(), **environment, "LOTTERY_PARENT": str(os.getpid())},
             start_new_session=True,
         )
         try:

@@ -26,7 +26,17 @@ from lottery import (
 )
 from lottery.assignment import Assignment
 from lottery.experiment import Experiment
-from lottery.gang import GangError, GangGpuError, GangStorageError, cancel, is_local, run_gang, wait_for_slots
+from lottery.gang import (
+    GangError,
+    GangGpuError,
+    GangStorageError,
+    SparkEndedError,
+    cancel,
+    is_local,
+    run_gang,
+    setting,
+    wait_for_slots,
+)
 from lottery.gang_task import Place
 from lottery.layout import Layout, layout
 from lottery.ledger import DenseResult, RunDirectory, run_directory
@@ -181,6 +191,7 @@ def run_sweep(sweep: Sweep, context: Callable[[], SparkContext]) -> int:
 
     Raises:
         BusyError: another sweep is at work on the run directory.
+        SparkEndedError: Spark was shut down, or killed.
         InputError: the cluster or the experiment cannot be used as they are.
         SweepError: the gang died again and again, or the dense run diverged.
         StorageError: the storage failed again and again.
@@ -198,21 +209,18 @@ def run_sweep(sweep: Sweep, context: Callable[[], SparkContext]) -> int:
         for ticket in sweep.run.failed():  # another may just have tried them
             _say(f"ticket {ticket.name} failed before and is tried again")
             sweep.run.reopen(ticket)
-        try:
-            dense = _train(sweep, context())
-        except GangError as error:
-            raise SweepError(f"{error}; run the same command again, it does what is left") from error
+        dense = _train(sweep, context())
     return _report(sweep, dense)
 
 
 def _layout(sweep: Sweep, context: SparkContext, slots: int, left: Sequence[Ticket], first: bool) -> Layout:
     gang, batch = sweep.experiment.gang, sweep.experiment.data.batch
-    devices = int(context.getConf().get("spark.task.resource.gpu.amount", "0")) or 1
+    devices = int(setting(context, "spark.task.resource.gpu.amount")) or 1
     return layout(gang, batch, slots, _masks(left), devices, separate=not is_local(context), first=first)
 
 
 def _train(sweep: Sweep, context: SparkContext) -> DenseResult:
-    """Stage after stage until nothing is left. Raises GangError where Spark has ended, else as `run_sweep`."""
+    """Stage after stage until nothing is left. Raises SparkEndedError where Spark has ended, else as `run_sweep`."""
     kind: type[InputError]  # of error, if the next stage is the last of several that failed
     fruitless = 0
     first, probed = True, False
@@ -227,7 +235,7 @@ def _train(sweep: Sweep, context: SparkContext) -> DenseResult:
         except InputError as error:
             if first:
                 raise
-            raise SweepError("all executors are lost; run the same command again, it does what is left") from error
+            raise SweepError("all executors are lost; run the same command again to continue") from error
         laid = _layout(sweep, context, slots, left, first)
         first = False
         stage = uuid.uuid4().hex
@@ -251,6 +259,8 @@ def _train(sweep: Sweep, context: SparkContext) -> DenseResult:
                     ticket_task = _ticket_task(sweep, work, dense.parameters, stage)
                     run_gang(context, tasks, ticket_task, laid.together, ports)
             progressed, how, kind = _progressed(sweep, dense, left), "the gang ended without a result", SweepError
+        except SparkEndedError:  # as where the whole job is told to end: nothing is left to plan on
+            raise
         except GangError as error:
             progressed, how = _progressed(sweep, dense, left), str(error)
             kind = StorageError if isinstance(error, GangStorageError) else SweepError

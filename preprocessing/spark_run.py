@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import re
 import sys
 import threading
@@ -15,6 +16,7 @@ from preprocessing.errors import InputError, StorageError
 from preprocessing.progress import Progress
 from preprocessing.shards import RejectedImage, Shard, ShardRecord
 from preprocessing.sources import Mapper
+from preprocessing.spark_start import check_folders, mismatch, reason
 
 POLL_SECONDS = 0.2
 _GROUP = "lottery-trellis-preprocess"
@@ -35,12 +37,16 @@ def spark_context(name: str) -> Iterator[Any]:
 
 def start(configuration: Callable[[], Any]) -> Any:
     """A Spark context with this configuration; `InputError` in one line where it cannot start."""
+    import pyspark
     from py4j.protocol import Py4JError
     from pyspark import SparkContext
     from pyspark.errors import PySparkException
 
     try:
-        return SparkContext.getOrCreate(configuration())
+        SparkContext._ensure_initialized()  # before it a configuration knows nothing of spark-submit's
+        conf = configuration()
+        check_folders(conf.get("spark.local.dir", None), os.environ)
+        context = SparkContext.getOrCreate(conf)
     except PySparkException as error:
         why = " ".join(str(error).split())
         raise InputError(
@@ -50,9 +56,24 @@ def start(configuration: Callable[[], Any]) -> Any:
         why = next(
             (line[2:] for line in str(error).splitlines() if line.startswith(": ")), str(error).split("\n", 1)[0]
         )
-        raise InputError(
-            f"Spark cannot start: {why}; see the log above, and correct the setting or the master that it names"
-        ) from error
+        raise InputError(f"Spark cannot start: {reason(why, *_versions(), os.getuid())}") from error
+    fault = mismatch(pyspark.__version__, context.version, os.environ.get("SPARK_HOME"))
+    if fault:
+        context.stop()
+        raise InputError(fault)
+    return context
+
+
+def _versions() -> tuple[str, str, str]:
+    """The versions of Spark and of Java, and Java's home; of the JVM what it still answers."""
+    import pyspark
+    from py4j.protocol import Py4JError
+
+    try:
+        system = pyspark.SparkContext._jvm.java.lang.System
+        return pyspark.__version__, str(system.getProperty("java.version")), str(system.getProperty("java.home"))
+    except (AttributeError, Py4JError):
+        return pyspark.__version__, "", ""
 
 
 def spark_mapper(context: Any) -> Mapper:

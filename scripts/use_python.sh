@@ -4,6 +4,7 @@
 # Without PYTHON, at the first that is found on the PATH or where EMR and Dataproc have theirs. A packed environment holds
 # no interpreter of its own, only links to the one that it was made with, which other machines may have elsewhere.
 set -eu
+unset CDPATH
 env=$(cd "$(dirname "$0")" && pwd)
 PATH=$PATH:/usr/local/bin:/usr/bin:/opt/conda/default/bin
 python=${1:-$(command -v python3.11 || true)}

@@ -10,6 +10,7 @@
 # sweep is at work, which is what it should be) is handed on, with the last lines of the log for cron to mail.
 set -eu
 export LC_ALL=C.UTF-8 # cron sets none, and in an ASCII locale spark-submit loses the other characters of its arguments
+unset CDPATH
 umask 077 # paths and host names are nobody else's business
 : "${LOTTERY_PROPERTIES:?is not set: name the properties file of spark-submit in the crontab}"
 logs=${LOTTERY_LOGS:-$HOME/lottery-trellis}
@@ -17,6 +18,7 @@ mkdir -p "$logs"
 log=$(cd "$logs" && pwd)/sweep-$(date +%Y-%m-%d).log
 
 cd "$(dirname "$0")/../.." # a checkout, or the unpacked environment of `make dist`
+export KEEP_SPARK="${SPARK_HOME:-}" # with its own settings
 if [ -f scripts/activate ]; then . scripts/activate; fi
 submit=${SPARK_HOME:+$SPARK_HOME/bin/}spark-submit
 

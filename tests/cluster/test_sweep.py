@@ -44,17 +44,27 @@ def test_a_second_run_trains_nothing(data: Path, undisturbed: Path) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
-def test_an_interrupted_sweep_stops_and_leaves_nothing_behind(data: Path, tmp_path: Path, start) -> None:
+@pytest.mark.parametrize(
+    ("number", "whom", "status", "says"),
+    [
+        (signal.SIGINT, "driver", 130, "interrupted"),
+        (signal.SIGTERM, "driver", 143, "terminated"),
+        (signal.SIGTERM, "spark-submit", 143, "error: Spark has ended, by SIGTERM or because its process was killed"),
+    ],
+)
+def test_a_sweep_that_is_told_to_end_says_so_in_one_line_and_leaves_nothing_behind(
+    data: Path, tmp_path: Path, start, number: signal.Signals, whom: str, status: int, says: str
+) -> None:
     runs = tmp_path / "runs"
     sweep = start("lottery_sweep.py", *arguments(data, runs))
     wait_until(lambda: descendants(sweep.pid, "lottery.worker"))
     children = descendants(sweep.pid, "lottery.worker")
     (driver,) = [each for each in descendants(sweep.pid, "jobs/lottery_sweep.py") if "python" in each.name()]
-    driver.send_signal(signal.SIGINT)
-    assert sweep.wait(60) == 130
+    (driver if whom == "driver" else sweep).send_signal(number)
+    assert sweep.wait(60) == status
     log = (tmp_path / "0.log").read_text()
-    assert "interrupted; run the same command again, it does what is left" in log
-    assert "Traceback" not in log
-    assert "anew" not in log
+    last = [line for line in log.splitlines() if "trainings done" not in line][-2:]
+    assert last[0].startswith("dense run: ")
+    assert last[1] == f"{says}; run the same command again to continue"
     wait_until(lambda: not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children), 30)
-    assert not list(runs.glob("*/claim.json"))
+    wait_until(lambda: not list(runs.glob("*/claim.json")), 10)

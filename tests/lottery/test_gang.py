@@ -3,7 +3,7 @@
 import pytest
 
 from lottery import gang
-from lottery.gang import GangError, GangGpuError, GangStorageError, _explain, wait_for_slots
+from lottery.gang import GangError, GangGpuError, GangStorageError, SparkEndedError, _explain, cancel, wait_for_slots
 from preprocessing.errors import InputError
 
 PYTHON = """An error occurred while calling z:org.apache.spark.api.python.PythonRDD.collectAndServe.
@@ -42,6 +42,29 @@ def test_a_java_exception_without_a_stage():
 def test_a_stage_without_a_python_exception():
     message = "An error occurred.\n: org.apache.spark.SparkException: Job aborted due to stage failure: executor lost\n"
     assert str(_explain(message)) == "executor lost"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "org.apache.spark.SparkException: Job 1 cancelled because SparkContext was shut down",
+        "java.lang.IllegalStateException: Cannot call methods on a stopped SparkContext.",
+    ],
+)
+def test_a_spark_that_has_ended_is_told_apart_from_a_stage_that_failed(words):
+    assert type(_explain(f"An error occurred while calling o1.x.\n: {words}\n\tat a.B")) is SparkEndedError
+
+
+def test_a_context_without_its_jvm_has_ended():
+    class Stopped:
+        """Stands for a SparkContext after `stop`, whose calls fail by an attribute of None."""
+
+        def __getattr__(self, name):
+            raise AttributeError(name)
+
+    for ask in (cancel, wait_for_slots, lambda context: gang.run_gang(context, 1, print)):
+        with pytest.raises(SparkEndedError, match="Spark has ended"):
+            ask(Stopped())
 
 
 def test_no_words_at_all():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -13,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lottery.child_environment import inherited
 from lottery.ledger import DENSE
+from lottery.rendezvous import environment
 from lottery.sweep import prepare
 from tests.lottery.datasets import local_dataset
 from tests.lottery.test_experiment import DIGITS
@@ -41,13 +42,12 @@ def train(sweep, workers, logs: Path):
     children = []
     try:
         for index in range(workers):
-            told = json.dumps({"cluster": {"worker": endpoints}, "task": {"type": "worker", "index": index}})
             child = subprocess.Popen(
                 [sys.executable, "-m", "lottery.worker"],
                 stdin=subprocess.PIPE,
                 stdout=(logs / f"worker-{workers}-{index}.events").open("w"),
                 stderr=(logs / f"worker-{workers}-{index}.log").open("w"),
-                env={**os.environ, "TF_CONFIG": told, "CUDA_VISIBLE_DEVICES": "-1"},
+                env={**inherited(), **environment(endpoints, index), "CUDA_VISIBLE_DEVICES": "-1"},
             )
             children.append(child)
             child.stdin.write(json.dumps(sweep.assignment(()).message()).encode())
@@ -102,3 +102,21 @@ def test_two_workers_train_what_one_does_and_the_chief_writes(tmp_path, model):
     assert one.run.missing_masks(2) == two.run.missing_masks(2) == []
     names = sorted(name for name in two.run.store.list() if name.endswith((".tmp", ".json")))
     assert names == ["dense/provenance.json", "dense/result.json"]
+
+
+def test_two_workers_meet_where_the_environment_names_proxies(tmp_path, monkeypatch):
+    """As behind a company's proxy, which cannot reach the workers: this one takes connections and never answers."""
+    data, _ = local_dataset(tmp_path)
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as proxy:
+        for name in ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+            monkeypatch.setenv(name.upper(), f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.setenv("no_proxy", "bucket.example.com")
+        monkeypatch.delenv("no_grpc_proxy", raising=False)
+        recipe = ("data.batch=10", "training.length=2", "trellis=[0]", "masks.densities=[0.5]", *RATE)
+        sweep = prepare(DIGITS, data, str(tmp_path / "runs"), recipe)
+        sweep.claim_run_directory()
+        assert images(sweep, 2, tmp_path) == [10, 10]
+        proxy.settimeout(0)
+        with pytest.raises(BlockingIOError):  # nobody has come by
+            proxy.accept()

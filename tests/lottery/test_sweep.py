@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lottery import sweep as driver
-from lottery.gang import GangError, GangGpuError, GangStorageError
+from lottery.gang import GangError, GangGpuError, GangStorageError, SparkEndedError
 from lottery.gang_task import Place
 from lottery.ledger import DenseResult
 from lottery.model_check import ModelFacts
@@ -76,6 +76,15 @@ def test_an_evaluation_split_without_images_is_refused_before_the_dense_run(tmp_
     write_dataset(uri, {"train": [32], "val": []}, size=8)
     with pytest.raises(InputError, match="data.evaluate: split val of .* holds no image; name another one"):
         prepare(DIGITS, uri, str(tmp_path / "runs"), SMALL)
+
+
+def test_nothing_is_planned_anew_where_spark_has_ended(after_dense, monkeypatch, capsys):
+    cluster = Cluster(monkeypatch, (4, fails(SparkEndedError("told to end"))), (4, fails(GangError("not begun"))))
+    with pytest.raises(SparkEndedError, match="told to end"):
+        run_sweep(after_dense, lambda: cluster)
+    assert "the gang failed" not in capsys.readouterr().err
+    assert len(cluster.stages) == 1
+    assert not after_dense.run.store.list("claim.json")
 
 
 def test_it_gives_up_after_three_stages_without_progress(after_dense, monkeypatch):

@@ -1,0 +1,41 @@
+"""The environment that benchmarks run in, whether or not it was activated, and the commands that they start there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from preprocessing.errors import InputError
+
+ROOT = Path(__file__).resolve().parent.parent
+_SHOW = "import json, os; print(json.dumps(dict(os.environ)))"
+
+
+def activate() -> None:
+    """Gives this process, and what it starts, the environment of `. scripts/activate`.
+
+    Raises InputError where the interpreter is not that of a virtual environment.
+    """
+    if not (Path(sys.prefix) / "bin" / "activate").exists():
+        raise InputError(
+            f"{sys.executable} is in no virtual environment; run `make setup`, then .venv/bin/python -m ..."
+        )
+    shell = ["sh", "-c", f". scripts/activate && exec python -c '{_SHOW}'"]
+    said = run(shell, {**os.environ, "VENV": sys.prefix})
+    os.environ.clear()
+    os.environ.update(json.loads(said.splitlines()[-1]))
+
+
+def run(command: Sequence[str], environment: dict[str, str] | None = None) -> str:
+    """What a command says that is run in the repository's root. Raises InputError with its last line where it fails."""
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stdout + done.stderr).strip().rpartition("\n")[2]
+        raise InputError(
+            f"{command[0]} ended with status {done.returncode}: {last}; run it by hand: {' '.join(command)}"
+        )
+    return done.stdout

@@ -1,0 +1,97 @@
+"""What a user's environment says never changes a result, nor how the children of a gang reach each other."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from lottery.child_environment import inherited, without_proxy
+from lottery.rendezvous import environment
+from lottery.supervisor import supervise
+
+CHANGES = {
+    "TF_CONFIG": "{}",
+    "TF_DETERMINISTIC_OPS": "1",
+    "TF_ENABLE_ONEDNN_OPTS": "0",
+    "TF_XLA_FLAGS": "--tf_xla_auto_jit=2",
+    "TF_USE_LEGACY_KERAS": "1",
+    "TF_SET_ONEDNN_FPMATH_MODE": "BF16",
+    "XLA_FLAGS": "--xla_cpu_enable_fast_math=true",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+    "NVIDIA_TF32_OVERRIDE": "0",
+    "KERAS_BACKEND": "torch",
+    "PYTHONOPTIMIZE": "2",
+    "PYTHONWARNINGS": "error",
+}
+STAYS = {
+    "PATH": "/bin",
+    "HOME": "/home/me",
+    "PYTHONPATH": "/a",
+    "http_proxy": "http://proxy:3128",
+    "AWS_REGION": "eu-west-1",
+    "NCCL_SOCKET_IFNAME": "eth0",
+    "NVIDIA_VISIBLE_DEVICES": "all",
+    "LD_LIBRARY_PATH": "/cuda",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+    "TF_GPU_ALLOCATOR": "cuda_malloc_async",
+    "KERAS_HOME": "/scratch/keras",
+}
+
+
+def test_what_changes_results_is_left_out_and_all_else_stays():
+    assert inherited({**CHANGES, **STAYS}) == {**STAYS, "KERAS_BACKEND": "tensorflow"}
+
+
+def test_a_child_is_started_without_what_changes_its_results(tmp_path, monkeypatch):
+    (tmp_path / "tells.py").write_text("import json, os; print(json.dumps(dict(os.environ)))")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for name, value in CHANGES.items():
+        monkeypatch.setenv(name, value)
+    events = []
+    ended = supervise("tells", {}, {"TF_CONFIG": "ours"}, 30.0, events.append)
+    assert ended.status == 0, ended.tail
+    assert set(events[0]) & set(CHANGES) == {"TF_CONFIG", "KERAS_BACKEND"}
+    assert (events[0]["TF_CONFIG"], events[0]["KERAS_BACKEND"]) == ("ours", "tensorflow")
+
+
+KERAS = """
+from lottery import devices
+devices.configure(1, True)
+import keras
+print(keras.backend.backend(), keras.config.floatx(), keras.config.epsilon(), keras.config.image_data_format())
+"""
+
+
+def test_the_keras_json_of_a_home_changes_nothing(tmp_path):
+    (tmp_path / ".keras").mkdir()
+    changed = {"floatx": "float16", "epsilon": 0.1, "backend": "torch", "image_data_format": "channels_first"}
+    (tmp_path / ".keras" / "keras.json").write_text(json.dumps(changed))
+    home = inherited({**os.environ, "HOME": str(tmp_path)})
+    done = subprocess.run([sys.executable, "-c", KERAS], env=home, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["tensorflow", "float32", "1e-07", "channels_last"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, "10.0.0.1,node-2"),
+        ({"no_proxy": "localhost,.example.com"}, "localhost,.example.com,10.0.0.1,node-2"),
+        ({"no_proxy": "a", "no_grpc_proxy": "b,node-2"}, "b,node-2,10.0.0.1"),
+        ({"no_proxy": "a", "no_grpc_proxy": ""}, "a,10.0.0.1,node-2"),
+    ],
+)
+def test_no_proxy_is_between_children_that_train_together(before, after):
+    assert without_proxy(["10.0.0.1", "node-2", "10.0.0.1"], before) == {"no_grpc_proxy": after}
+
+
+def test_storage_is_reached_by_the_proxy_as_before(monkeypatch):
+    monkeypatch.setenv("no_proxy", "a")
+    told = environment(("10.0.0.1:1", "node-2:2"), 1)
+    assert told["no_grpc_proxy"] == "a,10.0.0.1,node-2"
+    assert set(told) == {"TF_CONFIG", "TF_GRPC_REUSE_PORT", "no_grpc_proxy"}
+    assert environment(("10.0.0.1:1",), 0) == {"TF_CONFIG": ""}

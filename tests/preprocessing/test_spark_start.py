@@ -1,0 +1,57 @@
+"""Why Spark cannot start is one line that names the cause."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from preprocessing.errors import InputError
+from preprocessing.spark_start import check_folders, mismatch, reason
+
+GET_SUBJECT = "java.lang.UnsupportedOperationException: getSubject is not supported"
+NO_NAME = "org.apache.hadoop.security.KerberosAuthException: failure to login: x: invalid null input: name"
+
+
+@pytest.mark.parametrize(
+    ("why", "spark", "java", "says"),
+    [
+        (
+            GET_SUBJECT,
+            "3.5.9",
+            "25.0.2",
+            "Java 25.0.2 in /java: Spark 3.5.9 runs on 8, 11, 17; set JAVA_HOME to one of",
+        ),
+        (GET_SUBJECT, "4.0.1", "11.0.1", "Java 11.0.1 in /java: Spark 4.0.1 runs on 17, 21; set JAVA_HOME to one of"),
+        ("x: bad port", "3.5.9", "1.8.0_292", "x: bad port; see the log above, and correct the setting"),
+        ("x: bad port", "3.5.9", "17-ea", "x: bad port; see the log above, and correct the setting"),
+        ("x: bad port", "3.5.9", "", "x: bad port; see the log above, and correct the setting"),
+        (
+            NO_NAME,
+            "3.5.9",
+            "17.0.9",
+            "user id 12345 has no entry in /etc/passwd, where Spark looks for a name; add one",
+        ),
+    ],
+)
+def test_the_cause_is_named(why: str, spark: str, java: str, says: str) -> None:
+    assert reason(why, spark, java, "/java", 12345).startswith(says)
+
+
+def test_folders_that_spark_cannot_write_to_are_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    lost, found = str(tmp_path / "file" / "spark"), str(tmp_path / "new" / "spark")
+    with pytest.raises(InputError, match=f"^spark.local.dir={lost}: Spark can write to none of these; name a folder"):
+        check_folders(lost, {})
+    with pytest.raises(InputError, match=f"^SPARK_LOCAL_DIRS={lost},{lost}: Spark can write to none"):
+        check_folders(found, {"SPARK_LOCAL_DIRS": f"{lost},{lost}"})
+    check_folders(lost, {"SPARK_LOCAL_DIRS": f"{lost}, {found}"})
+    check_folders(None, {})
+
+
+def test_a_pyspark_of_another_version_than_spark_is_named() -> None:
+    assert mismatch("3.5.2+amzn.0", "3.5.2-amzn-0", "/opt/spark") is None
+    assert mismatch("3.5.9", "3.5.3", None) is None
+    says = mismatch("3.5.9", "3.3.4", "/opt/spark")
+    assert says is not None
+    assert says.startswith("Spark 3.3.4 in SPARK_HOME=/opt/spark with pyspark 3.5.9: the two must be of one version")

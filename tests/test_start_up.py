@@ -1,0 +1,153 @@
+"""Jobs and `. scripts/activate` in environments that were made for another Spark, Python, Java or machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from preprocessing.start_up import problem
+
+ROOT = Path(__file__).parents[1]
+JOBS = ("jobs/preprocess.py", "jobs/lottery_sweep.py")
+# As of a user who has another Spark, none of which is there any more.
+ANOTHER_SPARK = {
+    "SPARK_HOME": "/nonexistent/spark-2.4",
+    "SPARK_CONF_DIR": "/nonexistent/conf",
+    "SPARK_SUBMIT_OPTS": "-Xnonsense",
+    "PYSPARK_PYTHON": "/nonexistent/python2.7",
+    "PYSPARK_DRIVER_PYTHON": "/nonexistent/jupyter",
+    "PYSPARK_DRIVER_PYTHON_OPTS": "notebook",
+    "PYSPARK_SUBMIT_ARGS": "--master yarn pyspark-shell",
+    "PYTHONPATH": "/nonexistent/spark-2.4/python",
+    "PYTHONINSPECT": "1",
+}
+
+
+def refused(*command: str, **environment: str) -> str:
+    """The one line that a command ends with."""
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def tool(folder: Path, name: str, script: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+
+
+def activated(*names: str, **environment: str) -> tuple[list[str], str]:
+    """What the variables are after `. scripts/activate`, and what it says."""
+    show = "; ".join(f'echo "${{{name}-unset}}"' for name in names)
+    done = subprocess.run(
+        ["sh", "-eu", "-c", f". scripts/activate; {show}"],
+        cwd=ROOT,
+        env={**os.environ, "VENV": sys.prefix, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines(), done.stderr
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_spark_that_is_too_old_is_named(tmp_path: Path, job: str) -> None:
+    (tmp_path / "pyspark").mkdir()
+    (tmp_path / "pyspark" / "__init__.py").write_text("raise TypeError('an integer is required (got type bytes)')")
+    (tmp_path / "pyspark" / "version.py").write_text("__version__: str = '3.3.4'\n")
+    line = refused(sys.executable, job, PYTHONPATH=str(tmp_path), SPARK_HOME="/opt/spark")
+    assert line.startswith("error: Spark 3.3.4 in /opt/spark is too old: needs 3.5 or newer; unset SPARK_HOME")
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_python_without_lottery_trellis_is_named(job: str) -> None:
+    line = refused(sys.executable, "-S", job, PYTHONPATH="")
+    assert line.startswith(f"error: {sys.executable}, Python 3.1")
+    assert "No module named 'preprocessing'; run `. scripts/activate` first" in line
+
+
+@pytest.mark.parametrize("package", ["lottery", "preprocessing"])
+def test_another_lottery_trellis_on_the_pythonpath_is_named(tmp_path: Path, package: str) -> None:
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").touch()
+    line = refused(sys.executable, JOBS[1], PYTHONPATH=str(tmp_path))
+    assert line == f"error: PYTHONPATH names {tmp_path}, with another lottery-trellis than that of {ROOT}; take it out"
+
+
+def test_a_python_without_docstrings_is_named() -> None:
+    line = refused(sys.executable, JOBS[1], PYTHONOPTIMIZE="2")
+    assert line == "error: PYTHONOPTIMIZE=2: pyspark needs its docstrings; unset it, or set it to 1"
+
+
+def test_what_is_too_old_and_what_is_not() -> None:
+    def found(python: tuple[int, int] = (3, 11), spark: str = "3.5.9", packages: Path = ROOT, path: str = "") -> str:
+        return problem(ROOT, {packages}, python, spark, "/spark", {"PYTHONPATH": path}) or ""
+
+    for fine in ("3.5.0", "4.0.1", "3.5.2+amzn.0", "4.1.0.dev0"):
+        assert found(spark=fine) == ""
+    assert "is Python 3.9: needs 3.10 or 3.11" in found(python=(3, 9))
+    assert found(spark="2.4.8").startswith("Spark 2.4.8 in /spark is too old")
+    assert found(packages=Path("/opt/env")) == ""  # installed, as on a cluster
+    assert found(packages=Path("/old"), path="/old").startswith("PYTHONPATH names /old")
+    assert found(path=str(ROOT)) == ""
+
+
+def test_activation_leaves_nothing_of_another_spark() -> None:
+    values, _ = activated(*ANOTHER_SPARK, **ANOTHER_SPARK)
+    assert values == ["unset"] * len(ANOTHER_SPARK)
+    kept, _ = activated("SPARK_HOME", "SPARK_CONF_DIR", **ANOTHER_SPARK, KEEP_SPARK="1")
+    assert kept == [ANOTHER_SPARK["SPARK_HOME"], ANOTHER_SPARK["SPARK_CONF_DIR"]]
+
+
+@pytest.mark.parametrize(
+    ("version", "fits"),
+    [
+        ('openjdk version "25.0.2" 2026-01-20 LTS', False),
+        ('openjdk version "17.0.15" 2025-04-15', True),
+        ('java version "1.8.0_292"', True),
+        ('Picked up JAVA_TOOL_OPTIONS: -Dx=1" >&2; echo "openjdk version "21" 2023-09-19', True),
+        ("", False),
+    ],
+)
+def test_activation_passes_over_a_java_home_that_spark_does_not_run_on(
+    tmp_path: Path, version: str, fits: bool
+) -> None:
+    quoted = version.replace('version "', 'version \\"').replace('" 2', '\\" 2').replace('_292"', '_292\\"')
+    tool(tmp_path / "bin", "java", f'echo "{quoted}" >&2')
+    (java,), said = activated("JAVA_HOME", JAVA_HOME=str(tmp_path))
+    assert (java == str(tmp_path)) == fits
+    assert (f"JAVA_HOME={tmp_path} holds no Java that Spark runs on" in said) != fits
+
+
+def test_activation_helps_where_the_machine_or_the_user_has_no_name(tmp_path: Path) -> None:
+    names = ("SPARK_LOCAL_HOSTNAME", "SPARK_SUBMIT_OPTS")
+    plain = {"SPARK_LOCAL_HOSTNAME": "", "SPARK_LOCAL_IP": "", "HOME": "/home/me"}
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    tool(tmp_path, "getent", "exit 0")
+    assert activated(*names, **plain, PATH=path)[0] == ["", "unset"]
+    tool(tmp_path, "getent", "exit 2")
+    tool(tmp_path, "id", "echo id: cannot find name for user ID 12345 >&2; exit 1")
+    assert activated(*names, **plain, PATH=path)[0] == ["localhost", " -Duser.home=/home/me"]
+    plain["SPARK_LOCAL_IP"] = "10.0.0.1"
+    assert activated(*names, **plain, PATH=path)[0][0] == ""
+
+
+@pytest.mark.cluster
+def test_spark_submit_of_the_virtual_environment_starts_in_the_environment_of_another_spark(tmp_path: Path) -> None:
+    """As demo/run begins."""
+    job = "spark-submit --properties-file conf/spark/local.conf jobs/preprocess.py"
+    script = f". scripts/activate && exec {job} --source nowhere --output {tmp_path}/out"
+    python = {"VENV": sys.prefix, **ANOTHER_SPARK}
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=ROOT, env={**os.environ, **python}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stdout.startswith(f"error: --source {ROOT}/nowhere does not exist")
+    assert "Traceback" not in done.stdout + done.stderr
