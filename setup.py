@@ -1,13 +1,13 @@
 """Package metadata. Exact versions are in requirements.lock (`make lock`); README.md gives each dependency's reason."""
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 setup(
     name="lottery-trellis",
     version="0.1.0",
     description="Finds winning lottery tickets at ImageNet scale on Spark",
     license="Apache-2.0",
-    packages=["preprocessing", "lottery", "lottery.architectures"],
+    packages=find_packages(include=["preprocessing*", "lottery*"]),
     package_data={"preprocessing": ["py.typed"], "lottery": ["py.typed"]},
     python_requires=">=3.10,<3.12",
     install_requires=[

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from preprocessing.errors import InputError
+from preprocessing.common.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
 _SHOW = "import json, os; print(json.dumps(dict(os.environ)))"

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import psutil
 
-from lottery.order import epoch_order
-from preprocessing.dataset import Dataset
+from lottery.input.order import epoch_order
+from preprocessing.dataset.opening import Dataset
 
 CROP = 224
 IMAGENET_IMAGES = 1_281_167
@@ -56,8 +56,8 @@ def ours(request: dict[str, Any], dataset: Dataset, mapped: bool = True, **data:
     """Our stream; with a crop, normalised as the compiled step does it."""
     import tensorflow as tf
 
-    from lottery.experiment import Data, Input
-    from lottery.input import TrainingInput
+    from lottery.experiment.config import Data, Input
+    from lottery.input.pipeline import TrainingInput
 
     settings = Input(shuffle_window="all" if mapped else 4)
     options = Data(batch=request["batch"], train=request["split"], **data)
@@ -157,8 +157,8 @@ def _run(stream: Stream, seconds: float) -> tuple[int, float, float]:
 
 def time_resume(request: dict[str, Any], dataset: Dataset) -> float:
     """Seconds from nothing to the first batch of a step far on, in the order of as many images as ImageNet has."""
-    from lottery import input as data_input
-    from lottery.experiment import Data
+    from lottery.experiment.config import Data
+    from lottery.input import pipeline as data_input
 
     data_input.sample_order = _order_of_imagenet  # type: ignore[assignment]
     started = time.perf_counter()

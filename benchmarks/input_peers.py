@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from preprocessing.dataset import Split
+from preprocessing.dataset.opening import Split
 
 ROWS_PER_FILE = 512
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environment import ROOT, activate
-from preprocessing.errors import InputError, run_or_explain
+from preprocessing.common.errors import InputError, run_or_explain
 
 SIZE = 256
 CLASSES = 100

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from benchmarks.environment import ROOT
 from benchmarks.preprocess import SIZE
-from preprocessing.images import centre_square, decode, scale_divisor
-from preprocessing.shards import Shard, ShardRecord
+from preprocessing.images.decode import centre_square, decode, scale_divisor
+from preprocessing.job.shards import Shard, ShardRecord
 
 ROWS_PER_FILE = 256
 PSNR_IMAGES = 250
@@ -185,10 +185,10 @@ def psnr(files: Iterable[Path]) -> float:
 def _ours(source: Path, output: Path, cores: int) -> dict[str, Any]:
     from contextlib import contextmanager
 
-    from preprocessing.job import Request
-    from preprocessing.job import run as run_job
-    from preprocessing.settings import Settings
-    from preprocessing.spark_run import convert_all, spark_context
+    from preprocessing.job.run import Request
+    from preprocessing.job.run import run as run_job
+    from preprocessing.job.settings import Settings
+    from preprocessing.job.spark_run import convert_all, spark_context
 
     _prepare_spark(cores)
     with spark_context("benchmark") as context:
@@ -214,10 +214,10 @@ def _ours(source: Path, output: Path, cores: int) -> dict[str, Any]:
 
 def _import_all(_: object) -> str:
     """Has a Python worker import what tasks need, and takes long enough for every core to start one."""
-    import preprocessing.convert
+    import preprocessing.job.convert
 
     time.sleep(0.2)
-    return preprocessing.convert.__name__
+    return preprocessing.job.convert.__name__
 
 
 def _convert_nothing(shard: Shard, *, carefully: bool) -> ShardRecord:

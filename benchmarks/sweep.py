@@ -44,10 +44,10 @@ import psutil
 
 from benchmarks.environment import ROOT, activate, run
 from demo.digits import write_digits
-from lottery.gang_task import child_environment
-from lottery.plan import plan
-from lottery.sweep import prepare
-from preprocessing.errors import InputError, run_or_explain
+from lottery.driver.sweep import prepare
+from lottery.executor.task import child_environment
+from lottery.tickets.scheduling import plan
+from preprocessing.common.errors import InputError, run_or_explain
 from tests.cluster.standalone import Cluster
 
 TARGETS = {"efficiency": ">= 0.95", "fixed_s": "<= 15"}

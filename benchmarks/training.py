@@ -24,10 +24,10 @@ import simplejpeg
 
 from benchmarks.environment import ROOT, activate, run
 from demo.digits import write_digits
-from lottery.plan import plan
-from lottery.sweep import Sweep, prepare
-from lottery.tickets import Ticket
-from preprocessing.errors import run_or_explain
+from lottery.driver.sweep import Sweep, prepare
+from lottery.tickets.scheduling import plan
+from lottery.tickets.tickets import Ticket
+from preprocessing.common.errors import run_or_explain
 
 TARGETS = {"[mask]": 1.03, "[bundle]": 0.70, "digits_s": 60.0, "start_s": 12.0, "checkpoint_s": 1.0}
 
@@ -175,8 +175,8 @@ def measure_start(bench: _Bench) -> float:
 
 def mask_ratio(folder: str, rounds: int) -> float:
     """A masked step of MobileNetV2 at 224 px in batches of 8 against a step that knows no masks."""
-    from lottery import devices
-    from lottery.training import Trainer
+    from lottery.training.trainer import Trainer
+    from lottery.worker import devices
 
     devices.configure(1, True)
     sweep = _Bench(Path(folder), rounds).sweep(Path(folder) / "photos", *_RATE, *_MOBILENET)
@@ -198,9 +198,10 @@ def mask_ratio(folder: str, rounds: int) -> float:
 
 def checkpoint_seconds(folder: str, rounds: int) -> float:
     """Checking and saving a bundle of five tickets of MobileNetV2, to a local disk."""
-    from lottery import devices, masks
-    from lottery.bundle import Member
-    from lottery.worker import Worker
+    from lottery.tickets import masks
+    from lottery.worker import devices
+    from lottery.worker.__main__ import Worker
+    from lottery.worker.training_loop import Member
 
     devices.configure(1, True)
     sweep = _Bench(Path(folder), rounds).sweep(Path(folder) / "photos", *_RATE, *_MOBILENET)

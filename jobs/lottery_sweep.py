@@ -7,21 +7,21 @@ import math
 import sys
 
 try:
-    from preprocessing import start_up
+    from preprocessing.common import start_up
 
     start_up.check(__file__)
 
     from py4j.protocol import Py4JError
     from pyspark import SparkConf, SparkContext
 
-    from lottery import preflight
-    from lottery.gang import SparkEndedError
-    from lottery.sweep import SweepError, describe, prepare, run_sweep
-    from preprocessing.command_line import CommandLine
-    from preprocessing.errors import run_or_explain
-    from preprocessing.signals import install, run_until_signal
-    from preprocessing.spark_run import start
-    from preprocessing.verify import verify
+    from lottery.driver import preflight
+    from lottery.driver.gang import SparkEndedError
+    from lottery.driver.sweep import SweepError, describe, prepare, run_sweep
+    from preprocessing.common.command_line import CommandLine
+    from preprocessing.common.errors import run_or_explain
+    from preprocessing.common.signals import install, run_until_signal
+    from preprocessing.dataset.verify import verify
+    from preprocessing.job.spark_run import start
 except ImportError as error:  # of a Python in which lottery-trellis is not installed
     sys.stderr.write(
         f"error: {sys.executable}, Python {sys.version.split()[0]}: {error}; run `. scripts/activate` first, or name a "

@@ -7,19 +7,19 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 try:
-    from preprocessing import start_up
+    from preprocessing.common import start_up
 
     start_up.check(__file__)
 
-    from preprocessing.command_line import CommandLine
-    from preprocessing.dry_run import plan
-    from preprocessing.errors import run_or_explain
-    from preprocessing.job import DEFAULT_MAX_REJECTED, Request, run
-    from preprocessing.layouts import NAMES
-    from preprocessing.schema import CODECS, ROW_GROUP_ROWS
-    from preprocessing.settings import Settings, out_of_range, parse_number
-    from preprocessing.signals import run_until_signal, spark_leaves_signals
-    from preprocessing.spark_run import spark_context
+    from preprocessing.common.command_line import CommandLine
+    from preprocessing.common.errors import run_or_explain
+    from preprocessing.common.signals import run_until_signal, spark_leaves_signals
+    from preprocessing.dataset.schema import CODECS, ROW_GROUP_ROWS
+    from preprocessing.job.plan import plan
+    from preprocessing.job.run import DEFAULT_MAX_REJECTED, Request, run
+    from preprocessing.job.settings import Settings, out_of_range, parse_number
+    from preprocessing.job.spark_run import spark_context
+    from preprocessing.sources.layouts import NAMES
 except ImportError as error:  # of a Python in which lottery-trellis is not installed
     sys.stderr.write(
         f"error: {sys.executable}, Python {sys.version.split()[0]}: {error}; run `. scripts/activate` first, or name a "

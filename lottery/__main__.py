@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from lottery import report
-from lottery.ledger import RunDirectory
-from lottery.tickets import all_tickets
-from preprocessing.command_line import CommandLine
-from preprocessing.errors import InputError, run_or_explain
-from preprocessing.storage import Store
+from lottery.report import publish
+from lottery.run.run_directory import RunDirectory
+from lottery.tickets.tickets import all_tickets
+from preprocessing.common.command_line import CommandLine
+from preprocessing.common.errors import InputError, run_or_explain
+from preprocessing.common.storage import Store
 
 
 def status(run: RunDirectory) -> int:
@@ -32,7 +32,7 @@ def make_report(run: RunDirectory) -> int:
     dense = run.dense_result()
     if dense is None:
         raise InputError(f"{run.uri}: the dense run is not done yet; there is nothing to report")
-    report.publish(run, dense)
+    publish.publish(run, dense)
     return 0
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from preprocessing.start_up import problem
+from preprocessing.common.start_up import problem
 
 ROOT = Path(__file__).parents[1]
 JOBS = ("jobs/preprocess.py", "jobs/lottery_sweep.py")

@@ -9,4 +9,4 @@ mkdir -p "$target"
 gcloud storage cat "$archive" | tar --extract --gzip --directory "$target"
 "$target/use_python.sh"
 # A machine on which the environment does not work ends the cluster's start here, not a sweep later.
-"$target/bin/python" -c 'import preprocessing.images, tensorflow'
+"$target/bin/python" -c 'import preprocessing.images.decode, tensorflow'

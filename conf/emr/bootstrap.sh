@@ -10,7 +10,7 @@ sudo mkdir -p "$target"
 aws s3 cp "$archive" - | sudo tar --extract --gzip --directory "$target"
 sudo "$target/use_python.sh"
 # A machine on which the environment does not work ends the cluster's start here, not a sweep later.
-"$target/bin/python" -c 'import preprocessing.images, tensorflow'
+"$target/bin/python" -c 'import preprocessing.images.decode, tensorflow'
 
 # YARN keeps a container from the GPUs of others by version 1 of the cgroups, which EMR 7 does not mount; where it looks
 # for it is in configurations.json.

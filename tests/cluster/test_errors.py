@@ -61,7 +61,7 @@ def test_dataset_without_manifest(tmp_path: Path) -> None:
 
 
 def test_run_directory_of_another_experiment(data: Path, tmp_path: Path) -> None:
-    from lottery.sweep import prepare
+    from lottery.driver.sweep import prepare
 
     one, other = (prepare("conf/digits.yaml", str(data), str(tmp_path), [f"seed={seed}"]) for seed in (0, 1))
     one.claim_run_directory()

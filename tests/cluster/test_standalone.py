@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lottery import checkpoint
+from lottery.run import checkpoint
 from tests.cluster.conftest import MARK, children, descendants, gone, submit, wait_until
 from tests.cluster.small_sweep import A_LEVEL, TRAININGS, after_dense, arguments, measured, results
 from tests.cluster.standalone import Cluster

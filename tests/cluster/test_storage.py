@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from lottery import checkpoint, masks
-from preprocessing.storage import Store
+from lottery.run import checkpoint
+from lottery.tickets import masks
+from preprocessing.common.storage import Store
 from tests.cluster.conftest import children, submit, wait_until
 from tests.cluster.small_sweep import A_LEVEL, TRAININGS, after_dense, arguments, measured, results
 from tests.cluster.test_standalone import begin, kept, options, unchanged

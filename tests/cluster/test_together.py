@@ -14,7 +14,7 @@ import psutil
 import pytest
 from safetensors.numpy import load_file
 
-from lottery import checkpoint
+from lottery.run import checkpoint
 from tests.cluster.conftest import children, descendants, gone, wait_until
 from tests.cluster.small_sweep import TRAININGS, after_dense, run_directory
 from tests.cluster.test_standalone import NOTICE, ROUND_UP, begin, send

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from demo.digits import write_digits
-from lottery.notice import Notice
-from lottery.sweep import Sweep, prepare
+from lottery.driver.sweep import Sweep, prepare
+from lottery.worker.preemption import Notice
 from tests.lottery.test_experiment import DIGITS
 from tests.preprocessing.raw_images import preprocess
 
@@ -49,11 +49,11 @@ def small(digits: Path, tmp_path: Path):
 
 @pytest.fixture(scope="session")
 def traced(tensorflow):
-    """Stands for `lottery.worker.Trainer`: one for each recipe, as tracing its step takes most of a test's time.
+    """Stands for the worker's Trainer: one for each recipe, as tracing its step takes most of a test's time.
 
     That tests may share it is what a bundle is about: a training's state is all that is left of it.
     """
-    from lottery.training import Trainer
+    from lottery.training.trainer import Trainer
 
     made: dict[str, Trainer] = {}
 
@@ -71,7 +71,7 @@ def traced(tensorflow):
 @pytest.fixture
 def worker(traced, monkeypatch: pytest.MonkeyPatch):
     """Makes a worker, on so many logical devices."""
-    from lottery import worker as module
+    from lottery.worker import __main__ as module
     from tests.lottery.test_training import strategy
 
     monkeypatch.setattr(module, "Trainer", traced)

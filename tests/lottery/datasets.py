@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import simplejpeg
 
-from preprocessing.manifest import FileInfo, Manifest, SplitInfo, content_hash
-from preprocessing.schema import SCHEMA, npy_header
-from preprocessing.storage import Store
+from preprocessing.common.storage import Store
+from preprocessing.dataset.manifest import FileInfo, Manifest, SplitInfo, content_hash
+from preprocessing.dataset.schema import SCHEMA, npy_header
 
 
 def write_dataset(

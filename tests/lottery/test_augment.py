@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lottery import augment
-from lottery.experiment import Data
-from preprocessing.errors import InputError
+from lottery.experiment.config import Data
+from lottery.input import augment
+from preprocessing.common.errors import InputError
 
 
 def image(size, seed=0):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from lottery import masks
-from lottery.experiment import Data, Model
-from lottery.registry import MODELS
+from lottery.experiment.config import Data, Model
+from lottery.models.registry import MODELS
+from lottery.tickets import masks
 from tests.lottery.test_training import CLASSES, arrays, config, rates, same, strategy
 
 TINY = {
@@ -22,7 +22,7 @@ TINY = {
 
 @pytest.mark.parametrize("name", MODELS)
 def test_tickets_in_turns_equal_each_alone(tensorflow, name):
-    from lottery.training import Trainer
+    from lottery.training.trainer import Trainer
 
     side, options = TINY[name]
     chosen = replace(config(model=Model(name, options)), data=Data(batch=2))

@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from lottery.child_environment import inherited, without_proxy
-from lottery.rendezvous import environment
-from lottery.supervisor import supervise
+from lottery.executor.child_environment import inherited, without_proxy
+from lottery.executor.rendezvous import environment
+from lottery.executor.supervisor import supervise
 
 CHANGES = {
     "TF_CONFIG": "{}",
@@ -60,7 +60,7 @@ def test_a_child_is_started_without_what_changes_its_results(tmp_path, monkeypat
 
 
 KERAS = """
-from lottery import devices
+from lottery.worker import devices
 devices.configure(1, True)
 import keras
 print(keras.backend.backend(), keras.config.floatx(), keras.config.epsilon(), keras.config.image_data_format())

@@ -11,10 +11,10 @@ import pytest
 import safetensors.numpy
 from msgspec import structs
 
-from lottery import blobs
-from lottery.checkpoint import Checkpoint
-from lottery.tickets import Ticket
-from preprocessing.errors import InputError
+from lottery.run import blobs
+from lottery.run.checkpoint import Checkpoint
+from lottery.tickets.tickets import Ticket
+from preprocessing.common.errors import InputError
 from tests.lottery.test_worker import equal, final
 
 TICKET = Ticket(1, 5)
@@ -232,12 +232,12 @@ def test_run_directories_without_checksums_go_on(done, worker):
 
 
 def test_a_damaged_report_is_made_again(done):
-    from lottery import report
+    from lottery.report import publish
 
     dense = done.run.dense_result()
-    report.publish(done.run, dense)
+    publish.publish(done.run, dense)
     file = Path(done.run.uri, "results.parquet")
     whole = file.read_bytes()
     file.write_bytes(whole[:100])
-    report.publish(done.run, dense)
+    publish.publish(done.run, dense)
     assert file.read_bytes() == whole

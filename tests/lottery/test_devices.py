@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from preprocessing.errors import InputError
+from preprocessing.common.errors import InputError
 
 WORKERS = ["a:1", "b:2"]
 
@@ -12,14 +12,14 @@ def config(index=1, kind="worker", cluster=None):
 
 
 def test_alone_without_tf_config(tensorflow):
-    from lottery.devices import position
+    from lottery.worker.devices import position
 
     assert position({}) == position({"TF_CONFIG": ""}) == (0, 1)
     assert position({}).chief
 
 
 def test_place_among_the_workers(tensorflow):
-    from lottery.devices import position
+    from lottery.worker.devices import position
 
     assert position({"TF_CONFIG": config(1)}) == (1, 2)
     assert not position({"TF_CONFIG": config(1)}).chief
@@ -31,7 +31,7 @@ def test_place_among_the_workers(tensorflow):
     ["{", "[]", "{}", config(2), config(-1), config(0, "ps"), config(0, cluster={"worker": WORKERS, "ps": ["c:3"]})],
 )
 def test_another_tf_config_is_refused_in_one_line(tensorflow, text):
-    from lottery.devices import position
+    from lottery.worker.devices import position
 
     with pytest.raises(InputError, match="TF_CONFIG") as error:
         position({"TF_CONFIG": text})
@@ -39,7 +39,7 @@ def test_another_tf_config_is_refused_in_one_line(tensorflow, text):
 
 
 def test_gpus_that_are_not_there_are_missed(tensorflow):
-    from lottery.devices import check_gpus
+    from lottery.worker.devices import check_gpus
 
     check_gpus(0)
     with pytest.raises(InputError, match="of the 2 GPUs that Spark gave the task TensorFlow sees 0; ") as error:
@@ -48,7 +48,7 @@ def test_gpus_that_are_not_there_are_missed(tensorflow):
 
 
 def test_agreement(tensorflow):
-    from lottery.devices import agree
+    from lottery.worker.devices import agree
     from tests.lottery.test_training import strategy
 
     assert agree(strategy(1), 5)
@@ -56,8 +56,8 @@ def test_agreement(tensorflow):
 
 
 def test_an_onlooker_reads_and_does_not_write(tmp_path):
-    from lottery.onlooker import OnlookersStore
-    from preprocessing.storage import Store
+    from lottery.run.read_only_store import OnlookersStore
+    from preprocessing.common.storage import Store
 
     Store(tmp_path).write("state", b"chief")
     onlooker = OnlookersStore(tmp_path)

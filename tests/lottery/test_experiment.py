@@ -4,8 +4,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from lottery import experiment
-from preprocessing.errors import InputError
+from lottery.experiment import config
+from preprocessing.common.errors import InputError
 
 CONF = Path(__file__).parents[2] / "conf"
 DIGITS = str(CONF / "digits.yaml")
@@ -18,10 +18,10 @@ def text():
 
 def test_pinned_identities():
     """A change here orphans every run directory there is: mend the code, not the hash."""
-    digits = experiment.load(DIGITS)
-    assert experiment.identity(digits, DATASET) == "b66f275a802a"
-    reset = experiment.load(DIGITS, ["trellis=[0ep, 1ep]", "tickets.seeds=[0, 1]", "data.flip=true"])
-    assert experiment.identity(reset, DATASET) == "a2decba2a47a"
+    digits = config.load(DIGITS)
+    assert config.identity(digits, DATASET) == "b66f275a802a"
+    reset = config.load(DIGITS, ["trellis=[0ep, 1ep]", "tickets.seeds=[0, 1]", "data.flip=true"])
+    assert config.identity(reset, DATASET) == "a2decba2a47a"
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,8 @@ def test_pinned_identities():
     ],
 )
 def test_what_cannot_change_a_result_is_not_in_the_identity(override):
-    same = experiment.load(DIGITS, [override])
-    assert experiment.identity(same, DATASET) == experiment.identity(experiment.load(DIGITS), DATASET)
+    same = config.load(DIGITS, [override])
+    assert config.identity(same, DATASET) == config.identity(config.load(DIGITS), DATASET)
 
 
 @pytest.mark.parametrize(
@@ -81,19 +81,19 @@ def test_what_cannot_change_a_result_is_not_in_the_identity(override):
     ],
 )
 def test_what_can_change_a_result_is_in_the_identity(override):
-    other = experiment.load(DIGITS, [override])
-    assert experiment.identity(other, DATASET) != experiment.identity(experiment.load(DIGITS), DATASET)
+    other = config.load(DIGITS, [override])
+    assert config.identity(other, DATASET) != config.identity(config.load(DIGITS), DATASET)
 
 
 def test_the_datasets_content_is_in_the_identity():
-    digits = experiment.load(DIGITS)
-    assert experiment.identity(digits, DATASET) != experiment.identity(digits, "1" * 64)
+    digits = config.load(DIGITS)
+    assert config.identity(digits, DATASET) != config.identity(digits, "1" * 64)
 
 
 def test_tree_round_trip():
-    digits = experiment.load(DIGITS, ["training.optimizer={name: adamw, beta_2: 0.95}", "gang.tasks=3"])
-    tree = msgspec.json.decode(msgspec.json.encode(experiment.to_tree(digits)))
-    assert experiment.from_tree(tree, "a test") == digits
+    digits = config.load(DIGITS, ["training.optimizer={name: adamw, beta_2: 0.95}", "gang.tasks=3"])
+    tree = msgspec.json.decode(msgspec.json.encode(config.to_tree(digits)))
+    assert config.from_tree(tree, "a test") == digits
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_tree_round_trip():
 )
 def test_bad_values_are_named_with_a_remedy_in_one_line(override, words):
     with pytest.raises(InputError) as error:
-        experiment.load(DIGITS, [override])
+        config.load(DIGITS, [override])
     message = str(error.value)
     assert "\n" not in message
     for word in words:
@@ -158,7 +158,7 @@ def leaves(kind, path=""):
         yield path, kind
 
 
-LEAVES = dict(leaves(msgspec.inspect.type_info(experiment.Experiment)))
+LEAVES = dict(leaves(msgspec.inspect.type_info(config.Experiment)))
 SWITCHES = [path for path, kind in LEAVES.items() if isinstance(kind, msgspec.inspect.BoolType)]
 NUMBERS = [path for path, kind in LEAVES.items() if "FloatType" in repr(kind) and "Struct" not in repr(kind)]
 NUMBERS = [path for path in NUMBERS if path != "model.options"]
@@ -168,7 +168,7 @@ NUMBERS = [path for path in NUMBERS if path != "model.options"]
 @pytest.mark.parametrize("word", ["off", "on", "yes", "no"])
 def test_switches_are_true_or_false_in_yaml_1_2(key, word):
     with pytest.raises(InputError) as error:
-        experiment.load(DIGITS, [f"{key}={word}"])
+        config.load(DIGITS, [f"{key}={word}"])
     assert f'{key}: give true or false, not "{word}"' in str(error.value)
 
 
@@ -183,7 +183,7 @@ def test_numbers_have_to_be_finite(key, number):
         "data.crop_aspect": f"[1, {number}]",
     }
     with pytest.raises(InputError) as error:
-        experiment.load(DIGITS, [f"{key}={listed.get(key, number)}"])
+        config.load(DIGITS, [f"{key}={listed.get(key, number)}"])
     assert key in str(error.value)
     assert "finite" in str(error.value)
 
@@ -194,7 +194,7 @@ def test_every_problem_that_msgspec_finds_is_said_in_our_words():
     for key in LEAVES:
         for value in ("{}", "[[]]", "null", "true", "-1", "2.5", "[{}, 1, 2]", "text text", "''"):
             try:
-                experiment.load(DIGITS, [f"{key}={value}"])
+                config.load(DIGITS, [f"{key}={value}"])
             except InputError as error:
                 said.append(str(error))
     assert len(said) > 200
@@ -211,7 +211,7 @@ def test_broken_yaml_is_an_error_that_names_the_file(yaml, word, tmp_path):
     path = tmp_path / "broken.yaml"
     path.write_text(yaml)
     with pytest.raises(InputError) as error:
-        experiment.load(str(path))
+        config.load(str(path))
     assert str(path) in str(error.value)
     assert word in str(error.value)
     assert "\n" not in str(error.value)
@@ -221,25 +221,25 @@ def test_a_file_that_is_no_text(tmp_path):
     path = tmp_path / "image.yaml"
     path.write_bytes(b"\xff\xd8\xff")
     with pytest.raises(InputError, match="UTF-8"):
-        experiment.load(str(path))
+        config.load(str(path))
 
 
 def test_adamw_with_l2_decay_is_refused():
     with pytest.raises(InputError, match=r"weight_decay_kind: l2 is not adamw's"):
-        experiment.load(DIGITS, ["training.optimizer={name: adamw}", "training.weight_decay_kind=l2"])
+        config.load(DIGITS, ["training.optimizer={name: adamw}", "training.weight_decay_kind=l2"])
 
 
 def test_missing_file(tmp_path):
     with pytest.raises(InputError, match="nowhere.yaml"):
-        experiment.load(str(tmp_path / "nowhere.yaml"))
+        config.load(str(tmp_path / "nowhere.yaml"))
 
 
 def test_overrides_reach_new_sections():
-    assert experiment.load(DIGITS, ["gang.tasks=7"]).gang.tasks == 7
+    assert config.load(DIGITS, ["gang.tasks=7"]).gang.tasks == 7
 
 
 def test_the_digits_experiment_is_the_seeds():
-    digits = experiment.load(DIGITS)
+    digits = config.load(DIGITS)
     sparsities = [0.60, 0.65, 0.70, 0.75, 0.80, 0.85, *(i / 100 for i in range(86, 100))]
     assert [round(1 - sparsity, 2) for sparsity in sparsities] == list(digits.masks.densities)
     assert len(digits.trellis) == 5

@@ -1,9 +1,9 @@
 """What `--plan` says of work, hours and price."""
 
-from lottery import forecast
-from lottery.ledger import DenseResult
-from lottery.plan import Estimate, Plan
-from lottery.tickets import Ticket
+from lottery.driver import forecast
+from lottery.run.run_directory import DenseResult
+from lottery.tickets.scheduling import Estimate, Plan
+from lottery.tickets.tickets import Ticket
 
 WORK = Plan(((Ticket(0, 0), Ticket(0, 100), Ticket(3, 0)), (Ticket(1, 0),)))
 

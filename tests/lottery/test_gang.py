@@ -2,9 +2,17 @@
 
 import pytest
 
-from lottery import gang
-from lottery.gang import GangError, GangGpuError, GangStorageError, SparkEndedError, _explain, cancel, wait_for_slots
-from preprocessing.errors import InputError
+from lottery.driver import gang
+from lottery.driver.gang import (
+    GangError,
+    GangGpuError,
+    GangStorageError,
+    SparkEndedError,
+    _explain,
+    cancel,
+    wait_for_slots,
+)
+from preprocessing.common.errors import InputError
 
 PYTHON = """An error occurred while calling z:org.apache.spark.api.python.PythonRDD.collectAndServe.
 : org.apache.spark.SparkException: Job aborted due to stage failure: Could not recover from a failed barrier.
@@ -21,10 +29,10 @@ org.apache.spark.api.python.PythonException: Traceback (most recent call last):
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [
-        ("preprocessing.errors.InputError: data: gone; put it back", InputError, "data: gone; put it back"),
-        ("preprocessing.errors.StorageError: cannot write x: full", GangStorageError, "cannot write x: full"),
-        ("lottery.gang_task.GpuLostError: executor h:1: no GPU", GangGpuError, "executor h:1: no GPU"),
-        ("lottery.gang_task.ChildError: it died: a | b", GangError, "it died: a | b"),
+        ("preprocessing.common.errors.InputError: data: gone; put it back", InputError, "data: gone; put it back"),
+        ("preprocessing.common.errors.StorageError: cannot write x: full", GangStorageError, "cannot write x: full"),
+        ("lottery.executor.task.GpuLostError: executor h:1: no GPU", GangGpuError, "executor h:1: no GPU"),
+        ("lottery.executor.task.ChildError: it died: a | b", GangError, "it died: a | b"),
         ("ZeroDivisionError: division by zero", GangError, "ZeroDivisionError: division by zero"),
     ],
 )

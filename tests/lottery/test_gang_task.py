@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lottery import gang_task
-from lottery.gang_task import GpuLostError, Place, child_environment, run_dense, run_tickets
-from lottery.ledger import ticket_result
-from lottery.supervisor import ChildError, Ended
-from lottery.tickets import Ticket
-from preprocessing.errors import InputError, StorageError
+from lottery.executor import task as gang_task
+from lottery.executor.supervisor import ChildError, Ended
+from lottery.executor.task import GpuLostError, Place, child_environment, run_dense, run_tickets
+from lottery.run.run_directory import ticket_result
+from lottery.tickets.tickets import Ticket
+from preprocessing.common.errors import InputError, StorageError
 
 PLACE = Place(3, "host:1", "host", ("1",), 2, 4, 1)
 TICKETS = [Ticket(0, step) for step in (0, 5, 10)]
@@ -25,7 +25,7 @@ def gang(small, monkeypatch):
 
     def run(behave, bundle="auto"):
         def supervise(module, message, environment, hang_after, on_event):
-            from lottery.assignment import decode
+            from lottery.protocol import decode
 
             told = decode(__import__("json").dumps(message).encode())
             assert (told.task, told.executor, told.threads) == (3, "host:1", 2)
@@ -127,7 +127,7 @@ def test_a_sign_of_life_that_cannot_be_written_is_no_reason_to_stop(gang, monkey
     def refuse(self, task, beat):
         raise StorageError("away")
 
-    monkeypatch.setattr("lottery.ledger.RunDirectory.write_beat", refuse)
+    monkeypatch.setattr("lottery.run.run_directory.RunDirectory.write_beat", refuse)
     _, results = gang(lambda ticket, child: True)
     assert len(results) == 3
 

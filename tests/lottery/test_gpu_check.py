@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from lottery import gpu_check
-from lottery.gpu_check import Driver, Found, explanation
+from lottery.executor import gpu_check
+from lottery.executor.gpu_check import Driver, Found, explanation
 
 GPUS = ("GPU-a", "GPU-b")
 OLD, NEW = Driver("470.57.02", "11.4", "+---+"), Driver("525.60.13", "12.0", "+---+")

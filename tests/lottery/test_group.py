@@ -4,11 +4,11 @@ import threading
 
 import pytest
 
-from lottery import group
-from lottery.group import Group, Outcome, combined
-from lottery.ledger import RunDirectory
-from lottery.supervisor import ChildError, Ended
-from preprocessing.storage import Store
+from lottery.executor import group
+from lottery.executor.group import Group, Outcome, combined
+from lottery.executor.supervisor import ChildError, Ended
+from lottery.run.run_directory import RunDirectory
+from preprocessing.common.storage import Store
 
 DONE, LOST, KILLED = Ended(0, "done", ""), Ended(1, "lost", ""), Ended(-9, "killed", "")
 ABORTED = Ended(-6, "killed by SIGABRT", "")

@@ -5,15 +5,25 @@ import sys
 
 import pytest
 
+DRIVER = (
+    "lottery, lottery.driver.sweep, lottery.driver.gang, lottery.report.publish, lottery.executor.task, "
+    "lottery.__main__"
+)
+PREPROCESSING = "preprocessing.dataset.opening, preprocessing.job.run"
+PURE = (
+    "lottery.tickets.scheduling, lottery.tickets.masks, lottery.experiment.schedules, lottery.input.order, "
+    "lottery.experiment.config"
+)
+
 
 @pytest.mark.parametrize(
     ("modules", "absent"),
     [
-        ("lottery, lottery.sweep, lottery.gang, lottery.report, lottery.gang_task, lottery.__main__", "tensorflow"),
-        ("lottery, lottery.sweep, lottery.gang, lottery.report, lottery.gang_task, lottery.__main__", "keras"),
-        ("preprocessing.dataset, preprocessing.job", "tensorflow"),
-        ("preprocessing.dataset, preprocessing.job", "lottery"),
-        ("lottery.plan, lottery.masks, lottery.schedules, lottery.order, lottery.experiment", "pyspark"),
+        (DRIVER, "tensorflow"),
+        (DRIVER, "keras"),
+        (PREPROCESSING, "tensorflow"),
+        (PREPROCESSING, "lottery"),
+        (PURE, "pyspark"),
     ],
 )
 def test_import_does_not_load(modules, absent):

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lottery.experiment import Data, Input
-from lottery.order import sample_order
-from preprocessing.dataset import Dataset, Split
-from preprocessing.errors import InputError
+from lottery.experiment.config import Data, Input
+from lottery.input.order import sample_order
+from preprocessing.common.errors import InputError
+from preprocessing.dataset.opening import Dataset, Split
 from tests.lottery.datasets import local_dataset, write_dataset
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
@@ -34,7 +34,7 @@ def tensors(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def training_input(tensorflow):
-    from lottery.input import TrainingInput
+    from lottery.input.pipeline import TrainingInput
 
     return TrainingInput
 
@@ -94,9 +94,9 @@ def test_any_start_worker_and_path_give_the_same(
 
 def test_threads_share_the_work_and_give_the_same(training_input, stored, monkeypatch):
     """Decoding JPEGs too; and evaluation."""
-    from lottery.input import evaluation_batches
+    from lottery.input.pipeline import evaluation_batches
 
-    monkeypatch.setattr("lottery.input._FEW_BYTES", 0)
+    monkeypatch.setattr("lottery.input.pipeline._FEW_BYTES", 0)
     dataset, _ = stored
     at_work, image = set(), Split.image
 
@@ -178,7 +178,7 @@ def test_shapes_are_known_to_tensorflow(training_input, tensors):
 
 @pytest.mark.parametrize("mapped", [True, False])
 def test_evaluation_is_every_image_in_order_and_its_centre(tensors, stored, mapped):
-    from lottery.input import evaluation_batches
+    from lottery.input.pipeline import evaluation_batches
 
     dataset, everything = stored
     images, labels = everything["val"]
@@ -189,7 +189,7 @@ def test_evaluation_is_every_image_in_order_and_its_centre(tensors, stored, mapp
 
 
 def test_evaluation_is_of_the_split_that_is_asked_for(tmp_path):
-    from lottery.input import evaluation_batches
+    from lottery.input.pipeline import evaluation_batches
 
     everything = write_dataset(str(tmp_path / "held"), {"train": [40], "val": [21], "minival": [13]})
     dataset = Dataset.open(str(tmp_path / "held"))
@@ -200,7 +200,7 @@ def test_evaluation_is_of_the_split_that_is_asked_for(tmp_path):
 @pytest.mark.parametrize("mapped", [True, False])
 @pytest.mark.parametrize("batch", [8, 20])
 def test_workers_share_each_batch_of_the_evaluation(stored, mapped, batch):
-    from lottery.input import evaluation_batches
+    from lottery.input.pipeline import evaluation_batches
 
     dataset, _ = stored
     data = Data(batch=batch, crop=12)
@@ -215,8 +215,8 @@ def test_workers_share_each_batch_of_the_evaluation(stored, mapped, batch):
 
 def test_a_resume_is_a_seek(training_input, tensors, monkeypatch):
     """The first batch of a step far on reads that batch's row groups, and none of those before it."""
-    monkeypatch.setattr("preprocessing.reading.READ_AHEAD_BYTES", 1)  # else later batches' are on their way
-    monkeypatch.setattr("preprocessing.row_groups.KEPT_BYTES", 1)
+    monkeypatch.setattr("preprocessing.dataset.split.READ_AHEAD_BYTES", 1)  # else later batches' are on their way
+    monkeypatch.setattr("preprocessing.dataset.row_groups.KEPT_BYTES", 1)
     source = training_input(tensors[0], AUGMENTED, 0, Input(shuffle_window=2), mapped=False)
     groups, fetched = source._split._groups, []
     fetch = groups._far.fetch
@@ -245,8 +245,8 @@ def test_a_stream_can_be_left_and_begun_anew(training_input, tensors):
 
 @pytest.mark.parametrize("window", ["all", 100])
 def test_a_window_that_cannot_be_held_is_refused(training_input, tensors, monkeypatch, tmp_path, window):
-    monkeypatch.setattr("preprocessing.row_groups.KEPT_BYTES", 10_000)
-    monkeypatch.setattr("lottery.shuffle_window.READ_AHEAD_BYTES", 60_000)
+    monkeypatch.setattr("preprocessing.dataset.row_groups.KEPT_BYTES", 10_000)
+    monkeypatch.setattr("lottery.input.shuffle_window.READ_AHEAD_BYTES", 60_000)
     dataset = tensors[0]
     settings = Input(shuffle_window=window)
     with pytest.raises(

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from lottery.experiment import Data, Input
-from preprocessing.dataset import Dataset
-from preprocessing.errors import InputError
+from lottery.experiment.config import Data, Input
+from preprocessing.common.errors import InputError
+from preprocessing.dataset.opening import Dataset
 from tests.lottery.datasets import write_dataset
 from tests.lottery.s3_proxy import CREDENTIALS, Proxy, s3_proxy
 
@@ -51,7 +51,7 @@ WINDOW = Input(shuffle_window=3, read_threads=3)
 
 def epoch(uri: str, settings: Input = WINDOW) -> tuple[np.ndarray, np.ndarray]:
     """An epoch and a bit of training, and the evaluation."""
-    from lottery.input import TrainingInput, evaluation_batches
+    from lottery.input.pipeline import TrainingInput, evaluation_batches
 
     dataset = Dataset.open(uri)
     parts = [
@@ -92,7 +92,7 @@ def test_the_cache_spares_the_second_epoch(
 def test_a_store_that_stays_broken_is_one_clear_error(
     tensorflow: object, proxy: Proxy, far: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("preprocessing.retries.PAUSES", (0.01,))
+    monkeypatch.setattr("preprocessing.common.retries.PAUSES", (0.01,))
     uri, _ = far
     Dataset.open(uri)
     settled = next(proxy.count)
@@ -103,7 +103,7 @@ def test_a_store_that_stays_broken_is_one_clear_error(
 
 
 def test_a_missing_file_is_one_clear_error(tensorflow: object, proxy: Proxy, far: tuple[str, str]) -> None:
-    from preprocessing.storage import Store
+    from preprocessing.common.storage import Store
 
     uri, _ = far
     store = Store(uri)

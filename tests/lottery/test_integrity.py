@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lottery import integrity, masks
+from lottery.tickets import integrity, masks
 
 SLOTS = {"a/kernel": ["optimizer/a/kernel/momentum"], "b/kernel": ["optimizer/b/kernel/momentum"]}
 DENSITY = 0.25

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from lottery.__main__ import main
-from lottery.sweep import prepare, run_sweep
-from lottery.tickets import Ticket
-from preprocessing.dataset import Dataset
-from preprocessing.verify import verify
+from lottery.driver.sweep import prepare, run_sweep
+from lottery.tickets.tickets import Ticket
+from preprocessing.dataset.opening import Dataset
+from preprocessing.dataset.verify import verify
 
 KEPT = Path(__file__).parents[1] / "kept"
 RUN = "kept-ad7a771fb404"

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from lottery.lean_import import absent
+from lottery.worker.lean_import import absent
 
 
 def test_a_module_is_absent_within_and_there_again_after(monkeypatch):

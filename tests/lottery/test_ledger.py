@@ -3,14 +3,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lottery import checkpoint
-from lottery.checkpoint import Checkpoint
-from lottery.ledger import RunDirectory, ticket_result
-from lottery.provenance import Provenance
-from lottery.steps import Timeline
-from lottery.tickets import Ticket
-from preprocessing.errors import InputError
-from preprocessing.storage import Store
+from lottery.experiment.steps import Timeline
+from lottery.run import checkpoint
+from lottery.run.checkpoint import Checkpoint
+from lottery.run.provenance import Provenance
+from lottery.run.run_directory import RunDirectory, ticket_result
+from lottery.tickets.tickets import Ticket
+from preprocessing.common.errors import InputError
+from preprocessing.common.storage import Store
 
 LINE = Timeline(10, 30, (0, 5), frozenset({30}))
 
@@ -104,7 +104,7 @@ def test_a_damaged_checkpoint_is_an_error_that_names_the_file(small, damage):
 
 def test_all_that_a_training_needs_is_asked_for_again_where_the_store_is_far(tmp_path, monkeypatch):
     """A child that fails for one refused request has to import TensorFlow anew; only a sign of life may be lost."""
-    monkeypatch.setattr("lottery.ledger.PATIENT_PAUSES", (0.0,))
+    monkeypatch.setattr("lottery.run.run_directory.PATIENT_PAUSES", (0.0,))
     run, failing = RunDirectory(Store(tmp_path)), [0]
     monkeypatch.setattr(Store, "local_path", property(lambda store: None))
 

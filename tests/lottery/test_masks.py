@@ -3,7 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
-from lottery import blobs, masks
+from lottery.run import blobs
+from lottery.tickets import masks
 
 DENSITIES = [0.4, 0.35, 0.3, 0.25, 0.2, *(round(0.15 - 0.01 * i, 2) for i in range(15))]
 

@@ -4,11 +4,11 @@ import sys
 
 import pytest
 
-from lottery import model_check
-from lottery.gang_task import child_environment
-from lottery.model_check import ModelFacts, Question
-from lottery.sweep import prepare
-from preprocessing.errors import InputError
+from lottery.driver.sweep import prepare
+from lottery.executor import model_check
+from lottery.executor.model_check import ModelFacts, Question
+from lottery.executor.task import child_environment
+from preprocessing.common.errors import InputError
 from tests.lottery.conftest import SMALL
 from tests.lottery.test_experiment import DIGITS
 from tests.lottery.test_preflight import place, probe

@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from lottery.experiment import Model
-from lottery.registry import MODELS
-from preprocessing.errors import InputError
+from lottery.experiment.config import Model
+from lottery.models.registry import MODELS
+from preprocessing.common.errors import InputError
 
 SHAPE = (8, 8, 3)
 OWN = "tests.lottery.own_models"
@@ -32,39 +32,39 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("name", MODELS)
 def test_parameters_and_multiply_adds_are_those_published(tensorflow, name):
-    from lottery import models
+    from lottery.models import build
 
     shape, classes, parameters, multiply_adds = PUBLISHED[name]
-    model = models.build(Model(name), shape, classes, 0)
+    model = build.build(Model(name), shape, classes, 0)
     assert sum(math.prod(variable.shape) for variable in model.trainable_variables) == parameters
-    assert models.multiply_adds(model) == multiply_adds
+    assert build.multiply_adds(model) == multiply_adds
     assert model.output_shape == (None, classes)
 
 
 def test_the_kernel_weights_of_the_digits_study(tensorflow):
-    from lottery import models
+    from lottery.models import build
 
-    kernels = models.prunable_kernels(models.build(Model("conv_small"), SHAPE, 10, 0), classifier=True)
+    kernels = build.prunable_kernels(build.build(Model("conv_small"), SHAPE, 10, 0), classifier=True)
     assert sum(math.prod(kernel.shape) for kernel in kernels) == 36_784
 
 
 def test_prunable_are_kernels_with_or_without_the_classifier(tensorflow):
-    from lottery import models
+    from lottery.models import build
 
-    model = models.build(Model("mobilenet_v2", {"alpha": 0.35}), (32, 32, 3), 10, 0)
-    kernels = [variable.path for variable in models.prunable_kernels(model, classifier=True)]
+    model = build.build(Model("mobilenet_v2", {"alpha": 0.35}), (32, 32, 3), 10, 0)
+    kernels = [variable.path for variable in build.prunable_kernels(model, classifier=True)]
     assert len(kernels) == 53  # 52 convolutions, 17 of them depthwise, and the classifier
     assert sum("depthwise" in path for path in kernels) == 17
     assert not any("bn" in path.lower() or "bias" in path for path in kernels)
-    without = [variable.path for variable in models.prunable_kernels(model, classifier=False)]
+    without = [variable.path for variable in build.prunable_kernels(model, classifier=False)]
     assert without == kernels[:-1]
 
 
 def test_resnet50_is_version_1_5(tensorflow):
     """The stride of a stage's first block is in its 3x3 convolution."""
-    from lottery import models
+    from lottery.models import build
 
-    model = models.build(Model("resnet50"), (64, 64, 3), 10, 0)
+    model = build.build(Model("resnet50"), (64, 64, 3), 10, 0)
     strides = [model.get_layer(f"stage2_block1_{place}_conv").strides[0] for place in (1, 2, 3)]
     assert strides == [1, 2, 1]
 
@@ -76,7 +76,7 @@ def test_resnet50_is_version_1_5(tensorflow):
         (Model("conv_small", {"depth": 3}), ["conv_small", "depth", "its options are filters, units"]),
         (Model("resnet20", {"widht": 8}), ["model.options", "resnet20 has no option widht; did you mean width?"]),
         (Model("no_such_module:build"), ["no_such_module"]),
-        (Model("lottery.models:nothing"), ["nothing"]),
+        (Model("lottery.models.build:nothing"), ["nothing"]),
         (Model(f"{OWN}:softmax"), ["ends in softmax", "leave the activation out"]),
         (Model(f"{OWN}:softmax_layer"), ["ends in softmax", "sums to 1"]),
         (Model(f"{OWN}:softmax_layer", {"kernel_initializer": "zeros"}), ["ends in softmax", "sums to 1"]),
@@ -91,25 +91,25 @@ def test_resnet50_is_version_1_5(tensorflow):
     ],
 )
 def test_bad_models_are_named(tensorflow, model, words):
-    from lottery import models
+    from lottery.models import build
 
     with pytest.raises(InputError) as error:
-        models.build(model, SHAPE, 4, 0)
+        build.build(model, SHAPE, 4, 0)
     assert all(word in str(error.value) for word in words)
     assert "\n" not in str(error.value)
 
 
 def test_a_users_own_model_by_its_module_path(tensorflow):
-    from lottery import models
+    from lottery.models import build
 
-    assert models.build(Model("lottery.architectures.small:conv_small"), SHAPE, 4, 0).name == "conv_small"
+    assert build.build(Model("lottery.architectures.small:conv_small"), SHAPE, 4, 0).name == "conv_small"
 
 
 def test_a_model_that_is_built_by_its_first_call(tensorflow):
-    from lottery import models
+    from lottery.models import build
 
-    model = models.build(Model(f"{OWN}:subclassed"), SHAPE, 4, 0)
-    paths = [kernel.path for kernel in models.prunable_kernels(model, classifier=True)]
+    model = build.build(Model(f"{OWN}:subclassed"), SHAPE, 4, 0)
+    paths = [kernel.path for kernel in build.prunable_kernels(model, classifier=True)]
     assert paths == ["subclassed/hidden/kernel", "subclassed/classifier/kernel"]
 
 
@@ -128,12 +128,12 @@ def test_a_model_that_is_built_by_its_first_call(tensorflow):
 def test_logits_are_told_from_probabilities_and_the_model_stays_as_it_was(tensorflow, monkeypatch, model, classes):
     import numpy as np
 
-    from lottery import models
+    from lottery.models import build
 
-    built = models.build(model, SHAPE, classes, 0)
+    built = build.build(model, SHAPE, classes, 0)
     drawn = np.random.random(), tensorflow.random.uniform([]).numpy()
-    monkeypatch.setattr(models.logits, "check", lambda *_: None)
-    unchecked = models.build(model, SHAPE, classes, 0)
+    monkeypatch.setattr(build.logits, "check", lambda *_: None)
+    unchecked = build.build(model, SHAPE, classes, 0)
     assert drawn == (np.random.random(), tensorflow.random.uniform([]).numpy())
     for one, other in zip(built.variables, unchecked.variables, strict=True):
         assert np.array_equal(np.asarray(one), np.asarray(other)), one.path
@@ -150,36 +150,36 @@ def test_logits_are_told_from_probabilities_and_the_model_stays_as_it_was(tensor
     ],
 )
 def test_the_classifier_is_the_layer_that_feeds_the_output(tensorflow, name, left_out):
-    from lottery import models
+    from lottery.models import build
 
-    model = models.build(Model(f"{OWN}:{name}"), SHAPE, 4, 0)
-    every, others = ([kernel.path for kernel in models.prunable_kernels(model, keep, SHAPE)] for keep in (True, False))
+    model = build.build(Model(f"{OWN}:{name}"), SHAPE, 4, 0)
+    every, others = ([kernel.path for kernel in build.prunable_kernels(model, keep, SHAPE)] for keep in (True, False))
     assert [path for path in every if path not in others] == [path for path in every if path.endswith(tuple(left_out))]
     assert len(every) - len(others) == len(left_out)
 
 
 def test_batch_norm_behind_the_classifier_is_looked_through(tensorflow):
-    from lottery import models
+    from lottery.models import build
 
-    model = models.build(Model(f"{OWN}:convolution_for_a_head", {"batch_norm": True}), SHAPE, 4, 0)
-    paths = [kernel.path for kernel in models.prunable_kernels(model, classifier=False)]
+    model = build.build(Model(f"{OWN}:convolution_for_a_head", {"batch_norm": True}), SHAPE, 4, 0)
+    paths = [kernel.path for kernel in build.prunable_kernels(model, classifier=False)]
     assert [path.split("/")[-2] for path in paths] == ["conv", "excite"]
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_shipped_models_classifier_is_their_last_kernel(tensorflow, name):
     """As it was when the last dense layer was taken for it: run directories go on."""
-    from lottery import models
+    from lottery.models import build
 
-    model = models.build(Model(name), (32, 32, 3), 10, 0)
-    every, others = ([kernel.path for kernel in models.prunable_kernels(model, keep)] for keep in (True, False))
+    model = build.build(Model(name), (32, 32, 3), 10, 0)
+    every, others = ([kernel.path for kernel in build.prunable_kernels(model, keep)] for keep in (True, False))
     assert others == every[:-1]
 
 
 def test_a_model_without_a_classifier_is_refused_where_it_is_to_be_left_out(tensorflow):
-    from lottery import models
+    from lottery.models import build
 
-    model = models.build(Model(f"{OWN}:two_heads"), SHAPE, 4, 0)
-    assert len(models.prunable_kernels(model, classifier=True)) == 2
+    model = build.build(Model(f"{OWN}:two_heads"), SHAPE, 4, 0)
+    assert len(build.prunable_kernels(model, classifier=True)) == 2
     with pytest.raises(InputError, match=r"masks.classifier: false, but .* a single layer"):
-        models.prunable_kernels(model, classifier=False)
+        build.prunable_kernels(model, classifier=False)

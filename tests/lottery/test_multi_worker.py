@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lottery.child_environment import inherited
-from lottery.ledger import DENSE
-from lottery.rendezvous import environment
-from lottery.sweep import prepare
+from lottery.driver.sweep import prepare
+from lottery.executor.child_environment import inherited
+from lottery.executor.rendezvous import environment
+from lottery.run.run_directory import DENSE
 from tests.lottery.datasets import local_dataset
 from tests.lottery.test_experiment import DIGITS
 

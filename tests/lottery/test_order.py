@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lottery.order import epoch_order, sample_order, share, windowed_order
+from lottery.input.order import epoch_order, sample_order, share, windowed_order
 from lottery.seeds import derived_seed
 
 

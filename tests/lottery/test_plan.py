@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lottery import experiment, plan
-from lottery.steps import timeline
-from lottery.tickets import Ticket, all_tickets, first_step, from_name
+from lottery.experiment import config as experiment
+from lottery.experiment.steps import timeline
+from lottery.tickets import scheduling
+from lottery.tickets.tickets import Ticket, all_tickets, first_step, from_name
 from tests.lottery.test_experiment import DIGITS
 
 
@@ -53,7 +54,7 @@ def test_schedule_decides_the_first_step():
 def test_a_plan_has_every_ticket_once_and_masks_whole(tasks, data):
     _, tickets = digits("tickets.seeds=[0, 1]")
     left = data.draw(st.lists(st.sampled_from(tickets), unique=True, min_size=1))
-    work = plan.plan(left, tasks, cost)
+    work = scheduling.plan(left, tasks, cost)
     assert sorted(ticket for task in work.tasks for ticket in task) == sorted(left)
     owners = {}
     for task, members in enumerate(work.tasks):
@@ -64,23 +65,23 @@ def test_a_plan_has_every_ticket_once_and_masks_whole(tasks, data):
 
 def test_twenty_masks_on_twenty_slots_are_one_a_task():
     _, tickets = digits()
-    work = plan.plan(tickets, 20, cost)
+    work = scheduling.plan(tickets, 20, cost)
     assert [len(task) for task in work.tasks] == [6] * 20
-    assert plan.speed_up(work, cost) == (20.0, 1.0)
+    assert scheduling.speed_up(work, cost) == (20.0, 1.0)
 
 
 def test_work_is_balanced_longest_first():
     tickets = [Ticket(level, 0) for level in range(5)]
-    work = plan.plan(tickets, 2, lambda ticket: [5, 4, 3, 3, 3][ticket.level])
+    work = scheduling.plan(tickets, 2, lambda ticket: [5, 4, 3, 3, 3][ticket.level])
     loads = sorted(sum([5, 4, 3, 3, 3][ticket.level] for ticket in task) for task in work.tasks)
     assert loads == [8, 10]
-    assert plan.speed_up(work, lambda ticket: [5, 4, 3, 3, 3][ticket.level]) == (1.8, 0.9)
+    assert scheduling.speed_up(work, lambda ticket: [5, 4, 3, 3, 3][ticket.level]) == (1.8, 0.9)
 
 
 @given(st.integers(1, 60))
 def test_bundles_are_even_and_of_one_seed(size):
     _, tickets = digits("tickets.seeds=[0, 1]")
-    found = plan.bundles(tickets, size)
+    found = scheduling.bundles(tickets, size)
     assert sorted(ticket for bundle in found for ticket in bundle) == sorted(tickets)
     assert all(len({ticket.seed for ticket in bundle}) == 1 for bundle in found)
     sizes = [len(bundle) for bundle in found]
@@ -89,13 +90,13 @@ def test_bundles_are_even_and_of_one_seed(size):
 
 
 def test_bundle_size_follows_memory():
-    assert plan.bundle_size(3, 10**9, 1) == 3
-    assert plan.bundle_size("auto", 3_504_872, 8 << 30) == 30
-    assert plan.bundle_size("auto", 10**9, 1 << 30) == 1
+    assert scheduling.bundle_size(3, 10**9, 1) == 3
+    assert scheduling.bundle_size("auto", 3_504_872, 8 << 30) == 30
+    assert scheduling.bundle_size("auto", 10**9, 1 << 30) == 1
 
 
 def test_checkpoint_interval_is_youngs_where_a_checkpoint_costs_little():
-    assert plan.checkpoint_interval(1e-4, 1e8) == pytest.approx((2 * 1e-4 * 1e8) ** 0.5, rel=1e-4)
+    assert scheduling.checkpoint_interval(1e-4, 1e8) == pytest.approx((2 * 1e-4 * 1e8) ** 0.5, rel=1e-4)
 
 
 @pytest.mark.parametrize(("cost", "between"), [(2.0, 10_000.0), (60.0, 3600.0), (300.0, 1800.0)])
@@ -106,18 +107,18 @@ def test_checkpoint_interval_loses_the_least_time(cost, between):
         return (math.exp((interval + cost) / between) - 1) / interval
 
     best = min(lost(cost * step / 50) for step in range(1, 50_000))
-    assert lost(plan.checkpoint_interval(cost, between)) == pytest.approx(best, rel=1e-3)
+    assert lost(scheduling.checkpoint_interval(cost, between)) == pytest.approx(best, rel=1e-3)
 
 
 def test_checkpoints_that_cost_more_than_failures_leave():
-    assert plan.checkpoint_interval(500.0, 200.0) == 200.0
+    assert scheduling.checkpoint_interval(500.0, 200.0) == 200.0
 
 
 def test_hours_are_those_of_the_longest_task():
-    work = plan.Plan(((Ticket(0, 0), Ticket(0, 40)), (Ticket(1, 0),)))
-    found = plan.estimate(work, cost, 9.0, slots=3)
+    work = scheduling.Plan(((Ticket(0, 0), Ticket(0, 40)), (Ticket(1, 0),)))
+    found = scheduling.estimate(work, cost, 9.0, slots=3)
     assert (found.hours, found.executor_hours) == pytest.approx((2.1, 6.3))
-    both = plan.estimate(work, cost, 9.0, slots=5, together=2, dense=440 / 4)
+    both = scheduling.estimate(work, cost, 9.0, slots=5, together=2, dense=440 / 4)
     assert both.hours == pytest.approx(1.05 + 440 * 9 / 4 / 3600)
     assert both.executor_hours == pytest.approx(5 * both.hours)
-    assert plan.estimate(plan.Plan(()), cost, 9.0, slots=1).hours == 0
+    assert scheduling.estimate(scheduling.Plan(()), cost, 9.0, slots=1).hours == 0

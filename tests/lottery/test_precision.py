@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from lottery.experiment import Data, Model
+from lottery.experiment.config import Data, Model
 from tests.lottery.test_training import arrays, batches, config, masked_start, rates, same, trainer
 
 BATCH_NORM = Model("tests.lottery.own_models:with_batch_norm")
@@ -47,7 +47,7 @@ def test_a_step_whose_gradients_overflow_is_left_out_and_halves_the_scale(tensor
 
 
 def test_the_scale_doubles_after_2000_good_steps(tensorflow):
-    from lottery.loss_scale import next_scale
+    from lottery.training.loss_scale import next_scale
 
     scale, good = tensorflow.constant(8.0), tensorflow.constant(1998, tensorflow.int64)
     yes, no = tensorflow.constant(True), tensorflow.constant(False)

@@ -1,9 +1,9 @@
 import pytest
 
-from lottery import preflight
-from lottery.gang_task import Place
-from preprocessing.errors import InputError
-from preprocessing.storage import Store
+from lottery.driver import preflight
+from lottery.executor.task import Place
+from preprocessing.common.errors import InputError
+from preprocessing.common.storage import Store
 
 GOOD = {
     "spark.dynamicAllocation.enabled": "false",

@@ -6,11 +6,11 @@ import textwrap
 import pytest
 from msgspec.structs import replace
 
-from lottery import provenance
-from lottery.experiment import Model
-from lottery.provenance import Provenance
-from lottery.tickets import Ticket
-from preprocessing.errors import InputError
+from lottery.experiment.config import Model
+from lottery.run import provenance
+from lottery.run.provenance import Provenance
+from lottery.tickets.tickets import Ticket
+from preprocessing.common.errors import InputError
 
 BEFORE = Provenance(model="0123", tensorflow="2.21.0", keras="3.15.0", python="3.11")
 OWN = """
@@ -76,10 +76,10 @@ def own(tmp_path, monkeypatch):
 
 
 def fingerprint(seed=0):
-    from lottery import models
-    from lottery.fingerprint import fingerprint
+    from lottery.models import build
+    from lottery.models.fingerprint import fingerprint
 
-    return fingerprint(models.build(Model("own_module:build"), (4, 4, 3), 3, seed))
+    return fingerprint(build.build(Model("own_module:build"), (4, 4, 3), 3, seed))
 
 
 def test_the_fingerprint_is_of_what_is_computed(tensorflow, own):

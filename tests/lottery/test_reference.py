@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from lottery import masks
-from lottery.experiment import Model
+from lottery.experiment.config import Model
+from lottery.tickets import masks
 from tests.lottery.test_training import BATCH, CLASSES, OPTIMIZERS, arrays, batches, config, trainer
 
 STEPS = 50

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from lottery.rendezvous import environment, meet
-from preprocessing.errors import InputError
+from lottery.executor.rendezvous import environment, meet
+from preprocessing.common.errors import InputError
 
 
 def free_range(count):

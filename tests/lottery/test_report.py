@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from lottery import report
-from lottery.ledger import DenseResult, TicketResult
+from lottery.report import publish
+from lottery.run.run_directory import DenseResult, TicketResult
 
 DENSE = DenseResult("done", "", 0.96, 1.0, 0.1, 400, 440, 1.0, 1000, 900)
 
@@ -47,7 +47,7 @@ RESULTS = [
 
 
 def test_best_ticket_controls_and_match_of_each_level():
-    first, second, third = report.levels(DENSE, RESULTS)
+    first, second, third = publish.levels(DENSE, RESULTS)
     assert (first.epoch, first.top1, first.controls, first.matches) == (0.0, 0.952, {"reinit": 0.91}, True)
     assert second.epoch == 1.0
     assert second.top1 == pytest.approx(0.92)  # the mean over seeds, not the best seed
@@ -58,21 +58,21 @@ def test_best_ticket_controls_and_match_of_each_level():
 
 def test_a_reset_point_of_which_a_seed_diverged_is_not_judged_by_the_others():
     results = [result(0, 0.0, 0.8), result(0, 1.0, 0.99, seed=0), result(0, 1.0, None, seed=1, status="diverged")]
-    (level,) = report.levels(DENSE, results)
+    (level,) = publish.levels(DENSE, results)
     assert (level.epoch, level.top1) == (0.0, 0.8)
 
 
 def test_matching_is_within_one_standard_error_of_the_dense_accuracy():
-    error = report.standard_error(DENSE)
+    error = publish.standard_error(DENSE)
     assert error == pytest.approx((0.96 * 0.04 / 400) ** 0.5)
-    (just,) = report.levels(DENSE, [result(0, top1=0.96 - error + 1e-6)])
-    (short,) = report.levels(DENSE, [result(0, top1=0.96 - error - 1e-6)])
+    (just,) = publish.levels(DENSE, [result(0, top1=0.96 - error + 1e-6)])
+    (short,) = publish.levels(DENSE, [result(0, top1=0.96 - error - 1e-6)])
     assert just.matches
     assert not short.matches
 
 
 def test_table_has_a_line_a_level_and_columns_that_line_up():
-    lines = report.table(DENSE, RESULTS).splitlines()
+    lines = publish.table(DENSE, RESULTS).splitlines()
     assert len(lines) == 1 + 3 + 1 + 1
     assert len({len(line) for line in lines[:4]}) == 1
     assert lines[1].split() == ["0", "50.00%", "450", "0", "ep", "0.9520", "0.9600", "0.9100", "yes"]
@@ -90,7 +90,7 @@ def test_what_else_there_is_to_know_is_said_by_level():
         result(0, 1.0, None, status="diverged", note="the loss is nan at step 6"),
         result(3, 1.0, None, status="failed", note="its process died"),  # which the sweep tells by name
     ]
-    assert report.table(DENSE, results).splitlines()[-3:] == [
+    assert publish.table(DENSE, results).splitlines()[-3:] == [
         "level 1: 2 of 9 kept weights have become 0",
         "levels 2, 3: no weights left in conv1/kernel",
         "level 0: 2 diverged; results.parquet has when",
@@ -98,7 +98,7 @@ def test_what_else_there_is_to_know_is_said_by_level():
 
 
 def test_parquet_is_tidy():
-    table = pq.read_table(io.BytesIO(report.parquet(RESULTS)))
+    table = pq.read_table(io.BytesIO(publish.parquet(RESULTS)))
     names = "level density kept prunable step epoch control seed status top1 top5 loss steps seconds executor task"
     assert " ".join(table.column_names[:16]) == names
     assert table.num_rows == len(RESULTS)
@@ -109,7 +109,7 @@ def test_parquet_is_tidy():
 def test_picture_is_a_png_with_something_in_it():
     import cv2
 
-    png = report.accuracy_plot("a test", DENSE, RESULTS)
+    png = publish.accuracy_plot("a test", DENSE, RESULTS)
     picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
     assert picture.shape[0] > 400
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50

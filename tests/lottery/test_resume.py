@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as draw
 
-from lottery import checkpoint
-from lottery.ledger import DENSE, RunDirectory
-from lottery.notice import Leaving, Notice
-from lottery.tickets import Ticket
-from preprocessing import local_files
+from lottery.run import checkpoint
+from lottery.run.run_directory import DENSE, RunDirectory
+from lottery.tickets.tickets import Ticket
+from lottery.worker.preemption import Leaving, Notice
+from preprocessing.common import local_files
 from tests.lottery.test_worker import Killed, files
 
 # What a training's future depends on besides weights and momentum: statistics, noise, and how they are spread.
@@ -57,10 +57,10 @@ def death(monkeypatch, kind, when):
 @pytest.fixture
 def often_saved(monkeypatch):
     """A checkpoint after every run, and runs of at most four steps."""
-    from lottery.input import TrainingInput
+    from lottery.input.pipeline import TrainingInput
 
     monkeypatch.setattr(TrainingInput, "longest_run", 4)
-    monkeypatch.setattr("lottery.record.plan.checkpoint_interval", lambda cost, failures: 0.0)
+    monkeypatch.setattr("lottery.worker.training_log.scheduling.checkpoint_interval", lambda cost, failures: 0.0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -182,7 +182,7 @@ def test_an_error_of_tensorflow_is_no_progress_but_what_came_before_it_is(
     runs, small, worker, often_saved, monkeypatch, tensorflow
 ):
     """Else a network that does not fit into memory would be tried for ever."""
-    from lottery.training import Trainer
+    from lottery.training.trainer import Trainer
 
     sweep, told = small("gang.checkpoint=1e6"), []
     run, done = Trainer.run, itertools.count()

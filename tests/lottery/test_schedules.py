@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from lottery import schedules
-from lottery.experiment import LearningRate
-from preprocessing.errors import InputError
+from lottery.experiment import schedules
+from lottery.experiment.config import LearningRate
+from preprocessing.common.errors import InputError
 
 
 def rates(rate, total=100, per_epoch=10, first=0, last=None):

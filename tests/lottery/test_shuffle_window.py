@@ -3,8 +3,8 @@
 import pyarrow.parquet as pq
 import pytest
 
-from lottery.sweep import prepare
-from preprocessing.errors import InputError
+from lottery.driver.sweep import prepare
+from preprocessing.common.errors import InputError
 from tests.lottery.datasets import local_dataset
 
 YAML = """
@@ -40,8 +40,8 @@ def test_compressed_files_are_not_read_in_any_order(tmp_path, experiment, monkey
     for number in range(3):
         compress(tmp_path / "dataset", f"train/part-0000{number}.parquet")
     prepare(experiment, uri, str(tmp_path / "runs"))  # so small a split is held whole
-    monkeypatch.setattr("preprocessing.row_groups.KEPT_BYTES", 10_000)
-    monkeypatch.setattr("lottery.shuffle_window.READ_AHEAD_BYTES", 60_000)
+    monkeypatch.setattr("preprocessing.dataset.row_groups.KEPT_BYTES", 10_000)
+    monkeypatch.setattr("lottery.input.shuffle_window.READ_AHEAD_BYTES", 60_000)
     with pytest.raises(InputError, match=r"input\.shuffle_window: all is more .*--set input\.shuffle_window=\d+, or"):
         prepare(experiment, uri, str(tmp_path / "runs"))
     prepare(experiment, uri, str(tmp_path / "runs"), ["input.shuffle_window=2"])

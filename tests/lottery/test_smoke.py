@@ -2,9 +2,9 @@
 
 import pytest
 
-from lottery import experiment, schedules, smoke
-from lottery.steps import timeline
-from lottery.tickets import all_tickets
+from lottery.experiment import config, schedules, smoke
+from lottery.experiment.steps import timeline
+from lottery.tickets.tickets import all_tickets
 from tests.lottery.test_experiment import CONF
 
 SHIPPED = sorted(path.name for path in CONF.glob("*.yaml"))
@@ -19,7 +19,7 @@ def test_the_issue_names_four():
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_experiment_fits_its_dataset(name):
-    shipped = experiment.load(str(CONF / name))
+    shipped = config.load(str(CONF / name))
     line = timeline(shipped, TRAIN_IMAGES.get(name, 1_281_167))
     schedules.check(shipped.training.learning_rate, line.steps_per_epoch, line.total)
     assert shipped.name == name.removesuffix(".yaml")
@@ -28,7 +28,7 @@ def test_a_shipped_experiment_fits_its_dataset(name):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_smoke_keeps_the_kinds_and_shrinks_the_numbers(name):
-    shipped = experiment.load(str(CONF / name))
+    shipped = config.load(str(CONF / name))
     small = smoke.shrink(shipped)
     line = timeline(small, 100)
     schedules.check(small.training.learning_rate, line.steps_per_epoch, line.total)
@@ -45,11 +45,11 @@ def test_smoke_keeps_the_kinds_and_shrinks_the_numbers(name):
     assert small.training.learning_rate.decay == shipped.training.learning_rate.decay
     assert small.tickets.controls == shipped.tickets.controls
     assert small.gang == shipped.gang
-    assert experiment.identity(small, "") != experiment.identity(shipped, "")
-    assert experiment.from_tree(experiment.to_tree(small), "a test") == small
+    assert config.identity(small, "") != config.identity(shipped, "")
+    assert config.from_tree(config.to_tree(small), "a test") == small
 
 
 def test_smoke_of_a_smoke_is_the_same_work():
-    small = smoke.shrink(experiment.load(str(CONF / "digits.yaml")))
+    small = smoke.shrink(config.load(str(CONF / "digits.yaml")))
     again = smoke.shrink(small)
     assert len(all_tickets(again, timeline(again, 100))) == len(all_tickets(small, timeline(small, 100)))

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lottery import experiment
-from lottery.steps import segments, timeline, to_steps
-from preprocessing.errors import InputError
+from lottery.experiment import config
+from lottery.experiment.steps import segments, timeline, to_steps
+from preprocessing.common.errors import InputError
 from tests.lottery.test_experiment import DIGITS
 
 
@@ -18,7 +18,7 @@ def test_lengths_in_steps_and_epochs():
 
 
 def test_digits_timeline_drops_the_partial_batch():
-    line = timeline(experiment.load(DIGITS), 1437)
+    line = timeline(config.load(DIGITS), 1437)
     assert line.steps_per_epoch == 44
     assert line.total == 440
     assert line.trellis == (0, 22, 44, 88, 176)
@@ -27,7 +27,7 @@ def test_digits_timeline_drops_the_partial_batch():
 
 
 def test_evaluations_at_intervals_and_at_the_end():
-    line = timeline(experiment.load(DIGITS, ["training.evaluate_every=4ep"]), 1437)
+    line = timeline(config.load(DIGITS, ["training.evaluate_every=4ep"]), 1437)
     assert line.evaluations == {176, 352, 440}
 
 
@@ -44,7 +44,7 @@ def test_evaluations_at_intervals_and_at_the_end():
 )
 def test_impossible_timelines_are_refused(override, word):
     with pytest.raises(InputError, match=word):
-        timeline(experiment.load(DIGITS, [override]), 1437)
+        timeline(config.load(DIGITS, [override]), 1437)
 
 
 @given(st.integers(0, 50), st.integers(1, 100), st.frozensets(st.integers(0, 160), max_size=10), st.integers(1, 30))

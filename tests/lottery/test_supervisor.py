@@ -9,13 +9,13 @@ import time
 import psutil
 import pytest
 
-from lottery import supervisor
-from lottery.supervisor import ChildError, supervise
+from lottery.executor import supervisor
+from lottery.executor.supervisor import ChildError, supervise
 
 CHILD = """
 import json, os, signal, subprocess, sys, time
 sys.path[:0] = os.environ["TEST_PATH"].split(os.pathsep)
-from lottery.notice import Leaving, Notice, end_with_parent
+from lottery.worker.preemption import Leaving, Notice, end_with_parent
 end_with_parent(float(os.environ.get("TEST_NOTICE", 30)))
 message = json.loads(sys.stdin.readline())
 print(json.dumps({"pid": os.getpid(), "visible": os.environ.get("CUDA_VISIBLE_DEVICES")}), flush=True)
@@ -160,7 +160,7 @@ def orphan(child, monkeypatch):
                 "-c",
                 "import json, sys\n"
                 f"sys.path[:0] = {[path for path in sys.path if path]!r}\n"
-                "from lottery.supervisor import supervise\n"
+                "from lottery.executor.supervisor import supervise\n"
                 f"supervise({child!r}, {{'code': {code!r}}}, {{}}, 600.0, "
                 "lambda event: print(json.dumps(event), flush=True))",
             ],

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from lottery import sweep as driver
-from lottery.gang import GangError, GangGpuError, GangStorageError, SparkEndedError
-from lottery.gang_task import Place
-from lottery.ledger import DenseResult
-from lottery.model_check import ModelFacts
-from lottery.sweep import SweepError, describe, prepare, run_sweep
-from preprocessing.errors import InputError, StorageError
+from lottery.driver import sweep as driver
+from lottery.driver.gang import GangError, GangGpuError, GangStorageError, SparkEndedError
+from lottery.driver.sweep import SweepError, describe, prepare, run_sweep
+from lottery.executor.model_check import ModelFacts
+from lottery.executor.task import Place
+from lottery.run.run_directory import DenseResult
+from preprocessing.common.errors import InputError, StorageError
 from tests.lottery.conftest import SMALL
 from tests.lottery.datasets import write_dataset
 from tests.lottery.test_experiment import DIGITS

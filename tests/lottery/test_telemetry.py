@@ -2,8 +2,8 @@ import time
 
 import pytest
 
-from lottery import telemetry
-from lottery.telemetry import GpuUse, Telemetry
+from lottery.worker import telemetry
+from lottery.worker.telemetry import GpuUse, Telemetry
 
 
 def test_a_row_counts_images_and_waiting_since_the_last_one():

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from lottery import experiment, masks
-from lottery.experiment import Data, Experiment, LearningRate, Masks, Model, Training
+from lottery.experiment import config as experiment
+from lottery.experiment.config import Data, Experiment, LearningRate, Masks, Model, Training
+from lottery.tickets import masks
 
 SHAPE = (8, 8, 3)
 CLASSES = 4
@@ -49,7 +50,7 @@ def strategy(devices):
 
 
 def trainer(tensorflow, chosen, devices=1):
-    from lottery.training import Trainer
+    from lottery.training.trainer import Trainer
 
     return Trainer(chosen, SHAPE, CLASSES, (100.0,) * 3, (50.0,) * 3, strategy(devices))
 
@@ -145,7 +146,7 @@ def test_two_replicas_agree_with_one(tensorflow):
 
 
 def test_a_batch_that_does_not_divide_among_devices_is_refused(tensorflow):
-    from preprocessing.errors import InputError
+    from preprocessing.common.errors import InputError
 
     odd = experiment.from_tree({**experiment.to_tree(config()), "data": {"batch": 7}}, "a test")
     with pytest.raises(InputError, match="data.batch: 7"):
@@ -154,7 +155,7 @@ def test_a_batch_that_does_not_divide_among_devices_is_refused(tensorflow):
 
 def test_a_constant_channel_trains_as_if_it_were_not_there(tensorflow):
     """Its deviation is 0, and what is divided by it would be NaN: the loss would stay finite, the weights would not."""
-    from lottery.training import Trainer
+    from lottery.training.trainer import Trainer
 
     images, labels = batches(3)
     images[..., 1] = 7
@@ -216,7 +217,7 @@ def test_scores_are_means_over_images_however_they_are_batched(tensorflow):
 
 
 def test_a_constant_output_is_right_by_chance_only(tensorflow):
-    from lottery.scores import hits
+    from lottery.training.scores import hits
 
     logits = tensorflow.zeros([6, 6])
     labels = tensorflow.range(6)
@@ -225,7 +226,7 @@ def test_a_constant_output_is_right_by_chance_only(tensorflow):
 
 
 def test_hits_are_the_likeliest_classes(tensorflow):
-    from lottery.scores import hits
+    from lottery.training.scores import hits
 
     random = np.random.default_rng(0)
     logits, labels = random.normal(size=(50, 20)).astype(np.float32), random.integers(20, size=50).astype(np.int32)
@@ -236,14 +237,14 @@ def test_hits_are_the_likeliest_classes(tensorflow):
 
 
 def test_logits_that_are_not_finite_hit_nothing(tensorflow):
-    from lottery.scores import hits
+    from lottery.training.scores import hits
 
     logits = tensorflow.constant([[np.nan, 0.0, 1.0], [1.0, 0.0, np.inf], [2.0, 0.0, 1.0]])
     assert hits(logits, tensorflow.constant([2, 0, 0]), 3).numpy().tolist() == [False, False, True]
 
 
 def test_a_state_of_another_model_is_refused(tensorflow):
-    from preprocessing.errors import InputError
+    from preprocessing.common.errors import InputError
 
     trained = trainer(tensorflow, config())
     state = trained.first_state(0)
@@ -254,7 +255,7 @@ def test_a_state_of_another_model_is_refused(tensorflow):
 
 def test_python_that_decides_by_a_tensor_is_named_in_a_line(tensorflow):
     """The model can be built: only in training it decides."""
-    from preprocessing.errors import InputError
+    from preprocessing.common.errors import InputError
 
     trained = trainer(tensorflow, config(model=Model("tests.lottery.own_models:decides_in_training")))
     with pytest.raises(
@@ -265,7 +266,7 @@ def test_python_that_decides_by_a_tensor_is_named_in_a_line(tensorflow):
 
 
 def test_a_model_without_kernels_to_prune_is_refused(tensorflow):
-    from preprocessing.errors import InputError
+    from preprocessing.common.errors import InputError
 
     chosen = config(model=Model("tests.lottery.own_models:nothing_to_prune"))
     with pytest.raises(InputError, match="nothing_to_prune: has no kernels to prune"):

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lottery import checkpoint, masks
-from lottery.checkpoint import Checkpoint
-from lottery.ledger import DENSE
+from lottery.run import checkpoint
+from lottery.run.checkpoint import Checkpoint
+from lottery.run.run_directory import DENSE
 from lottery.seeds import derived_seed
-from lottery.tickets import Ticket
+from lottery.tickets import masks
+from lottery.tickets.tickets import Ticket
 
 
 class Killed(BaseException):
@@ -175,7 +176,7 @@ def test_results_say_what_was_kept(after_dense, worker):
 
 def test_dense_run_killed_and_resumed_ends_in_the_same_bits(after_dense, small, worker, monkeypatch):
     whole, torn = after_dense("whole"), small(runs="torn")
-    monkeypatch.setattr("lottery.record.plan.checkpoint_interval", lambda cost, failures: 0.0)
+    monkeypatch.setattr("lottery.worker.training_log.scheduling.checkpoint_interval", lambda cost, failures: 0.0)
     told = []
 
     def tell(event):
@@ -228,7 +229,7 @@ def test_a_ticket_that_diverges_is_a_result_and_the_others_go_on(after_dense, wo
 
 
 def test_a_density_that_keeps_no_weight_is_refused_before_the_dense_run(small, worker):
-    from preprocessing.errors import InputError
+    from preprocessing.common.errors import InputError
 
     sweep = small("masks.densities=[0.5, 1e-6]")
     with pytest.raises(InputError, match="1e-06 of 1,436 weights is none; leave it out, or give at least 0.0007"):
@@ -243,7 +244,7 @@ def test_a_density_that_keeps_no_weight_is_refused_before_the_dense_run(small, w
 )
 def test_a_dense_run_whose_weights_are_not_finite_stops_early(small, worker, monkeypatch, overrides, step):
     """ReLU makes 0 of NaN: the loss stays finite."""
-    from lottery.input import TrainingInput
+    from lottery.input.pipeline import TrainingInput
 
     monkeypatch.setattr(TrainingInput, "longest_run", 4)
     sweep = small(*overrides, "training.evaluate_every=3ep")
@@ -275,7 +276,7 @@ def test_a_dense_run_that_diverges_says_so(small, worker):
 def scarce(monkeypatch):
     import tensorflow as tf
 
-    from lottery.training import Trainer
+    from lottery.training.trainer import Trainer
 
     def run(self, *arguments):
         raise tf.errors.ResourceExhaustedError(None, None, "Graph execution error:\n\n OOM when allocating\nand more")
@@ -305,7 +306,7 @@ def test_a_bundle_or_a_dense_run_that_runs_out_of_memory_can_be_tried_again(afte
 
 def test_masked_weights_that_are_not_0_fail_the_ticket(after_dense, worker, monkeypatch):
     """The check that is always on: here the mask is kept from the step."""
-    from lottery.training import Trainer
+    from lottery.training.trainer import Trainer
 
     sweep = after_dense()
     load = Trainer.load
@@ -339,8 +340,8 @@ def test_layers_without_weights_are_named(small, worker):
 def test_a_dataset_that_has_changed_is_refused(after_dense, worker):
     import msgspec
 
-    from lottery.worker import Worker
-    from preprocessing.errors import InputError
+    from lottery.worker.__main__ import Worker
+    from preprocessing.common.errors import InputError
 
     assignment = msgspec.structs.replace(after_dense().assignment(()), dataset_hash="0" * 64)
     with pytest.raises(InputError, match="has changed"):
@@ -351,8 +352,8 @@ def test_a_supervisor_that_is_gone_is_notice(worker, monkeypatch):
     """A Python worker that Spark kills closes the pipe before the kernel's SIGTERM arrives; that is no error."""
     import sys
 
-    from lottery import worker as module
-    from lottery.notice import Leaving, Notice
+    from lottery.worker import __main__ as module
+    from lottery.worker.preemption import Leaving, Notice
 
     class Broken:
         def write(self, text):

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyspark
 import pytest
 
-from lottery.preflight import setting_problems
+from lottery.driver.preflight import setting_problems
 from tests.platforms.properties import CLUSTERS, LOCAL, path, preprocessing_options, settings
 
 CODE = ("spark-core", "spark-network-common", "spark-yarn", "spark-launcher")  # jars that know the settings' names

@@ -25,9 +25,9 @@ import pyarrow.parquet as pq
 from mutations import IMAGES, mutate, splice
 from odd_jpegs import ARITHMETIC, LOSSLESS, UNSUPPORTED
 
-from preprocessing.codecs import StoredImages, encode_jpeg
-from preprocessing.dataset import Dataset
-from preprocessing.images import CRASH, Rejected, decode
+from preprocessing.dataset.codecs import StoredImages, encode_jpeg
+from preprocessing.dataset.opening import Dataset
+from preprocessing.images.decode import CRASH, Rejected, decode
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZES = (8, 64)  # scaled while decoded, and not

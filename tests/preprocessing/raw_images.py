@@ -11,8 +11,8 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from preprocessing.job import Request, run
-from preprocessing.settings import Settings
+from preprocessing.job.run import Request, run
+from preprocessing.job.settings import Settings
 
 
 def photo(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:

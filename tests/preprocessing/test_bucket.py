@@ -11,11 +11,11 @@ from archives import write_official
 from raw_images import CLASSES, preprocess
 from s3_server import Bucket, _Handler, s3_bucket
 
-from preprocessing.dataset import Dataset
-from preprocessing.errors import InputError, StorageError
-from preprocessing.layouts import open_source
-from preprocessing.retries import may_pass
-from preprocessing.storage import Store
+from preprocessing.common.errors import InputError, StorageError
+from preprocessing.common.retries import may_pass
+from preprocessing.common.storage import Store
+from preprocessing.dataset.opening import Dataset
+from preprocessing.sources.layouts import open_source
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setattr("preprocessing.storage.SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr("preprocessing.common.storage.SETTLE_SECONDS", 0.0)
     with s3_bucket() as found:
         yield found
 

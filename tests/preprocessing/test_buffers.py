@@ -1,6 +1,6 @@
 import numpy as np
 
-from preprocessing.buffers import Buffers
+from preprocessing.common.buffers import Buffers
 
 
 def test_memory_is_aligned_and_used_again_only_when_free():

@@ -15,10 +15,10 @@ import msgspec
 import psutil
 import pytest
 
-from preprocessing import claim
-from preprocessing.claim import BusyError, Claim, claimed
-from preprocessing.errors import InputError
-from preprocessing.storage import Store
+from preprocessing.common import claim
+from preprocessing.common.claim import BusyError, Claim, claimed
+from preprocessing.common.errors import InputError
+from preprocessing.common.storage import Store
 
 
 @pytest.fixture
@@ -168,10 +168,10 @@ def test_a_folder_that_was_made_for_it_goes_with_it(tmp_path):
 
 WITHOUT_LINKS = """
 import os, sys, threading
-from preprocessing import storage
-from preprocessing.claim import BusyError, claimed
-from preprocessing.storage import Store
-from preprocessing.storage_check import check_usable
+from preprocessing.common import storage
+from preprocessing.common.claim import BusyError, claimed
+from preprocessing.common.storage import Store
+from preprocessing.common.storage_check import check_usable
 
 def link(*_, **__):
     raise OSError(int(sys.argv[2]), "no links")
@@ -228,7 +228,8 @@ def test_a_filesystem_without_hard_links_is_claimed_all_the_same(store, number):
 def test_a_container_of_this_host_is_not_looked_into(store):
     """Its process 1 is alive and cannot be seen from here; ours cannot be seen from there."""
     program = (
-        "import sys, time\nfrom preprocessing.claim import claimed\nfrom preprocessing.storage import Store\n"
+        "import sys, time\nfrom preprocessing.common.claim import claimed\n"
+        "from preprocessing.common.storage import Store\n"
         "with claimed(Store(sys.argv[1]), 'sweep'):\n    print('held', flush=True)\n    sys.stdin.read()"
     )
     inside = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"]

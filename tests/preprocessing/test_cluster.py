@@ -17,11 +17,11 @@ import pytest
 from archives import write_official
 from raw_images import CLASSES, jpeg, preprocess, write_folders
 
-from preprocessing.dataset import Dataset
-from preprocessing.errors import InputError
-from preprocessing.shards import Shard, ShardRecord
-from preprocessing.spark_run import convert_all, spark_context
-from preprocessing.storage import Store
+from preprocessing.common.errors import InputError
+from preprocessing.common.storage import Store
+from preprocessing.dataset.opening import Dataset
+from preprocessing.job.shards import Shard, ShardRecord
+from preprocessing.job.spark_run import convert_all, spark_context
 
 pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).resolve().parents[2]
@@ -137,7 +137,7 @@ def test_errors_are_one_line_and_come_before_spark(raw: Path, tmp_path: Path, op
 
 
 def test_no_tensorflow_is_imported() -> None:
-    code = "import sys, jobs.preprocess, preprocessing.convert; sys.exit('tensorflow' in sys.modules)"
+    code = "import sys, jobs.preprocess, preprocessing.job.convert; sys.exit('tensorflow' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
@@ -174,7 +174,7 @@ def test_too_many_bad_images_stop_the_job_early(running: Any, tmp_path: Path) ->
 
 
 def test_a_source_that_changes_under_the_job(running: Any, raw: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    import preprocessing.job as job
+    import preprocessing.job.run as job
 
     write_folders(tmp_path / "raw", {"train": 4})
     real = job.plan_shards
@@ -240,7 +240,7 @@ def test_the_largest_images_stay_within_a_tasks_memory(kind: str, tmp_path: Path
 import io, sys
 import numpy as np
 from PIL import Image
-from preprocessing.images import decode
+from preprocessing.images.decode import decode
 name, height, width = sys.argv[1].split()
 if sys.argv[2] == "make":
     Image.MAX_IMAGE_PIXELS = None

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from preprocessing.commit import build_manifest, commonest
-from preprocessing.errors import InputError
-from preprocessing.manifest import FileInfo
-from preprocessing.settings import Settings
-from preprocessing.shards import RejectedImage, ShardRecord
+from preprocessing.common.errors import InputError
+from preprocessing.dataset.manifest import FileInfo
+from preprocessing.job.commit import build_manifest, commonest
+from preprocessing.job.settings import Settings
+from preprocessing.job.shards import RejectedImage, ShardRecord
 
 
 def record(index: int, rows: int, bad_images: int, **changes: Any) -> ShardRecord:

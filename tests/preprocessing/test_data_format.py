@@ -72,7 +72,7 @@ def second_reader(root: Path, split: str) -> tuple[NDArray[np.uint8], list[int],
 
 
 def test_a_reader_from_the_page(made: Path) -> None:
-    from preprocessing.dataset import Dataset
+    from preprocessing.dataset.opening import Dataset
 
     images, labels, ids = second_reader(made, "train")
     ours, our_labels = Dataset.open(str(made)).split("train").gather(np.arange(42))

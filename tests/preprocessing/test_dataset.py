@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from raw_images import CLASSES, DAMAGES, do_damage, preprocess
 
-from preprocessing.dataset import Dataset, Reading
-from preprocessing.errors import InputError
-from preprocessing.images import decode
+from preprocessing.common.errors import InputError
+from preprocessing.dataset.opening import Dataset, Reading
+from preprocessing.images.decode import decode
 
 
 def expected_rows(raw: Path, split: str, size: int) -> dict[str, tuple[np.ndarray, int]]:

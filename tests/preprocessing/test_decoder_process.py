@@ -10,16 +10,16 @@ import pytest
 from raw_images import jpeg
 from treacherous_decoder import write_treachery
 
-from preprocessing.convert import convert_shard
-from preprocessing.decoder_process import DecoderDiedError, DecoderProcess
-from preprocessing.dry_run import measure
-from preprocessing.errors import InputError
-from preprocessing.images import Rejected, decode
-from preprocessing.settings import Settings
-from preprocessing.shards import Shard, ShardRecord, serialise
-from preprocessing.source_folders import FolderSource
-from preprocessing.sources import WHOLE_FILE
-from preprocessing.storage import Store
+from preprocessing.common.errors import InputError
+from preprocessing.common.storage import Store
+from preprocessing.images.decode import Rejected, decode
+from preprocessing.images.decoder_process import DecoderDiedError, DecoderProcess
+from preprocessing.job.convert import convert_shard
+from preprocessing.job.plan import measure
+from preprocessing.job.settings import Settings
+from preprocessing.job.shards import Shard, ShardRecord, serialise
+from preprocessing.sources.base import WHOLE_FILE
+from preprocessing.sources.folders import FolderSource
 
 WHOLE = jpeg(40, 50)
 

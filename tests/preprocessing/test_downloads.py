@@ -17,11 +17,11 @@ import pytest
 from archives import NAMES, tar_bytes, write_kaggle, write_official
 from raw_images import CLASSES, preprocess
 
-from preprocessing.dataset import Dataset
-from preprocessing.errors import InputError
-from preprocessing.layouts import open_source
-from preprocessing.storage import Store
-from preprocessing.text_files import decode_text
+from preprocessing.common.errors import InputError
+from preprocessing.common.storage import Store
+from preprocessing.dataset.opening import Dataset
+from preprocessing.sources.layouts import open_source
+from preprocessing.sources.text_files import decode_text
 
 TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
 TEXT = "n01440764 tench, Tinca tinca\nn01443537 góldfish\n"

@@ -21,22 +21,22 @@ def at_once(function):
         return list(pool.map(lambda number: (start.wait(), function(number))[1], range(16)))
 """
 OPEN = """
-from preprocessing.storage import Store
+from preprocessing.common.storage import Store
 one = Store(sys.argv[1])
 print(len(at_once(lambda number: (one if number % 2 else Store(sys.argv[1]))._open())))
 """
 READ = """
 import pyarrow as pa
-from preprocessing.raw_bytes import read_images
-from preprocessing.sources import WHOLE_FILE
-from preprocessing.storage import Store
+from preprocessing.images.fetch import read_images
+from preprocessing.sources.base import WHOLE_FILE
+from preprocessing.common.storage import Store
 names = [f"{number}.JPEG" for number in range(64)]
 table = pa.table({"path": names, "offset": [WHOLE_FILE] * 64, "length": [int(sys.argv[2])] * 64})
 print(len({bytes(data) for data in read_images(Store(sys.argv[1]), table, 10**6)}))
 """
 DECODE = """
 from pathlib import Path
-from preprocessing.images import decode
+from preprocessing.images.decode import decode
 kinds = [path.read_bytes() for path in sorted(Path(sys.argv[1]).iterdir())]
 found = at_once(lambda number: decode(kinds[number % len(kinds)], 16).tobytes())
 assert all(pixels == decode(kinds[number % len(kinds)], 16).tobytes() for number, pixels in enumerate(found))

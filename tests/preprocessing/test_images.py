@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from raw_images import jpeg, photo
 
-from preprocessing import images
-from preprocessing.images import Rejected, centre_square, decode, scale_divisor
-from preprocessing.jpeg_header import parse_header
+from preprocessing.common.jpeg_header import parse_header
+from preprocessing.images import decode as images
+from preprocessing.images.decode import Rejected, centre_square, decode, scale_divisor
 
 
 def save(image: Image.Image, kind: str, **options: Any) -> bytes:

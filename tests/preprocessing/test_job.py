@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from raw_images import CLASSES, jpeg, no_spark, preprocess, write_folders
 
-from preprocessing.dataset import Dataset
-from preprocessing.errors import InputError
-from preprocessing.storage import Store
+from preprocessing.common.errors import InputError
+from preprocessing.common.storage import Store
+from preprocessing.dataset.opening import Dataset
 
 
 def test_a_second_run_has_nothing_to_do(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,7 +80,7 @@ def test_too_many_bad_images_stop_the_job_and_a_larger_limit_goes_on(tmp_path: P
 def test_whole_shards_of_a_stopped_job_are_kept(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import preprocessing.job as job
+    import preprocessing.job.run as job
 
     whole = preprocess(raw, tmp_path / "whole", rows_per_shard=10)
     real, converted = job.convert_shard, []
@@ -106,7 +106,7 @@ def test_whole_shards_of_a_stopped_job_are_kept(
 
 def test_records_of_other_files_are_not_taken(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when a version with another rule for the size of files left the job unfinished."""
-    import preprocessing.shards as shards
+    import preprocessing.job.shards as shards
 
     whole = preprocess(raw, tmp_path / "whole")
     monkeypatch.setattr(shards, "default_rows", lambda *_: 16)

@@ -11,13 +11,13 @@ import pytest
 from archives import ILSVRC_IDS, NAMES, devkit, tar_bytes, val_images, write_kaggle, write_official
 from raw_images import CLASSES, SerialSpark, no_spark, preprocess
 
-from preprocessing.dataset import Dataset
-from preprocessing.devkit import read_devkit
-from preprocessing.errors import InputError
-from preprocessing.layouts import open_source
-from preprocessing.source_tar import TarSource
-from preprocessing.spark_run import spark_mapper
-from preprocessing.storage import Store
+from preprocessing.common.errors import InputError
+from preprocessing.common.storage import Store
+from preprocessing.dataset.opening import Dataset
+from preprocessing.job.spark_run import spark_mapper
+from preprocessing.sources.devkit import read_devkit
+from preprocessing.sources.layouts import open_source
+from preprocessing.sources.official_tar import TarSource
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from s3_server import _Handler, s3_bucket
 
-from preprocessing import mapping
-from preprocessing.dataset import Dataset, Reading
-from preprocessing.errors import EXIT_STORAGE, InputError, StorageError
-from preprocessing.verify import verify
+from preprocessing.common.errors import EXIT_STORAGE, InputError, StorageError
+from preprocessing.dataset import mapping
+from preprocessing.dataset.opening import Dataset, Reading
+from preprocessing.dataset.verify import verify
 from tests.lottery.datasets import write_dataset
 
 FILES = 150
@@ -24,8 +24,8 @@ FILES = 150
 MANY_FILES = """
 import gc, os, resource, sys
 import numpy as np
-from preprocessing.dataset import Dataset, Reading
-from preprocessing.errors import run_or_explain
+from preprocessing.dataset.opening import Dataset, Reading
+from preprocessing.common.errors import run_or_explain
 
 def opened():
     return len(os.listdir("/proc/self/fd"))
@@ -133,7 +133,7 @@ def test_a_network_that_fails_is_not_damage(monkeypatch: pytest.MonkeyPatch) -> 
                     read()
         name = "folder/train/part-00000.parquet"
         bucket.objects[name] = bucket.objects[name][:-20] + b"\xff" * 12 + bucket.objects[name][-8:]
-        monkeypatch.setattr("preprocessing.retries.PAUSES", (0.0,))
+        monkeypatch.setattr("preprocessing.common.retries.PAUSES", (0.0,))
         for read in (lambda: verify(opened), lambda: Dataset.open(bucket.uri).split("train").gather(np.array([0]))):
             with pytest.raises(InputError, match=r"part-00000\.parquet is damaged: .*thrift"):
                 read()

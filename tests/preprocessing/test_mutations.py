@@ -15,13 +15,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mutations import IMAGES, mutate
 
-from preprocessing.convert import convert_shard
-from preprocessing.images import CORRUPT, EMPTY, NOT_AN_IMAGE, TOO_LARGE, TRUNCATED, UNSUPPORTED, Rejected, decode
-from preprocessing.settings import Settings
-from preprocessing.shards import Shard, serialise
-from preprocessing.source_tar import TRAIN_TAR
-from preprocessing.storage import Store
-from preprocessing.tar_index import TarError, members
+from preprocessing.common.storage import Store
+from preprocessing.images.decode import (
+    CORRUPT,
+    EMPTY,
+    NOT_AN_IMAGE,
+    TOO_LARGE,
+    TRUNCATED,
+    UNSUPPORTED,
+    Rejected,
+    decode,
+)
+from preprocessing.job.convert import convert_shard
+from preprocessing.job.settings import Settings
+from preprocessing.job.shards import Shard, serialise
+from preprocessing.sources.official_tar import TRAIN_TAR
+from preprocessing.sources.tar_index import TarError, members
 
 REASONS = {EMPTY, TRUNCATED, CORRUPT, NOT_AN_IMAGE, TOO_LARGE, UNSUPPORTED}
 SECONDS = 10.0  # of processor time, which other work on the machine does not add to

@@ -13,12 +13,12 @@ import pytest
 from archives import write_kaggle, write_official
 from raw_images import CLASSES, jpeg, preprocess, write_folders
 
-from preprocessing.command_line import CommandLine
-from preprocessing.dataset import Dataset
-from preprocessing.errors import InputError
-from preprocessing.images import decode
-from preprocessing.storage import Store
-from preprocessing.verify import verify
+from preprocessing.common.command_line import CommandLine
+from preprocessing.common.errors import InputError
+from preprocessing.common.storage import Store
+from preprocessing.dataset.opening import Dataset
+from preprocessing.dataset.verify import verify
+from preprocessing.images.decode import decode
 
 ROOT = Path(__file__).resolve().parents[2]
 # As they lie below train/, and as ids.
@@ -66,7 +66,7 @@ def test_a_bad_image_is_rejected_by_its_odd_name(odd: Path, tmp_path: Path) -> N
 
 
 def test_a_file_that_is_gone_is_named_on_one_line(odd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import preprocessing.job as job
+    import preprocessing.job.run as job
 
     real = job.plan_shards
 

@@ -10,9 +10,9 @@ import pytest
 from raw_images import no_spark, preprocess, write_folders
 
 from jobs.preprocess import parse
-from preprocessing.errors import InputError
-from preprocessing.job import run
-from preprocessing.settings import RANGES
+from preprocessing.common.errors import InputError
+from preprocessing.job.run import run
+from preprocessing.job.settings import RANGES
 
 HUGE = str(10**30)
 NEVER = ["nan", "inf", "-inf", "1e400", "-1e400", "-1", "-0.5", "big", "", "0x10", "1,000", "-1e5", "1e300"]

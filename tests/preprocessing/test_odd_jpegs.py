@@ -12,12 +12,12 @@ from odd_jpegs import ARITHMETIC, LOSSLESS, PLAIN, UNSUPPORTED, lossless, with_f
 from PIL import Image
 from raw_images import photo
 
-from preprocessing.codecs import StoredImages, encode_jpeg
-from preprocessing.images import Rejected, decode
+from preprocessing.dataset.codecs import StoredImages, encode_jpeg
+from preprocessing.images.decode import Rejected, decode
 
 DECODE = """
 import sys, zlib
-from preprocessing.images import decode
+from preprocessing.images.decode import decode
 print(zlib.crc32(decode(sys.stdin.buffer.read(), 8)))
 """
 
@@ -127,7 +127,7 @@ def test_lack_of_memory_is_not_the_images_fault(kind: str, tmp_path: Path) -> No
     image.save(tmp_path / "image", "PNG" if kind == "PNG" else "JPEG")
     code = """
 import resource, sys
-from preprocessing.images import Rejected, decode
+from preprocessing.images.decode import Rejected, decode
 data = open(sys.argv[1], "rb").read()
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 20), used + (1 << 20)))

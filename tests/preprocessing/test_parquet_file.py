@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from preprocessing.parquet_file import Column, Page, ParquetWriter
-from preprocessing.schema import SCHEMA, blob_bytes, npy_header, row_group_sizes, stride
-from preprocessing.shard_writer import ShardWriter
+from preprocessing.dataset.parquet_writer import Column, Page, ParquetWriter
+from preprocessing.dataset.schema import SCHEMA, blob_bytes, npy_header, row_group_sizes, stride
+from preprocessing.dataset.shard_writer import ShardWriter
 
 
 def write(path: Path, rows: int, size: int = 5, group: int = 8, codec: str = "tensor") -> ShardWriter:

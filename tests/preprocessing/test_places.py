@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from preprocessing.errors import InputError
-from preprocessing.places import local_path, parse
-from preprocessing.storage import Store
+from preprocessing.common.errors import InputError
+from preprocessing.common.places import local_path, parse
+from preprocessing.common.storage import Store
 
 LOST = "LC_ALL=C.UTF-8"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from preprocessing.progress import Pace, Progress, format_duration, format_line, format_rate
+from preprocessing.common.progress import Pace, Progress, format_duration, format_line, format_rate
 
 
 class Clock:

@@ -7,14 +7,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from preprocessing import raw_bytes
-from preprocessing.convert import convert_shard
-from preprocessing.errors import InputError
-from preprocessing.raw_bytes import read_images
-from preprocessing.settings import Settings
-from preprocessing.shards import Shard, serialise
-from preprocessing.sources import WHOLE_FILE
-from preprocessing.storage import Store
+from preprocessing.common.errors import InputError
+from preprocessing.common.storage import Store
+from preprocessing.images import fetch
+from preprocessing.images.fetch import read_images
+from preprocessing.job.convert import convert_shard
+from preprocessing.job.settings import Settings
+from preprocessing.job.shards import Shard, serialise
+from preprocessing.sources.base import WHOLE_FILE
 
 
 def table(rows: list[tuple[str, int, int]]) -> pa.Table:
@@ -34,7 +34,7 @@ def blobs(tmp_path: Path) -> dict[str, bytes]:
 def test_files_come_in_the_order_of_the_rows(
     tmp_path: Path, blobs: dict[str, bytes], window: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(raw_bytes, "WINDOW_IMAGES", window)
+    monkeypatch.setattr(fetch, "WINDOW_IMAGES", window)
     names = sorted(blobs, reverse=True)
     rows = table([(name, WHOLE_FILE, len(blobs[name])) for name in names])
     assert list(read_images(Store(tmp_path), rows, 10**6)) == [blobs[name] for name in names]
@@ -51,9 +51,9 @@ def test_ranges_of_archives(tmp_path: Path, blobs: dict[str, bytes]) -> None:
 
 def test_few_are_fetched_ahead(tmp_path: Path, blobs: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    real = raw_bytes._Reader._read
-    monkeypatch.setattr(raw_bytes._Reader, "_read", lambda self, piece: read.append(piece.path) or real(self, piece))
-    monkeypatch.setattr(raw_bytes, "WINDOW_BYTES", 2000)
+    real = fetch._Reader._read
+    monkeypatch.setattr(fetch._Reader, "_read", lambda self, piece: read.append(piece.path) or real(self, piece))
+    monkeypatch.setattr(fetch, "WINDOW_BYTES", 2000)
     rows = table([(name, WHOLE_FILE, len(data)) for name, data in blobs.items()])
     for number, data in enumerate(read_images(Store(tmp_path), rows, 10**6)):
         assert data == blobs[f"{number:03}"]

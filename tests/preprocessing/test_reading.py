@@ -19,11 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from raw_images import DAMAGES, do_damage, preprocess
 
-from preprocessing import reading as reading_module
-from preprocessing.dataset import Dataset, Reading
-from preprocessing.errors import InputError
-from preprocessing.pages import locate, values
-from preprocessing.read_ahead import read_ahead
+from preprocessing.common.errors import InputError
+from preprocessing.dataset import split as reading_module
+from preprocessing.dataset.opening import Dataset, Reading
+from preprocessing.dataset.pages import locate, values
+from preprocessing.dataset.prefetch import read_ahead
 
 FAR = Reading(mapped=False, threads=3)
 
@@ -227,7 +227,7 @@ def test_reading_ahead_gives_every_piece(pieces: list[list[int]], budget: int, t
 
 def test_a_stream_fetches_each_row_group_once(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading_module, "READ_AHEAD_BYTES", 100_000)
-    monkeypatch.setattr("preprocessing.row_groups.KEPT_BYTES", 1)
+    monkeypatch.setattr("preprocessing.dataset.row_groups.KEPT_BYTES", 1)
     split = Dataset.open(str(made)).split("train", FAR)
     fetched: list[tuple[str, int]] = []
     fetch = split._groups._far.fetch
@@ -240,7 +240,7 @@ def test_a_stream_fetches_each_row_group_once(made: Path, monkeypatch: pytest.Mo
 
 
 def test_the_quick_allocator_is_set() -> None:
-    code = "import preprocessing.dataset, pyarrow; print(pyarrow.default_memory_pool().backend_name)"
+    code = "import preprocessing.dataset.opening, pyarrow; print(pyarrow.default_memory_pool().backend_name)"
     environment = {name: value for name, value in os.environ.items() if name != "ARROW_DEFAULT_MEMORY_POOL"}
     child = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, check=True)
     assert child.stdout.split() == [b"mimalloc"]

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from raw_images import preprocess
 
-from preprocessing.dataset import Dataset, Reading
-from preprocessing.errors import InputError
-from preprocessing.manifest import FileInfo
-from preprocessing.row_group import RowGroup
-from preprocessing.row_group_store import RowGroupStore
+from preprocessing.common.errors import InputError
+from preprocessing.dataset.manifest import FileInfo
+from preprocessing.dataset.opening import Dataset, Reading
+from preprocessing.dataset.remote import RowGroupStore
+from preprocessing.dataset.row_group import RowGroup
 
 ROW_GROUPS = 7  # of train in `made`: 20, 20 and 2 rows by 8
 

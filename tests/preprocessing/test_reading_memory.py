@@ -13,9 +13,10 @@ from tests.lottery.datasets import write_dataset
 CODE = """
 import json, sys, time
 import numpy as np
-from lottery.order import sample_order
-from preprocessing import reading, row_groups
-from preprocessing.dataset import Dataset, Reading
+from lottery.input.order import sample_order
+from preprocessing.dataset import row_groups
+from preprocessing.dataset import split as reading
+from preprocessing.dataset.opening import Dataset, Reading
 reading.READ_AHEAD_BYTES, row_groups.KEPT_BYTES = 16 << 20, 8 << 20
 
 def peak():

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from preprocessing.errors import InputError
-from preprocessing.selection import choose_classes, hold_out, name_keys, select
-from preprocessing.settings import Settings
-from preprocessing.shards import MAX_ROWS, default_rows, plan_shards
-from preprocessing.sources import Catalogue, make_table
+from preprocessing.common.errors import InputError
+from preprocessing.job.selection import choose_classes, hold_out, name_keys, select
+from preprocessing.job.settings import Settings
+from preprocessing.job.shards import MAX_ROWS, default_rows, plan_shards
+from preprocessing.sources.base import Catalogue, make_table
 
 CLASSES = [f"n{number:03}" for number in range(20)]
 

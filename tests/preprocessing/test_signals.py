@@ -14,8 +14,8 @@ import psutil
 import pytest
 from raw_images import CLASSES, jpeg, write_folders
 
-from preprocessing.dataset import Dataset
-from preprocessing.signals import EXIT_INTERRUPTED, EXIT_TERMINATED
+from preprocessing.common.signals import EXIT_INTERRUPTED, EXIT_TERMINATED
+from preprocessing.dataset.opening import Dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 60
@@ -28,7 +28,7 @@ SECONDS = 60
 def test_a_signal_is_a_line_and_a_status(number: signal.Signals, status: int, says: str) -> None:
     code = f"""
 import os, sys, time
-from preprocessing.signals import run_until_signal
+from preprocessing.common.signals import run_until_signal
 sys.exit(run_until_signal(lambda: [os.kill(os.getpid(), {number:d}), time.sleep(20)] and 0))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=SECONDS)

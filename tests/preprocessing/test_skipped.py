@@ -15,15 +15,15 @@ import pytest
 from archives import write_kaggle, write_official
 from raw_images import CLASSES, jpeg, no_spark, preprocess, write_folders
 
-from preprocessing.dataset import Dataset
-from preprocessing.dry_run import plan
-from preprocessing.errors import InputError
-from preprocessing.file_names import TOOL_FOLDERS, is_hidden
-from preprocessing.job import Request
-from preprocessing.layouts import open_source
-from preprocessing.settings import Settings
-from preprocessing.skipped import Skipped
-from preprocessing.storage import Store
+from preprocessing.common.errors import InputError
+from preprocessing.common.storage import Store
+from preprocessing.dataset.opening import Dataset
+from preprocessing.job.plan import plan
+from preprocessing.job.run import Request
+from preprocessing.job.settings import Settings
+from preprocessing.sources.file_names import TOOL_FOLDERS, is_hidden
+from preprocessing.sources.layouts import open_source
+from preprocessing.sources.skipped import Skipped
 
 IMAGE = jpeg(40, 40)
 SMALL = {"size": 8, "max_rejected": 1.0}

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 from py4j.protocol import Py4JError
 
-from preprocessing.errors import EXIT_STORAGE, InputError
-from preprocessing.spark_run import _collect, explain, spare_later_tasks, worker_died
+from preprocessing.common.errors import EXIT_STORAGE, InputError
+from preprocessing.job.spark_run import _collect, explain, spare_later_tasks, worker_died
 
 HEAD = """An error occurred while calling z:org.apache.spark.api.python.PythonRDD.collectAndServe.
 : org.apache.spark.SparkException: Job aborted due to stage failure: Task 0 in stage 1.0 failed 4 times, \
@@ -32,7 +32,10 @@ Caused by: org.apache.spark.api.python.PythonException: Traceback (most recent c
     ("text", "line"),
     [
         (
-            HEAD + TRACEBACK.format(error="preprocessing.errors.InputError: cannot write /x: No space left; free some"),
+            HEAD
+            + TRACEBACK.format(
+                error="preprocessing.common.errors.InputError: cannot write /x: No space left; free some"
+            ),
             "cannot write /x: No space left; free some",
         ),
         (HEAD + TRACEBACK.format(error="MemoryError: out of it"), "the Spark job failed: MemoryError: out of it; see"),
@@ -56,7 +59,9 @@ def test_the_line_that_matters(text: str, line: str) -> None:
 @pytest.mark.parametrize(("kind", "status"), [("InputError", 2), ("StorageError", EXIT_STORAGE)])
 def test_what_storage_refused_to_a_task_is_no_bad_input(kind: str, status: int) -> None:
     def fail(*_: object) -> None:
-        raise Py4JError(HEAD + TRACEBACK.format(error=f"preprocessing.errors.{kind}: cannot write /x: No space left"))
+        raise Py4JError(
+            HEAD + TRACEBACK.format(error=f"preprocessing.common.errors.{kind}: cannot write /x: No space left")
+        )
 
     context = SimpleNamespace(parallelize=fail)
     with pytest.raises(InputError, match="^cannot write /x: No space left$") as caught:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from preprocessing.errors import InputError
-from preprocessing.spark_start import check_folders, mismatch, reason
+from preprocessing.common.errors import InputError
+from preprocessing.common.spark_start import check_folders, mismatch, reason
 
 GET_SUBJECT = "java.lang.UnsupportedOperationException: getSubject is not supported"
 NO_NAME = "org.apache.hadoop.security.KerberosAuthException: failure to login: x: invalid null input: name"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from pyarrow import fs as pafs
 
-from preprocessing.errors import InputError, StorageError
-from preprocessing.storage import Entry, Store
+from preprocessing.common.errors import InputError, StorageError
+from preprocessing.common.storage import Entry, Store
 
 
 def test_a_blob_is_read_back(tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def remote(monkeypatch: pytest.MonkeyPatch) -> Store:
     filesystem = pafs._MockFileSystem()
     filesystem.create_dir("bucket/folder", recursive=True)
     store._opened = filesystem, "bucket/folder"
-    monkeypatch.setattr("preprocessing.storage.SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr("preprocessing.common.storage.SETTLE_SECONDS", 0.0)
     return store
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from preprocessing.errors import InputError, StorageError
-from preprocessing.storage import Store
-from preprocessing.storage_check import check_usable
+from preprocessing.common.errors import InputError, StorageError
+from preprocessing.common.storage import Store
+from preprocessing.common.storage_check import check_usable
 
 
 def test_a_disk_can_do_all_and_is_left_as_it_was(tmp_path: Path) -> None:
@@ -46,6 +46,6 @@ def test_storage_that_refuses_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     elif primitive == "replace":
         monkeypatch.setattr(Path, "replace", refuse)
     else:
-        monkeypatch.setattr("preprocessing.storage.shutil.rmtree", refuse)
+        monkeypatch.setattr("preprocessing.common.storage.shutil.rmtree", refuse)
     with pytest.raises(StorageError, match=r"^cannot (write|delete) .*: Operation not supported; check the disk"):
         check_usable(Store(tmp_path).child("check"))

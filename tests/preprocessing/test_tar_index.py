@@ -8,8 +8,8 @@ import tarfile
 import pytest
 from archives import tar_bytes
 
-from preprocessing.source_tar import _Blocks
-from preprocessing.tar_index import Member, TarError, members
+from preprocessing.sources.official_tar import _Blocks
+from preprocessing.sources.tar_index import Member, TarError, members
 
 FILES = {
     "plain.JPEG": b"x" * 1000,

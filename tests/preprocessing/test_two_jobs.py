@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 from raw_images import preprocess, serial_spark
 
-from preprocessing.claim import CLAIM, EXIT_BUSY, BusyError
-from preprocessing.errors import InputError
-from preprocessing.manifest import MANIFEST
+from preprocessing.common.claim import CLAIM, EXIT_BUSY, BusyError
+from preprocessing.common.errors import InputError
+from preprocessing.dataset.manifest import MANIFEST
 
 # A job that stops in the middle, when it has begun to write, until its standard input ends.
 JOB = """
 import contextlib, os, sys
 from pathlib import Path
-import preprocessing.job as job
+import preprocessing.job.run as job
 from raw_images import preprocess
 
 convert_all = job.convert_all
@@ -116,7 +116,7 @@ def test_one_that_ends_while_the_other_waits_has_done_its_work(
         preprocess(raw, output)
         yield
 
-    monkeypatch.setattr("preprocessing.job.claimed", after_the_first)
+    monkeypatch.setattr("preprocessing.job.run.claimed", after_the_first)
     started = []
 
     def spark(name: str) -> Any:

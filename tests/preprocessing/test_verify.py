@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from raw_images import preprocess
 
-from preprocessing.dataset import Dataset
-from preprocessing.errors import InputError
-from preprocessing.verify import verify
+from preprocessing.common.errors import InputError
+from preprocessing.dataset.opening import Dataset
+from preprocessing.dataset.verify import verify
 
 
 @pytest.mark.parametrize("codec", ["tensor", "jpeg"])

@@ -13,8 +13,8 @@ from raw_images import CLASSES, jpeg, write_folders
 from test_cluster import JOB, ROOT, environment, submit
 from treacherous_decoder import write_treachery
 
-from preprocessing.dataset import Dataset
-from preprocessing.images import decode
+from preprocessing.dataset.opening import Dataset
+from preprocessing.images.decode import decode
 
 __all__ = ["environment"]  # a fixture
 pytestmark = pytest.mark.cluster

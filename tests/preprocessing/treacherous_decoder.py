@@ -8,7 +8,7 @@ from pathlib import Path
 _SITECUSTOMIZE = """
 import os, signal, sys
 
-if {"pyspark.daemon", "preprocessing.decoder_process", "--child"} & set(sys.orig_argv):
+if {"pyspark.daemon", "preprocessing.images.decoder_process", "--child"} & set(sys.orig_argv):
     import simplejpeg
 
     real = simplejpeg.decode_jpeg

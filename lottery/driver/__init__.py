@@ -1,0 +1,1 @@
+"""What the Spark driver runs: the sweep from dense run to report."""

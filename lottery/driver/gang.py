@@ -1,0 +1,206 @@
+"""The gang: one Spark barrier stage whose tasks train, each on its executor's GPUs."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
+
+from py4j.protocol import Py4JError, Py4JNetworkError
+from pyspark import BarrierTaskContext, SparkContext
+from pyspark.errors import PySparkException
+
+from lottery.executor.rendezvous import meet
+from lottery.executor.supervisor import ChildError
+from lottery.executor.task import GpuLostError, Place
+from preprocessing.common.errors import InputError, StorageError
+
+T = TypeVar("T")
+
+_SLOTS_TIMEOUT = 120.0  # seconds for executors to register
+_ENDED = "Spark has ended, by SIGTERM or because its process was killed"
+_SLOTS_STABLE = 5  # polls in a row with the same number of slots
+
+
+class _Refusal(NamedTuple):
+    """The message of an InputError, as what the only task of a stage returns."""
+
+    message: str
+
+
+class GangError(Exception):
+    """The stage failed: a task or an executor died. What was written stays; what is left can be planned anew."""
+
+
+class SparkEndedError(GangError):
+    """Spark itself has ended, and nothing more can run on it: it was shut down, or its process was killed."""
+
+
+class GangStorageError(GangError):
+    """The stage failed because of the storage, which a task could not write or read."""
+
+
+class GangGpuError(GangError):
+    """The stage failed because of a GPU that Spark has and a task does not see."""
+
+
+def wait_for_slots(context: SparkContext, last: int = 0, settle: bool = False) -> int:
+    """How many tasks can run at once, when executors have stopped registering; at once where it is `last` still.
+
+    Right after the start the number is 0 and grows; a barrier stage that needs more slots than there are would wait
+    ten minutes to say so. Where `spark.executor.instances` says how many executors to expect, it waits for these, and
+    for no more; but with `settle`, after a failure, until their number stays the same, as one may be about to go.
+    Raises InputError where no executor registers, GangError where Spark has ended.
+    """
+    expected = int(setting(context, "spark.executor.instances"))
+    deadline = time.monotonic() + _SLOTS_TIMEOUT
+    history: list[int] = []
+    while time.monotonic() < deadline:
+        state = _cluster(context)
+        history.append(state.slots)
+        stable = len(history) >= _SLOTS_STABLE and len(set(history[-_SLOTS_STABLE:])) == 1
+        complete = state.executors >= expected and (stable or bool(expected and not settle))
+        if state.slots and (state.is_local or state.slots == last or complete):
+            return state.slots
+        time.sleep(1.0)
+    if history[-1]:
+        return history[-1]  # fewer executors than expected, and no more to come
+    raise InputError(
+        f"no executor had registered after {_SLOTS_TIMEOUT:.0f} s; "
+        "check the cluster manager, and that it can give what spark.executor.* ask for"
+    )
+
+
+class _Cluster(NamedTuple):
+    slots: int  # tasks that can run at once just now
+    executors: int  # registered
+    is_local: bool  # whether tasks run in the driver's own JVM
+
+
+def _cluster(context: SparkContext) -> _Cluster:
+    with _alive():
+        jvm: Any = context._jsc
+        spark = jvm.sc()
+        profile = spark.resourceProfileManager().defaultResourceProfile()
+        executors = int(spark.getExecutorMemoryStatus().size()) - 1  # the driver is in it
+        return _Cluster(int(spark.maxNumConcurrentTasks(profile)), executors, bool(spark.isLocal()))
+
+
+def setting(context: SparkContext, name: str) -> str:
+    """What a setting is in a context; "0" where it is not set. Raises SparkEndedError where Spark has ended."""
+    with _alive():
+        return str(context.getConf().get(name, "0"))
+
+
+@contextmanager
+def _alive() -> Iterator[None]:
+    """Raises SparkEndedError where the block finds no JVM, or one that does not answer."""
+    try:
+        yield
+    except (AttributeError, Py4JError) as error:
+        raise SparkEndedError(_ENDED) from error
+
+
+def is_local(context: SparkContext) -> bool:
+    """Whether all tasks run in the driver's own JVM, as one executor."""
+    return bool(re.fullmatch(r"local(\[.*\])?", context.master))
+
+
+def run_gang(
+    context: SparkContext, tasks: int, work: Callable[[Place], T], together: int = 1, ports: tuple[int, int] = (0, 0)
+) -> list[T]:
+    """Runs `work` in each task of one barrier stage and returns what the tasks return, which should be little.
+
+    With `together`, so many tasks in turn are a group, and know each other's endpoints, whose ports are within `ports`.
+    Raises InputError where a task met bad input, SparkEndedError where Spark has ended, GangError where a task or its
+    executor died: Spark never retries a barrier stage that is collected.
+    """
+
+    def task(_: Iterator[int]) -> Iterator[T | _Refusal]:
+        barrier = BarrierTaskContext.get()
+        place = _place(barrier)
+        if tasks == 1:
+            # Nobody else has to be stopped, and Spark would log what is raised with its traceback.
+            try:
+                yield work(place)
+            except InputError as error:
+                if isinstance(error, StorageError):
+                    raise
+                yield _Refusal(str(error))
+            return
+        if together == 1:
+            yield work(place)
+            return
+        with meet(barrier.allGather, place.host, place.task, ports) as endpoints:
+            first = place.task - place.task % together
+            yield work(replace(place, endpoints=endpoints[first : first + together]))
+
+    try:
+        rows: list[T | _Refusal] = context.parallelize(range(tasks), tasks).barrier().mapPartitions(task).collect()
+    except (AttributeError, Py4JNetworkError) as error:  # no JVM any more, or none that answers
+        raise SparkEndedError(_ENDED) from error
+    except (PySparkException, Py4JError) as error:
+        raise _explain(str(error)) from error
+    for row in rows:
+        if isinstance(row, _Refusal):
+            raise InputError(row.message)
+    return [row for row in rows if not isinstance(row, _Refusal)]
+
+
+def cancel(context: SparkContext) -> None:
+    """Ends what may still run of a failed stage, before another starts.
+
+    Raises SparkEndedError where Spark has ended.
+    """
+    with _alive():
+        context.cancelAllJobs()
+
+
+def _place(context: BarrierTaskContext) -> Place:
+    # Neither barrier() nor, where every task trains alone, allGather(): the first of them starts a timer thread in the
+    # JVM that is no daemon (Spark 3.5), and in local mode, where executor and driver are one JVM, spark-submit then
+    # never ends.
+    executors = [info.address for info in context.getTaskInfos()]
+    hosts = [executor.rsplit(":", 1)[0] for executor in executors]
+    rank = context.partitionId()
+    gpus = context.resources().get("gpu")
+    return Place(
+        task=rank,
+        executor=executors[rank],
+        host=hosts[rank],
+        gpus=() if gpus is None else tuple(gpus.addresses),
+        cores=context.cpus(),
+        tasks=len(executors),
+        tasks_on_host=hosts.count(hosts[rank]),
+    )
+
+
+def _explain(message: str) -> Exception:
+    """The error to raise for what Spark says of a failed stage: the Python exception's own line, if there is one."""
+    if re.search(r"SparkContext was shut down|stopped SparkContext", message):
+        return SparkEndedError(_ENDED)
+    bad_input = re.search(rf"^\s*(?:\w+\.)*{InputError.__name__}: (.*)", message, re.MULTILINE)
+    if bad_input:
+        return InputError(bad_input[1])
+    storage = re.search(rf"^\s*(?:\w+\.)*{StorageError.__name__}: (.*)", message, re.MULTILINE)
+    if storage:
+        return GangStorageError(storage[1])
+    gpu = re.search(rf"^\s*(?:\w+\.)*{GpuLostError.__name__}: (.*)", message, re.MULTILINE)
+    if gpu:
+        return GangGpuError(gpu[1])
+    child = re.search(rf"^\s*(?:\w+\.)*{ChildError.__name__}: (.*)", message, re.MULTILINE)
+    if child:
+        return GangError(child[1])
+    for pattern in (
+        r"Traceback \(most recent call last\):\n(?:[ \t].*\n)+(\S.*)",  # of Python: a package that is missing, say
+        r"Job aborted due to stage failure: (.*)",
+        r"^: (.*)",  # of py4j: the Java exception, behind a line that names the call
+        r"(\S.*)",
+    ):
+        found = re.search(pattern, message, re.MULTILINE)
+        if found:
+            return GangError(found[1])
+    return GangError("Spark gave no reason")

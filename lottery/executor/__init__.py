@@ -1,0 +1,1 @@
+"""What a gang's task runs on an executor, outside TensorFlow."""

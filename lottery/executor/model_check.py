@@ -1,0 +1,100 @@
+"""Whether an experiment's model can be built where training would: asked of a child, as only children load TensorFlow.
+
+`python -m lottery.executor.model_check` is that child: the question on its standard input, the facts as its last line
+of output.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import msgspec
+
+from lottery.experiment.config import Experiment
+from lottery.tickets import masks
+from preprocessing.common.errors import EXIT_BAD_INPUT, InputError, run_or_explain
+
+_TIMEOUT = 600.0  # seconds; a first import from a network file system is slow, and so is a large model
+
+
+class Question(msgspec.Struct, frozen=True):
+    """What to build: the experiment's model for images of this shape, [height, width, channels], of so many classes."""
+
+    experiment: Experiment
+    shape: tuple[int, int, int]
+    classes: int
+
+
+class ModelFacts(msgspec.Struct, frozen=True):
+    """What a model has: weights, and how many of them can be pruned."""
+
+    parameters: int
+    prunable: int
+
+
+def ask(question: Question, environment: Mapping[str, str]) -> ModelFacts:
+    """Builds the model in a child with this environment. Raises InputError where training would not begin."""
+    name = question.experiment.model.name
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "lottery.executor.model_check"],
+            input=msgspec.json.encode(question),
+            capture_output=True,
+            env={**os.environ, **environment},
+            timeout=_TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise InputError(f"model {name}: was not built within {_TIMEOUT:.0f} s; look at the machine") from None
+    said = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+    if done.returncode == EXIT_BAD_INPUT:
+        errors = [line for line in said if line.startswith("error: ")]  # libraries may have the last word
+        raise InputError((errors or said)[-1].removeprefix("error: "))
+    try:
+        return msgspec.json.decode(done.stdout.strip().rpartition(b"\n")[2], type=ModelFacts)
+    except msgspec.DecodeError:
+        raise InputError(
+            f"model {name}: building it ended with status {done.returncode}: {said[-1]}; "
+            "check that the executors' environment imports TensorFlow, and that their memory is enough"
+        ) from None
+
+
+def lines(facts: ModelFacts, experiment: Experiment) -> list[str]:
+    """What the model has and what the masks keep of it, as lines of text."""
+    kept = [masks.kept_weights(density, facts.prunable) for density in experiment.masks.densities]
+    found = [
+        f"model: {experiment.model.name}, {facts.parameters:,} parameters, {facts.prunable:,} of them prunable; "
+        f"the masks keep {', '.join(f'{count:,}' for count in kept)}"
+    ]
+    for count in sorted({count for count in kept if kept.count(count) > 1}, reverse=True):
+        levels = [str(level) for level, here in enumerate(kept) if here == count]
+        found.append(f"warning: levels {', '.join(levels)} all keep {count:,} weights, so that their masks are equal")
+    return found
+
+
+def _main() -> int:
+    question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
+    from lottery.worker.lean_import import absent
+
+    with absent("matplotlib", "pandas", "sklearn"):
+        from lottery.training.trainer import Trainer
+        from lottery.worker import devices
+    # As a child builds it to train.
+    trainer = Trainer(
+        question.experiment,
+        question.shape,
+        question.classes,
+        mean=(0.0,) * 3,
+        std=(1.0,) * 3,
+        strategy=devices.strategy(devices.Position()),
+    )
+    masks.check_densities(question.experiment.masks.densities, trainer.prunable)
+    print(msgspec.json.encode(ModelFacts(trainer.parameters, trainer.prunable)).decode(), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    run_or_explain(_main)

@@ -1,0 +1,184 @@
+"""One child process at a time: started in its own group, watched for progress, never left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import IO, Any
+
+import psutil
+
+from lottery.executor.child_environment import inherited
+from lottery.protocol import EXIT_NOTICE, NOTICE
+
+_TAIL_BYTES = 4000
+_POLL = 0.5  # seconds
+_DYING = 30.0  # seconds that a killed process may take to be gone: a GPU's driver tidies up
+
+
+class ChildError(Exception):
+    """A child died again and again, or cannot be ended; the message has why."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child ended: its exit status (negative: the signal that killed it), why, and the end of its log."""
+
+    status: int
+    reason: str
+    tail: str
+
+    @property
+    def on_notice(self) -> bool:
+        """Whether it was told to leave, which is no fault of its own."""
+        return self.status in (EXIT_NOTICE, -signal.SIGTERM)
+
+
+def supervise(
+    module: str,
+    message: Mapping[str, Any],
+    environment: Mapping[str, str],
+    hang_after: float,
+    on_event: Callable[[dict[str, Any]], None],
+    stop: threading.Event | None = None,
+) -> Ended:
+    """Runs `python -m module` with `message` as a line of JSON on its standard input, until it ends.
+
+    The child has this process's environment, but for what could change its results, and `environment` on top.
+    The child's standard output are events, a JSON object a line. One that says nothing for `hang_after` seconds is
+    killed: a hung child looks healthy to Spark, whose heartbeats come from the JVM. Where `stop` is set the child gets
+    SIGTERM, and SIGKILL when the notice is over. Whatever ends this call, the child's whole process group is gone
+    afterwards; where this process itself is killed, the child is given notice by the kernel (see
+    `lottery.worker.preemption`).
+
+    Raises ChildError where the child cannot be killed.
+    """
+    _wait_for_orphans()
+    with tempfile.TemporaryFile() as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env={**inherited(), **environment, "LOTTERY_PARENT": str(os.getpid())},
+            start_new_session=True,
+        )
+        try:
+            assert child.stdin is not None
+            with contextlib.suppress(BrokenPipeError):  # it may have died already
+                child.stdin.write(json.dumps(message).encode() + b"\n")
+                child.stdin.flush()
+            hung = _relay(child, hang_after, on_event, stop or threading.Event())
+        finally:
+            status = _end(child)
+        reason = f"no progress for {hang_after:.0f} s" if hung else _why(status)
+        return Ended(status, reason, _tail(log))
+
+
+def _wait_for_orphans() -> None:
+    """Waits, not for long, for children of tasks that are gone: they are saving what is wanted, and hold GPUs."""
+    deadline = time.monotonic() + NOTICE
+    while any(map(_is_orphan, psutil.process_iter())) and time.monotonic() < deadline:
+        time.sleep(_POLL)
+
+
+def _is_orphan(process: psutil.Process) -> bool:
+    try:
+        parent = process.environ().get("LOTTERY_PARENT")
+        return parent is not None and not psutil.pid_exists(int(parent))
+    except (psutil.Error, ValueError):  # ended just now, or another user's
+        return False
+
+
+def _relay(
+    child: subprocess.Popen[bytes],
+    hang_after: float,
+    on_event: Callable[[dict[str, Any]], None],
+    stop: threading.Event,
+) -> bool:
+    """Passes events on until the child has ended, or was stopped; True where it went silent first."""
+    stdout = child.stdout
+    assert stdout is not None
+    lines: queue.Queue[bytes | None] = queue.Queue()
+
+    def read() -> None:
+        with stdout:
+            for line in stdout:
+                lines.put(line)
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    heard = time.monotonic()
+    patience = hang_after
+    stopped = closed = False
+    while time.monotonic() - heard < patience:
+        if stop.is_set() and not stopped:
+            stopped = True
+            child.terminate()
+            heard, patience = time.monotonic(), NOTICE
+        try:
+            if closed:  # by a child that is about to end; or that lives on, and is not waited for either
+                child.wait(_POLL)
+                return False
+            line = lines.get(timeout=_POLL)
+        except queue.Empty:
+            if child.poll() is not None:  # what it started may hold its output open
+                return False
+            continue
+        except subprocess.TimeoutExpired:
+            continue
+        if line is None:
+            closed = True
+            continue
+        if not stopped:
+            heard = time.monotonic()
+        with contextlib.suppress(json.JSONDecodeError):  # a library's print
+            event = json.loads(line)
+            if isinstance(event, dict):
+                on_event(event)
+    return not stopped
+
+
+def _end(child: subprocess.Popen[bytes]) -> int:
+    """Kills what is left of the child's group; its exit status."""
+    _kill_group(child)
+    try:
+        status = child.wait(_DYING)
+    except subprocess.TimeoutExpired:
+        raise ChildError(
+            f"process {child.pid} outlives SIGKILL: the kernel waits for a device or a file system; look at the machine"
+        ) from None
+    assert child.stdin is not None
+    with contextlib.suppress(BrokenPipeError):
+        child.stdin.close()
+    return status
+
+
+def _kill_group(child: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def _why(status: int) -> str:
+    if status == EXIT_NOTICE:
+        return "told to leave by SIGTERM"
+    if status >= 0:
+        return f"exit status {status}"
+    name = signal.Signals(-status).name
+    return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+
+
+def _tail(log: IO[bytes]) -> str:
+    size = log.seek(0, os.SEEK_END)
+    log.seek(max(0, size - _TAIL_BYTES))
+    return log.read().decode(errors="replace").strip()

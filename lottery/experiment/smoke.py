@@ -1,0 +1,48 @@
+"""An experiment shrunk to about a minute: every stage and every kind of ticket, with nothing learnt."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from lottery.experiment.config import Experiment, LearningRate
+
+_STEPS = 6
+_RESET = 2
+_BATCH = 16
+_SIDE = 32  # pixels: the least that the shipped ImageNet models take
+_EVALUATION_BATCHES = 2
+
+
+def shrink(experiment: Experiment) -> Experiment:
+    """The experiment with the same model, optimizer, schedule kind and controls, but few and small steps.
+
+    Two densities (its first and last) and two reset points remain. Its identity differs from the experiment's, since
+    its fields do; so does its name, for the reader of a folder of runs.
+    """
+    data, training, densities = experiment.data, experiment.training, experiment.masks.densities
+    return replace(
+        experiment,
+        name=f"{experiment.name}-smoke",
+        data=replace(data, batch=min(data.batch, _BATCH), crop=data.crop and min(data.crop, _SIDE)),
+        training=replace(
+            training,
+            length=_STEPS,
+            learning_rate=_shrink_rate(training.learning_rate),
+            evaluate_every=_RESET if training.evaluate_every is not None else None,
+            evaluate_batches=_EVALUATION_BATCHES,
+        ),
+        trellis=(0, _RESET) if len(experiment.trellis) > 1 else (0,),
+        masks=replace(experiment.masks, densities=tuple(dict.fromkeys((densities[0], densities[-1])))),
+        tickets=replace(experiment.tickets, seeds=experiment.tickets.seeds[:1]),
+    )
+
+
+def _shrink_rate(rate: LearningRate) -> LearningRate:
+    """The same kind of schedule within the few steps; at a hundredth of its peak, so that nothing diverges."""
+    return replace(
+        rate,
+        peak=rate.peak / 100,
+        warmup=1 if rate.warmup else 0,
+        decay_start=None,
+        milestones=(_STEPS // 2,) if rate.milestones else (),
+    )

@@ -1,0 +1,1 @@
+"""Dataset -> batches, in canonical order."""

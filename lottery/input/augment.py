@@ -1,0 +1,131 @@
+"""Random crops, flips and colours of training images, and the centre crop of evaluation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lottery.experiment.config import Data
+from lottery.seeds import random_stream
+from preprocessing.common.errors import InputError
+
+Image = NDArray[np.uint8]
+
+# Weights of R, G and B in grey (Rec. 601), which contrast and saturation leave alone.
+_GREY = np.array([0.299, 0.587, 0.114])
+_SHRINKS_MUCH = 1.5
+_ATTEMPTS = 10  # at a part of the wanted area and aspect that lies within the image; then the largest centre part
+
+
+def check(data: Data, size: int) -> None:
+    """Raises InputError where the settings do not fit together or ask for more than images of `size` pixels have."""
+    if data.crop is not None and data.crop > size:
+        raise InputError(
+            f"data.crop: {data.crop} px is more than the dataset's {size} px; "
+            f"preprocess with a larger --size, or --set data.crop={size}"
+        )
+    for name, bounds in (("crop_scale", data.crop_scale), ("crop_aspect", data.crop_aspect)):
+        if bounds is not None and bounds[0] > bounds[1]:
+            raise InputError(f"data.{name}: {list(bounds)} is not [least, most]; swap the two")
+    if data.pad and data.crop_scale is not None:
+        raise InputError("data.pad: is for plain crops, and data.crop_scale resizes parts; leave one of them out")
+    if data.pad >= side(data, size):
+        raise InputError(
+            f"data.pad: {data.pad} px would leave crops of {side(data, size)} px without anything of the image; "
+            "choose less"
+        )
+
+
+def side(data: Data, size: int) -> int:
+    """Pixels a side of a cropped image."""
+    return data.crop or size
+
+
+@dataclass(frozen=True)
+class Views:
+    """What is done to each image of a batch: the part that is taken (int64 [n, 4]: top, left, height, width; black
+    where it lies outside a padded image), whether it is mirrored (bool [n]) and its colours' factors (float64 [n, 3]:
+    brightness, contrast, saturation) or None.
+    """
+
+    parts: NDArray[np.int64]
+    mirrored: NDArray[np.bool_]
+    colours: NDArray[np.float64] | None
+
+    def render(self, index: int, image: Image, out: Image) -> None:
+        """Puts image `index` of the batch, uint8 [size, size, 3], into `out`, uint8 [side, side, 3]."""
+        top, left, height, width = self.parts[index].tolist()
+        part = image[max(top, 0) : top + height, max(left, 0) : left + width]
+        if part.shape[:2] != (height, width):
+            above, before = max(-top, 0), max(-left, 0)
+            below, after = height - above - part.shape[0], width - before - part.shape[1]
+            part = cv2.copyMakeBorder(part, above, below, before, after, cv2.BORDER_CONSTANT)
+        mirrored = bool(self.mirrored[index])
+        if part.shape != out.shape:
+            rows, columns = out.shape[:2]
+            # Means over pixel areas take five times as long: where it shrinks so much that else pixels were passed by.
+            shrinks = min(height / rows, width / columns)
+            kind = cv2.INTER_AREA if shrinks >= _SHRINKS_MUCH else cv2.INTER_LINEAR
+            part = cv2.resize(part, (columns, rows), interpolation=kind)
+        if mirrored:
+            cv2.flip(part, 1, dst=out)
+        else:
+            cv2.copyTo(part, None, dst=out)  # in less time than numpy, which copies row by row
+        if self.colours is not None:
+            _recolour(out, *self.colours[index].tolist())
+
+
+def training_views(data: Data, size: int, seed: int, epoch: int, position: int) -> Views:
+    """The views of batch `position` of an epoch, for the whole global batch: a worker's are its share of them."""
+    count, to = data.batch, side(data, size)
+    random = random_stream("augment", seed, epoch, position)
+    if data.crop_scale is None:
+        corners = random.integers(size + 2 * data.pad - to + 1, size=(count, 2)) - data.pad
+        parts = np.concatenate([corners, np.full((count, 2), to)], axis=1)
+    else:
+        parts = _random_parts(random, count, size, data.crop_scale, data.crop_aspect)
+    mirrored = random.random(count) < 0.5 if data.flip else np.zeros(count, np.bool_)
+    colours = random.uniform(1 - data.colour, 1 + data.colour, (count, 3)) if data.colour else None
+    return Views(parts, mirrored, colours)
+
+
+def centre_views(data: Data, size: int, count: int) -> Views:
+    """The centre crop of `count` images; the margin's odd pixel is below and to the right."""
+    to = side(data, size)
+    margin = (size - to) // 2
+    return Views(np.tile(np.array([margin, margin, to, to]), (count, 1)), np.zeros(count, np.bool_), None)
+
+
+def _random_parts(
+    random: np.random.Generator, count: int, size: int, scale: tuple[float, float], aspect: tuple[float, float]
+) -> NDArray[np.int64]:
+    """Parts of random area and aspect, as Szegedy et al., 2015 ("Going deeper with convolutions") crop them."""
+    area = random.uniform(*scale, (count, _ATTEMPTS)) * size * size
+    ratio = np.exp(random.uniform(math.log(aspect[0]), math.log(aspect[1]), (count, _ATTEMPTS)))
+    heights = np.maximum(1, np.rint(np.sqrt(area / ratio))).astype(np.int64)
+    widths = np.maximum(1, np.rint(np.sqrt(area * ratio))).astype(np.int64)
+    fits = (heights <= size) & (widths <= size)
+    chosen = np.arange(count), fits.argmax(axis=1)
+    whole = ~fits.any(axis=1)
+    height, width = (np.where(whole, size, sides[chosen]) for sides in (heights, widths))
+    corners = random.random((count, 2))
+    top = np.floor(corners[:, 0] * (size - height + 1)).astype(np.int64)
+    left = np.floor(corners[:, 1] * (size - width + 1)).astype(np.int64)
+    return np.stack([top, left, height, width], axis=1)
+
+
+def _recolour(image: Image, brightness: float, contrast: float, saturation: float) -> None:
+    """Brightness, then contrast about the mean grey, then saturation, in place and in one pass.
+
+    All three are affine in (R, G, B), so that one matrix does them.
+    """
+    grey = float(_GREY @ cv2.mean(image)[:3])
+    matrix = np.empty((3, 4))
+    matrix[:, :3] = saturation * np.eye(3) + (1 - saturation) * _GREY
+    matrix[:, :3] *= brightness * contrast
+    matrix[:, 3] = (1 - contrast) * brightness * grey
+    cv2.transform(image, matrix, dst=image)

@@ -1,0 +1,1 @@
+"""Keras models: names, building, pruning points, fingerprints."""

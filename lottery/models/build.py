@@ -1,0 +1,143 @@
+"""From a model's name to a fresh Keras model, and what of it can be pruned. lottery.models.registry has the names."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import keras
+
+from lottery.experiment.config import Model
+from lottery.models import custom, logits
+from lottery.models.classifier import classifier_kernel
+from lottery.models.registry import locate
+from preprocessing.common.errors import InputError
+
+Builder = Callable[..., keras.Model]
+Shape = tuple[int, int, int]
+
+
+def build(
+    model: Model,
+    shape: Shape,
+    classes: int,
+    seed: int,
+    precision: str = "float32",
+    scope: AbstractContextManager[Any] | None = None,
+    again: bool = False,
+) -> keras.Model:
+    """A fresh model for float images [n, *shape] whose weights depend on `seed` alone.
+
+    Its layers compute by the Keras policy `precision`: float32, mixed_float16 or mixed_bfloat16. Weights are float32
+    in all three. They are made in `scope`, such as a strategy's, which must not be entered yet. Where the same model
+    is built `again`, what comes out of it is not looked at any more.
+
+    Raises InputError where the name or an option is unknown, the model does not take images of this shape, or what
+    comes out of it are no logits.
+    """
+    builder = _builder(model.name)
+    _check_options(model, builder)
+    # Keras counts up the names that it makes up: without this a variable's path, and with it what a checkpoint calls
+    # it, would depend on what else the process has built.
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(seed)
+    keras.config.set_dtype_policy(precision)
+    try:
+        with scope or nullcontext():
+            built = builder(shape, classes, **model.options)
+            if ":" in model.name:
+                custom.check(built, model.name, shape, classes)
+        if ":" in model.name and not again:
+            logits.check(built, model.name, shape)
+        return built
+    except InputError:
+        raise
+    except Exception as error:  # a user's code may raise anything
+        raise InputError(
+            f"model {model.name} with options {model.options} on images {shape}: {custom.explain(error)}"
+        ) from None
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def _builder(name: str) -> Builder:
+    module, function = locate(name)
+    try:
+        found: Builder | None = getattr(importlib.import_module(module), function, None)
+    except Exception as error:
+        raise InputError(f"model.name: importing {module} failed: {custom.explain(error)}") from None
+    if found is None:
+        raise InputError(f"model.name: {module} has no {function}; correct the name")
+    return found
+
+
+def _check_options(model: Model, builder: Builder) -> None:
+    """Raises InputError for an option that the builder does not have, naming the nearest one."""
+    parameters = list(inspect.signature(builder).parameters.values())[2:]
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+        return
+    known = [parameter.name for parameter in parameters]
+    for option in model.options:
+        if option not in known:
+            close = difflib.get_close_matches(option, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"its options are {', '.join(known) or 'none'}"
+            raise InputError(f"model.options: model {model.name} has no option {option}; {hint}")
+
+
+def layers(model: keras.Model) -> list[Any]:
+    """The model's layers in its order, those within layers too."""
+    return list(model._flatten_layers(include_self=False))
+
+
+def prunable_kernels(model: keras.Model, classifier: bool, shape: Shape | None = None) -> list[Any]:
+    """The kernels of convolution, depthwise and dense layers in the model's order, as variables.
+
+    Never biases, batch-norm parameters or statistics.
+
+    Args:
+        classifier: False leaves out the layer whose kernel feeds the output (`lottery.models.classifier`).
+        shape: [height, width, channels] of an image; a model that knows the shape of its input does without.
+
+    Raises InputError where the classifier is to be left out and cannot be told.
+    """
+    prunable = [layer for layer in layers(model) if isinstance(layer, PRUNABLE_LAYERS)]
+    if not classifier:
+        kernels = [kernel for layer in prunable for kernel in _kernels(layer)]
+        last = classifier_kernel(model, shape or model.inputs[0].shape[1:], kernels)
+        prunable = [layer for layer in prunable if not any(kernel is last for kernel in _kernels(layer))]
+    return [kernel for layer in prunable for kernel in _kernels(layer)]
+
+
+PRUNABLE_LAYERS = (
+    keras.layers.Dense,
+    keras.layers.Conv1D,
+    keras.layers.Conv2D,
+    keras.layers.Conv3D,
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv1D,
+    keras.layers.SeparableConv2D,
+    keras.layers.Conv2DTranspose,
+)
+
+
+def multiply_adds(model: keras.Model) -> int:
+    """Multiplications of one image's way through the convolution, depthwise and dense layers.
+
+    What papers call FLOPs (He et al., 2016) or MAdds (Sandler et al., 2018): a multiplication and its addition are one.
+    """
+    total = 0
+    for layer in layers(model):
+        if isinstance(layer, PRUNABLE_LAYERS):
+            positions = math.prod(layer.output.shape[1:-1])  # 1 for a dense layer
+            total += positions * sum(math.prod(kernel.shape) for kernel in _kernels(layer))
+    return total
+
+
+def _kernels(layer: Any) -> list[Any]:
+    return [variable for variable in layer.trainable_variables if variable.name.endswith("kernel")]

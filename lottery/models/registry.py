@@ -1,0 +1,37 @@
+"""The names of the models that there are, without loading the library that builds them."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from preprocessing.common.errors import InputError
+
+# Name -> module:function of a builder (shape, classes, **options) -> uncompiled Keras model that ends in logits.
+MODELS = {
+    "conv_small": "lottery.architectures.small:conv_small",
+    "lenet_300_100": "lottery.architectures.small:lenet_300_100",
+    "mobilenet_v2": "lottery.architectures.mobilenet:mobilenet_v2",
+    "resnet18": "lottery.architectures.resnet:resnet18",
+    "resnet20": "lottery.architectures.resnet:resnet20",
+    "resnet50": "lottery.architectures.resnet:resnet50",
+    "vgg16": "lottery.architectures.vgg:vgg16",
+}
+
+
+def locate(name: str) -> tuple[str, str]:
+    """(module, function) of the builder of a model: a registered name, or a user's own `module:function`.
+
+    Raises InputError where the name is unknown or the module cannot be found.
+    """
+    path = MODELS.get(name, name)
+    module, colon, function = path.partition(":")
+    if not colon or not function:
+        known = ", ".join(sorted(MODELS))
+        raise InputError(f"model.name: {name} is no model; the models are {known}, or give your own as module:function")
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        found = None
+    if found is None:
+        raise InputError(f"model.name: no module {module} to import {function} from; put it on the Python path")
+    return module, function

@@ -1,0 +1,1 @@
+"""Results -> table, picture, results.parquet."""

@@ -1,0 +1,213 @@
+"""Results to tables and plots: what a sweep found."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import matplotlib
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lottery.run.run_directory import DenseResult, RunDirectory, TicketResult
+from lottery.tickets.tickets import NO_CONTROL
+
+Key = TypeVar("Key", float, str)
+
+SCHEMA = pa.schema(
+    [
+        ("level", pa.int32()),
+        ("density", pa.float64()),
+        ("kept", pa.int64()),
+        ("prunable", pa.int64()),
+        ("step", pa.int64()),
+        ("epoch", pa.float64()),
+        ("control", pa.string()),
+        ("seed", pa.int64()),
+        ("status", pa.string()),
+        ("top1", pa.float64()),
+        ("top5", pa.float64()),
+        ("loss", pa.float64()),
+        ("steps", pa.int64()),
+        ("seconds", pa.float64()),
+        ("executor", pa.string()),
+        ("task", pa.int32()),
+        ("note", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Level:
+    """What came of one mask; accuracies are means over seeds, None where nothing was trained to its end."""
+
+    level: int
+    density: float
+    kept: int
+    epoch: float | None  # the reset point of the best ticket
+    top1: float | None  # of the best ticket
+    controls: dict[str, float]  # mean accuracy of each kind of control
+    matches: bool  # whether the best ticket is as good as the dense network
+
+
+def levels(dense: DenseResult, results: Iterable[TicketResult]) -> list[Level]:
+    """One row a mask, densest first.
+
+    A ticket *matches* where its accuracy is at most one standard error of the dense accuracy below it: a smaller gap
+    is not to be told from chance on an evaluation split of this size.
+    """
+    by_level: dict[int, list[TicketResult]] = defaultdict(list)
+    for result in results:
+        by_level[result.level].append(result)
+    found = []
+    for level, members in sorted(by_level.items()):
+        means = _mean_top1((result.epoch, result) for result in members if result.control == NO_CONTROL)
+        best = max(means, key=lambda epoch: (means[epoch], -epoch), default=None)
+        top1 = None if best is None else means[best]
+        controls = _mean_top1((result.control, result) for result in members if result.control != NO_CONTROL)
+        matches = top1 is not None and dense.top1 is not None and top1 >= dense.top1 - standard_error(dense)
+        first = members[0]
+        found.append(Level(level, first.density, first.kept, best, top1, controls, matches))
+    return found
+
+
+def standard_error(dense: DenseResult) -> float:
+    """Standard error of the dense accuracy, a fraction: that of a proportion over the images evaluated."""
+    top1 = dense.top1 or 0.0
+    return math.sqrt(top1 * (1 - top1) / max(dense.evaluated, 1))
+
+
+def table(dense: DenseResult, results: Sequence[TicketResult]) -> str:
+    """The sweep's findings as lines of text, as wide as a terminal."""
+    rows = levels(dense, results)
+    controls = sorted({control for row in rows for control in row.controls})
+    heads = ["level", "density", "kept", "best reset", "best ticket", "dense", *controls, "matches dense"]
+    lines = ["  ".join(head.rjust(max(len(head), 7)) for head in heads)]
+    for row in rows:
+        cells = [
+            f"{row.level}",
+            f"{row.density:.2%}",
+            f"{row.kept:,}",
+            "-" if row.epoch is None else f"{row.epoch:g} ep",
+            _accuracy(row.top1),
+            _accuracy(dense.top1),
+            *(_accuracy(row.controls.get(control)) for control in controls),
+            "yes" if row.matches else "no",
+        ]
+        lines.append("  ".join(cell.rjust(max(len(head), 7)) for cell, head in zip(cells, heads, strict=True)))
+    lines.append(
+        f"top-1 on {dense.evaluated:,} images; a ticket matches within one standard error of the dense accuracy, "
+        f"{standard_error(dense):.4f}"
+    )
+    if dense.note:
+        lines.append(f"dense run: {dense.note}")
+    return "\n".join([*lines, *remarks(results)])
+
+
+def remarks(results: Iterable[TicketResult]) -> list[str]:
+    """What else there is to know, a line each: by level the notes on tickets that are done, such as layers without
+    weights, and how many diverged."""
+    found: dict[str, set[int]] = defaultdict(set)
+    diverged: list[int] = []
+    for result in results:
+        if result.status == "done" and result.note:
+            found[result.note].add(result.level)
+        elif result.status == "diverged":
+            diverged.append(result.level)
+    lines = [f"{_levels(where)}: {note}" for note, where in sorted(found.items(), key=lambda item: min(item[1]))]
+    if diverged:
+        lines.append(f"{_levels(set(diverged))}: {len(diverged)} diverged; results.parquet has when")
+    return lines
+
+
+def _levels(numbers: set[int]) -> str:
+    return f"level{'s' if len(numbers) > 1 else ''} {', '.join(map(str, sorted(numbers)))}"
+
+
+def publish(run: RunDirectory, dense: DenseResult) -> list[TicketResult]:
+    """Writes results.parquet and report/accuracy.png, prints the table and their places; returns the results."""
+    results = run.results()
+    run.write_report("results.parquet", parquet(results))
+    run.write_report("report/accuracy.png", accuracy_plot(run.experiment().name, dense, results))
+    print(table(dense, results))
+    print(f"results: {run.uri}/results.parquet")
+    print(f"picture: {run.uri}/report/accuracy.png", flush=True)
+    return results
+
+
+def parquet(results: Sequence[TicketResult]) -> bytes:
+    """`results.parquet`: a row per ticket and control, columns as in SCHEMA."""
+    rows = [msgspec.structs.asdict(result) for result in results]
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), sink)
+    return sink.getvalue()
+
+
+def accuracy_plot(name: str, dense: DenseResult, results: Sequence[TicketResult]) -> bytes:
+    """A PNG: top-1 accuracy against density, a line per reset point, the dense network and the controls."""
+    tickets: dict[float, list[TicketResult]] = defaultdict(list)
+    controls: dict[str, list[TicketResult]] = defaultdict(list)
+    for result in results:
+        if result.control == NO_CONTROL:
+            tickets[result.epoch].append(result)
+        else:
+            controls[result.control].append(result)
+    figure = Figure(figsize=(9, 5.5), layout="constrained")  # not pyplot, which looks for a screen
+    axes = figure.subplots()
+    colours = matplotlib.colormaps["viridis"]
+    for index, (epoch, members) in enumerate(sorted(tickets.items())):
+        colour = colours(0.9 * index / max(len(tickets) - 1, 1))
+        _line(axes, members, color=colour, marker="o", label=f"reset to epoch {epoch:g}")
+    for (control, members), style in zip(sorted(controls.items()), ("--", ":"), strict=False):
+        _line(axes, members, color="firebrick", marker="x", linestyle=style, label=f"control: {control}")
+    if dense.top1 is not None:
+        axes.axhline(dense.top1, color="black", linewidth=1, label="dense network")
+        error = standard_error(dense)
+        axes.axhspan(dense.top1 - error, dense.top1 + error, color="black", alpha=0.12, linewidth=0)
+    axes.set_xscale("log")
+    densities = sorted({result.density for result in results}, reverse=True)
+    axes.set_xticks(_spread(densities), [f"{100 * density:g}" for density in _spread(densities)])
+    axes.minorticks_off()
+    axes.invert_xaxis()
+    axes.set_xlabel("weights kept (% of prunable weights, log scale)")
+    axes.set_ylabel(f"top-1 accuracy on {dense.evaluated:,} images")
+    axes.set_title(f"{name}: accuracy of tickets against density")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower left")
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=120)
+    return image.getvalue()
+
+
+def _mean_top1(pairs: Iterable[tuple[Key, TicketResult]]) -> dict[Key, float]:
+    """Mean accuracy by key. A mean over the seeds that survived would flatter, so one that diverged leaves none."""
+    found: dict[Key, list[float | None]] = defaultdict(list)
+    for key, result in pairs:
+        found[key].append(result.top1)
+    whole = {key: [top1 for top1 in values if top1 is not None] for key, values in found.items()}
+    return {key: sum(values) / len(values) for key, values in whole.items() if len(values) == len(found[key])}
+
+
+def _accuracy(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _line(axes: Axes, members: Sequence[TicketResult], **style: Any) -> None:
+    means = sorted(_mean_top1((result.density, result) for result in members).items())
+    axes.plot([density for density, _ in means], [top1 for _, top1 in means], markersize=4, linewidth=1.2, **style)
+
+
+def _spread(densities: Sequence[float]) -> list[float]:
+    """The densities that can be labelled on a log scale without running into each other, falling."""
+    labelled: list[float] = []
+    for density in densities:
+        if not labelled or density <= labelled[-1] / 1.13:
+            labelled.append(density)
+    return labelled

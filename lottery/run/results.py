@@ -1,0 +1,92 @@
+"""How the dense run and each ticket ended, as they are kept and reported."""
+
+from __future__ import annotations
+
+import msgspec
+
+from lottery.experiment.config import Experiment
+from lottery.experiment.steps import Timeline
+from lottery.tickets import masks
+from lottery.tickets.tickets import Ticket
+
+
+class DenseResult(msgspec.Struct, frozen=True):
+    """How the dense run ended, and what its model has."""
+
+    status: str  # done or diverged
+    note: str  # why it diverged or failed, or what else to know
+    top1: float | None
+    top5: float | None
+    loss: float | None
+    evaluated: int  # images of the evaluation split
+    steps: int
+    seconds: float
+    parameters: int
+    prunable: int
+    executors: int = 1  # that trained it together
+
+
+class TicketResult(msgspec.Struct, frozen=True):
+    """How one ticket or control ended: a row of results.parquet."""
+
+    level: int
+    density: float
+    kept: int  # weights that the mask keeps
+    prunable: int  # of how many
+    step: int  # reset step
+    epoch: float  # the same in epochs
+    control: str
+    seed: int
+    status: str  # done, diverged or failed
+    note: str  # why it diverged or failed, or what else to know
+    top1: float | None
+    top5: float | None
+    loss: float | None
+    steps: int  # trained
+    seconds: float
+    executor: str
+    task: int
+
+    @property
+    def ticket(self) -> Ticket:
+        """Whose result it is."""
+        return Ticket(self.level, self.step, self.control, self.seed)
+
+
+def ticket_result(
+    ticket: Ticket,
+    config: Experiment,
+    line: Timeline,
+    mask: masks.Mask,
+    *,
+    status: str,
+    note: str,
+    executor: str,
+    task: int,
+    top1: float | None = None,
+    top5: float | None = None,
+    loss: float | None = None,
+    steps: int = 0,
+    seconds: float = 0.0,
+) -> TicketResult:
+    """The result of a ticket: what was measured, and what follows from the ticket and its mask."""
+    empty = masks.empty_kernels(mask)
+    return TicketResult(
+        level=ticket.level,
+        density=config.masks.densities[ticket.level],
+        kept=masks.kept(mask),
+        prunable=sum(kernel.size for kernel in mask.values()),
+        step=ticket.step,
+        epoch=line.epoch(ticket.step),
+        control=ticket.control,
+        seed=ticket.seed,
+        status=status,
+        note="; ".join(filter(None, [note, f"no weights left in {', '.join(empty)}" if empty else ""])),
+        top1=top1,
+        top5=top5,
+        loss=loss,
+        steps=steps,
+        seconds=round(seconds, 3),
+        executor=executor,
+        task=task,
+    )

@@ -1,0 +1,1 @@
+"""The child process of a task: trains what it is told."""

@@ -1,0 +1,1 @@
+"""What every part, and lottery/, uses: storage, errors, progress, Spark."""

@@ -1,0 +1,220 @@
+"""One job at a time on a run directory or a dataset: who is at work on it, and since when."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from preprocessing.common.errors import InputError, StorageError
+from preprocessing.common.retries import PATIENT_PAUSES, retrying
+from preprocessing.common.storage import Store
+
+EXIT_BUSY = 75  # EX_TEMPFAIL of sysexits.h: try again later
+STALE_AFTER = 300.0  # seconds by which a heartbeat may be off this machine's clock and still count as fresh
+CLAIM = "claim.json"
+_HEARTBEAT = 30.0  # seconds
+_WATCH = 3.5 * _HEARTBEAT  # seconds in which whoever is alive has beaten several times
+_LOOK = 1.0  # seconds between looks while watching
+_BEGINNING = b'{"token":'  # of every claim, of which a part may be there where files are not linked into place
+_OWN = re.compile(r"claim(\.json|-\w+\.taken-over)")
+
+
+class BusyError(InputError):
+    """Another job is at work there."""
+
+    exit_status = EXIT_BUSY
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """Who works: a process by host, process id and the time it was started, all times in seconds since 1970.
+
+    `numbering` says where the process id means that process: a boot of a kernel and, in a container, its namespace.
+    `process_ticks` is when it was started in clock ticks since that boot, which no step of the wall clock moves; 0 if
+    unknown.
+    """
+
+    token: str
+    host: str
+    process: int
+    process_started: float
+    since: float
+    heartbeat: float
+    numbering: str = ""
+    process_ticks: int = 0
+
+
+@contextlib.contextmanager
+def claimed(store: Store, job: str) -> Iterator[None]:
+    """Holds the claim on a folder while the block runs, with a heartbeat every 30 s. `job` says what, such as "sweep".
+
+    A claim is taken over at once where its process can be seen from here and is gone. One of another host or another
+    container is believed while its heartbeat is less than 5 minutes off this machine's clock. If it is off by more,
+    that host is dead or a clock is wrong: the claim is watched, and taken over if it has not changed in 105 s.
+    Whoever finds its own claim taken over (it was suspended, say) is interrupted.
+
+    Raises BusyError, which names the holder, while its holder is alive.
+    """
+    folder = store.local_path
+    made = folder is not None and not folder.exists()
+    me = _new()
+    while not store.create(CLAIM, msgspec.json.encode(me)):
+        _clear(store, me, job)
+    ended = threading.Event()
+    beating = threading.Thread(target=_beat, args=(store, me, job, ended), daemon=True)
+    beating.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        beating.join()
+        pauses = PATIENT_PAUSES if folder is None else ()
+        if retrying(lambda: _holds(store, me), pauses):
+            retrying(lambda: store.delete(CLAIM), pauses)
+        if folder is not None and made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # if nothing came into it
+
+
+def is_of_claim(name: str) -> bool:
+    """Whether a file of that name, directly in a claimed folder, belongs to the claim."""
+    return _OWN.fullmatch(name) is not None
+
+
+def _clear(store: Store, me: Claim, job: str) -> None:
+    """Removes a claim whose holder is dead; raises BusyError where it is alive."""
+    data = _read(store)
+    if data is None:
+        return  # let go just now
+    holder = _decode(data)
+    if holder is not None and holder.numbering == _numbering():
+        if _runs(holder):
+            raise _busy(store, holder)
+    elif holder is not None and abs(time.time() - holder.heartbeat) < STALE_AFTER:
+        raise _busy(store, holder)
+    elif holder is None and not data.startswith(_BEGINNING[: len(data)]):
+        raise InputError(f"{store.uri}/{CLAIM} is not a claim; delete it if nothing is at work there")
+    elif not _unchanged(store, data):
+        return  # let go meanwhile
+    _remove(store, data, me, job)
+
+
+def _unchanged(store: Store, data: bytes) -> bool:
+    """Watches a claim for 105 s of this machine's: True if it stays, False if it goes. BusyError if it beats."""
+    holder = _decode(data)
+    who = "unknown" if holder is None else f"process {holder.process} on {holder.host}"
+    watching = f"{store.uri} is claimed by {who}: watching it for {_WATCH:.0f} s, to see whether that is alive"
+    print(watching, file=sys.stderr, flush=True)
+    end = time.monotonic() + _WATCH
+    while time.monotonic() < end:
+        time.sleep(_LOOK)
+        now = _read(store)
+        if now is None:
+            return False
+        holder = _decode(now)
+        if now != data and holder is not None:
+            raise _busy(store, holder)
+    return True
+
+
+def _remove(store: Store, stale: bytes, me: Claim, job: str) -> None:
+    """Deletes a stale claim, and never one that another has put in its place since."""
+    # Of all that saw this claim one may delete it, and only while it is still there.
+    holder = _decode(stale)
+    token = holder.token if holder is not None else hashlib.sha256(stale).hexdigest()[:32]
+    lock = f"claim-{token}.taken-over"
+    if not store.create(lock, msgspec.json.encode(me)):
+        raise BusyError(f"{store.uri} is just being taken over by another {job}; if not, delete {store.uri}/{lock}")
+    try:
+        if _read(store) == stale:
+            store.delete(CLAIM)
+    finally:
+        store.delete(lock)
+
+
+def _busy(store: Store, holder: Claim) -> BusyError:
+    return BusyError(
+        f"{store.uri} is being worked on by process {holder.process} on {holder.host} "
+        f"since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(holder.since))}; "
+        "wait until it has ended, or stop it"
+    )
+
+
+def _new() -> Claim:
+    now, process = time.time(), os.getpid()
+    started = psutil.Process().create_time()
+    host, ticks = socket.gethostname(), _ticks(process)
+    return Claim(uuid.uuid4().hex, host, process, started, now, now, _numbering(), ticks)
+
+
+def _numbering() -> str:
+    """Where process ids mean what they mean here; a container may share the host's name and not its processes."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:  # not Linux
+        return socket.gethostname()
+
+
+def _ticks(process: int) -> int:
+    """When a process was started, in clock ticks since the boot; 0 where that cannot be told."""
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return 0
+
+
+def _read(store: Store) -> bytes | None:
+    try:
+        return store.read(CLAIM)
+    except FileNotFoundError:
+        return None
+
+
+def _decode(data: bytes) -> Claim | None:
+    """The claim; None where it is not whole yet, or is something else."""
+    try:
+        return msgspec.json.decode(data, type=Claim)
+    except msgspec.DecodeError:
+        return None
+
+
+def _holds(store: Store, claim: Claim) -> bool:
+    held = _decode(_read(store) or b"")
+    return held is not None and held.token == claim.token
+
+
+def _runs(holder: Claim) -> bool:
+    """Whether the holder, a process that can be seen from here, is still there and no other has its id."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(holder.process)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        if holder.process_ticks:
+            return holder.process_ticks == _ticks(holder.process)
+        return abs(process.create_time() - holder.process_started) < 1.0
+    return False
+
+
+def _beat(store: Store, claim: Claim, job: str, ended: threading.Event) -> None:
+    while not ended.wait(_HEARTBEAT):
+        with contextlib.suppress(StorageError):  # away for a moment; the next beat tries again
+            if not _holds(store, claim):
+                print(
+                    f"error: {store.uri} was taken over by another {job}; this one stops", file=sys.stderr, flush=True
+                )
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # also out of a blocking call
+                return
+            store.write(CLAIM, msgspec.json.encode(msgspec.structs.replace(claim, heartbeat=time.time())))

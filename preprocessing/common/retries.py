@@ -1,0 +1,49 @@
+"""Doing again what a store failed to do."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import pyarrow as pa
+
+from preprocessing.common import storage_errors
+from preprocessing.common.errors import InputError
+
+T = TypeVar("T")
+
+# Seconds before the second, third ... attempt. The clients of S3 and GCS have retried a few times themselves by then.
+PAUSES = (0.1, 0.5, 2.0)
+# For what must not be lost: a store may be away for 20 s, even where every attempt fails at once.
+PATIENT_PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 16.0)
+
+
+def retrying(
+    action: Callable[[], T],
+    pauses: Sequence[float] | None = None,
+    failed: Callable[[Exception], None] = lambda error: None,
+) -> T:
+    """What `action` returns, tried again after failures that may pass; the last failure is raised as it is.
+
+    Args:
+        pauses: seconds before the second, third ... attempt; `PAUSES` where None.
+        failed: told of each failure after which it is tried again.
+    """
+    for pause in PAUSES if pauses is None else pauses:
+        try:
+            return action()
+        except Exception as error:
+            if not may_pass(error):
+                raise
+            failed(error)
+        time.sleep(pause * random.uniform(0.5, 1.5))  # so that a gang's tasks do not come back all at once
+    return action()
+
+
+def may_pass(error: BaseException | None) -> bool:
+    """Whether a failure may be one of the moment. A file that is not there and a refusal are not."""
+    if isinstance(error, InputError):  # as `Store` explains what the filesystem said
+        error = error.__cause__
+    return isinstance(error, OSError | pa.ArrowException) and storage_errors.may_pass(error)

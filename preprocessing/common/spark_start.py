@@ -1,0 +1,68 @@
+"""Why Spark cannot start, in one line: its Java, its user, its folders, another version of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from preprocessing.common.errors import InputError
+
+_JAVAS = {3: ("8", "11", "17"), 4: ("17", "21")}  # that a major version of Spark runs on
+
+
+def check_folders(configured: str | None, environment: Mapping[str, str]) -> None:
+    """Raises InputError where Spark can write to none of its local folders: it would end the whole driver for that.
+
+    Args:
+        configured: the setting spark.local.dir.
+    """
+    # In Spark's own order; on YARN LOCAL_DIRS holds in containers alone.
+    name = next((name for name in ("SPARK_EXECUTOR_DIRS", "SPARK_LOCAL_DIRS") if environment.get(name)), None)
+    text = environment[name] if name else configured
+    if text is None:
+        return
+    folders = [
+        folder.strip() for folder in text.replace(os.pathsep if name == "SPARK_EXECUTOR_DIRS" else ",", ",").split(",")
+    ]
+    if not any(_writable(Path(folder)) for folder in folders):
+        raise InputError(
+            f"{name or 'spark.local.dir'}={text}: Spark can write to none of these; name a folder that it can"
+        )
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def reason(why: str, spark: str, java: str, java_home: str, user: int) -> str:
+    """What to say of the Java exception `why` with which Spark did not start.
+
+    Args:
+        spark, java: their versions, such as 3.5.3 and 17.0.9.
+        user: the numeric id.
+    """
+    if "invalid null input: name" in why:
+        return (
+            f"user id {user} has no entry in /etc/passwd, where Spark looks for a name; add one "
+            f"(name:x:{user}:0::/tmp:/bin/sh), or run as a user that has one"
+        )
+    fit = _JAVAS.get(int(spark.split(".")[0]), ())
+    release = java.removeprefix("1.").split(".")[0].split("-")[0]
+    if fit and release and release not in fit:
+        return (
+            f"Java {java} in {java_home}: Spark {spark} runs on {', '.join(fit)}; set JAVA_HOME to one of these ({why})"
+        )
+    return f"{why}; see the log above, and correct the setting or the master that it names"
+
+
+def mismatch(python: str, jvm: str, home: str | None) -> str | None:
+    """What to say where pyspark is of another version than the Spark that it has started, which it cannot command."""
+    if python.split(".")[:2] == jvm.split(".")[:2]:
+        return None
+    where = f" in SPARK_HOME={home}" if home else ""
+    return f"Spark {jvm}{where} with pyspark {python}: the two must be of one version; unset SPARK_HOME and PYTHONPATH"

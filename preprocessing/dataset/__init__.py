@@ -1,0 +1,1 @@
+"""The dataset's format: written, opened, read and verified."""

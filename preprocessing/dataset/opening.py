@@ -1,0 +1,50 @@
+"""Opening a dataset, for those who train on it."""
+
+from __future__ import annotations
+
+from preprocessing.common.errors import InputError
+from preprocessing.common.retries import retrying
+from preprocessing.common.storage import Store
+from preprocessing.dataset.manifest import MANIFEST, Manifest, SplitInfo, read_manifest
+from preprocessing.dataset.row_groups import Reading
+from preprocessing.dataset.schema import Codec
+from preprocessing.dataset.split import Split
+
+__all__ = ["Dataset", "Reading", "Split", "SplitInfo"]
+
+
+class Dataset:
+    """A dataset that was committed. Opening it reads `manifest.json` and nothing else.
+
+    `hash` is a sha256 (hex) of the content alone. `class_names` are sorted, and a label is a place in them. `mean` and
+    `std` are of train's pixels per channel, in 0..255. `bytes` is the size of all splits' files.
+    """
+
+    def __init__(self, store: Store, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.uri: str = store.uri
+        self.hash: str = manifest.hash
+        self.size: int = manifest.size
+        self.codec: Codec = manifest.codec
+        self.class_names: list[str] = manifest.classes
+        self.splits: dict[str, SplitInfo] = manifest.splits
+        self.mean: tuple[float, float, float] = manifest.mean
+        self.std: tuple[float, float, float] = manifest.std
+        self.bytes: int = sum(file.bytes for split in manifest.splits.values() for file in split.files)
+        self._store = store
+
+    @classmethod
+    def open(cls, uri: str) -> Dataset:
+        """The dataset at a path or URI; `InputError` where there is none, or none that is whole."""
+        store = Store(uri)
+        manifest = retrying(lambda: read_manifest(store))
+        if manifest is None:
+            what = f"has no {MANIFEST}" if store.is_folder() else "does not exist"
+            raise InputError(f"{store.uri} is no dataset: it {what}; make one with jobs/preprocess.py --output {uri}")
+        return cls(store, manifest)
+
+    def split(self, name: str, reading: Reading | None = None) -> Split:
+        """The split of that name, read as `reading` says; `InputError` lists those that there are."""
+        if name not in self.splits:
+            raise InputError(f"{self.uri} has no split {name!r}; it has {', '.join(sorted(self.splits))}")
+        return Split(self._store, name, self.manifest, reading)

@@ -1,0 +1,1 @@
+"""Bytes of a raw image -> uint8 [size, size, 3]."""

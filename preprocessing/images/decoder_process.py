@@ -1,0 +1,200 @@
+"""Decoding in another process, which may die or hang. `python -m` of this module is that process."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from types import TracebackType
+from typing import IO, NoReturn
+
+import cv2
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from preprocessing.images.decode import CRASH, TIMEOUT, Rejected, decode
+
+# Of processor time, for one image: the largest take two. A decoder that sleeps has ten times as long by the clock.
+SECONDS = 60
+_LENGTH_BYTES = 8
+_TEXT_BYTES = 4096
+# How decoding ended, as an exit status of the process that it was done in.
+_DECODED, _REJECTED, _NO_MEMORY, _BUG = 0, 71, 72, 73
+
+
+class DecoderDiedError(Exception):
+    """The process that decodes is gone. Any image that it has seen may be the cause: it may have spoilt its memory."""
+
+
+class Answer(msgspec.Struct):
+    """What became of an image: an exit status, or the number of the signal that ended its process; processor time."""
+
+    status: int
+    signal: int = 0
+    reason: str = ""
+    detail: str = ""
+    seconds: float = 0.0
+
+    @property
+    def has_pixels(self) -> bool:
+        """Whether the pixels follow."""
+        return self.status == _DECODED and not self.signal
+
+
+class DecoderProcess:
+    """Decodes as `images.decode` does, in a child process; with `apart`, in a new process for every image.
+
+    The first costs next to nothing, and raises DecoderDiedError where the child dies. The second costs a fork an image
+    and rejects an image that kills or hangs its decoder. The child ends when this object is closed or its process dies.
+    `seconds` is the most that an image may take; `last_seconds` is the child's processor time for the last one.
+    """
+
+    def __init__(self, size: int, *, apart: bool, seconds: int = SECONDS) -> None:
+        self._size, self._seconds = size, seconds
+        self.last_seconds = 0.0
+        # Files that spark-submit was given with --py-files are on this path and on no other.
+        path = os.pathsep.join(folder for folder in sys.path if folder)
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", "preprocessing.images.decoder_process", str(size), str(seconds), str(int(apart))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},  # what forks has to have no threads
+            start_new_session=True,
+        )
+
+    def decode(self, data: bytes, size: int, out: NDArray[np.uint8]) -> None:
+        """Decodes into `out`, uint8 [size, size, 3].
+
+        Raises `Rejected`, MemoryError where the decoder found too little memory or was killed from outside, which says
+        nothing of the image, and DecoderDiedError.
+        """
+        assert size == self._size
+        answer = self._ask(data, out)
+        if answer.signal:
+            self._explain(answer.signal)
+        elif answer.status == _REJECTED:
+            raise Rejected(answer.reason, answer.detail)
+        elif answer.status == _NO_MEMORY:
+            raise MemoryError(answer.detail)
+        elif answer.status == _BUG:
+            raise RuntimeError(answer.detail)
+        elif answer.status != _DECODED:
+            raise Rejected(CRASH, f"its decoder ended its process with status {answer.status}")
+
+    def _ask(self, data: bytes, out: NDArray[np.uint8]) -> Answer:
+        assert self._child.stdin is not None
+        assert self._child.stdout is not None
+        try:
+            self._child.stdin.write(len(data).to_bytes(_LENGTH_BYTES, "little") + data)
+            self._child.stdin.flush()
+            answer = msgspec.json.decode(self._child.stdout.readline(), type=Answer)
+            self.last_seconds = answer.seconds
+            if answer.has_pixels:
+                out[:] = np.frombuffer(_read_all(self._child.stdout, out.size), np.uint8).reshape(out.shape)
+        except (BrokenPipeError, EOFError, msgspec.DecodeError) as error:
+            raise DecoderDiedError from error
+        return answer
+
+    def _explain(self, number: int) -> NoReturn:
+        name = signal.Signals(number).name
+        if number in (signal.SIGPROF, signal.SIGALRM):
+            raise Rejected(TIMEOUT, f"decoding takes more than {self._seconds} s")
+        # The kernel kills so where memory runs out, and cluster managers where a task is to end.
+        if number in (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            raise MemoryError(f"its decoder was killed from outside ({name}), as where memory runs out")
+        raise Rejected(CRASH, f"its decoder died of {name}")
+
+    def __enter__(self) -> DecoderProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        os.killpg(self._child.pid, signal.SIGKILL)
+        self._child.communicate()
+
+
+def _read_all(stream: IO[bytes], length: int) -> bytes:
+    data = stream.read(length)
+    if len(data) < length:
+        raise EOFError
+    return data
+
+
+class _Server:
+    """The child's side: answers requests, each a length and so many bytes."""
+
+    def __init__(self, size: int, seconds: int, apart: bool) -> None:
+        self._size, self._seconds, self._apart = size, seconds, apart
+        # Pixels, or why there are none; shared with the processes that decode.
+        self._result = mmap.mmap(-1, max(size * size * 3, _TEXT_BYTES))
+
+    def run(self, requests: IO[bytes], answers: IO[bytes]) -> None:
+        while length := requests.read(_LENGTH_BYTES):
+            data = _read_all(requests, int.from_bytes(length, "little"))
+            started = time.process_time()
+            answer = self._decode_apart(data) if self._apart else Answer(self._decode(data))
+            if answer.status in (_REJECTED, _NO_MEMORY, _BUG):
+                text = self._result[:_TEXT_BYTES].rstrip(b"\0")
+                answer.reason, answer.detail = msgspec.json.decode(text, type=tuple[str, str])
+            answer.seconds = time.process_time() - started
+            answers.write(msgspec.json.encode(answer) + b"\n")
+            if answer.has_pixels:
+                answers.write(self._result[: self._size * self._size * 3])
+            answers.flush()
+
+    def _decode_apart(self, data: bytes) -> Answer:
+        process = os.fork()
+        if not process:
+            status = _BUG
+            try:
+                status = self._decode(data)
+            finally:
+                os._exit(status)
+        _, ended = os.waitpid(process, 0)
+        if os.WIFSIGNALED(ended):
+            return Answer(_DECODED, os.WTERMSIG(ended))
+        return Answer(os.WEXITSTATUS(ended))
+
+    def _decode(self, data: bytes) -> int:
+        self._limit(self._seconds)
+        size = self._size
+        try:
+            decode(data, size, np.frombuffer(self._result, np.uint8, size * size * 3).reshape(size, size, 3))
+        except Rejected as error:
+            return self._fail(_REJECTED, error.reason, error.detail)
+        except MemoryError as error:
+            return self._fail(_NO_MEMORY, "", str(error) or "memory ran out")
+        except Exception as error:
+            return self._fail(_BUG, "", f"{type(error).__name__}: {error}")
+        finally:
+            self._limit(0)
+        return _DECODED
+
+    def _limit(self, seconds: int) -> None:
+        """Has the kernel end this process, whatever it does, after so much time; 0 for never."""
+        signal.setitimer(signal.ITIMER_PROF, seconds)
+        signal.alarm(10 * seconds)
+
+    def _fail(self, status: int, reason: str, detail: str) -> int:
+        self._result[:_TEXT_BYTES] = msgspec.json.encode((reason, detail[:500])).ljust(_TEXT_BYTES, b"\0")
+        return status
+
+
+def main() -> None:
+    """The child: size, seconds and apart (0 or 1) on the command line, requests on standard input."""
+    cv2.setNumThreads(1)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is expected here
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints is no answer
+    size, seconds, apart = map(int, sys.argv[1:])
+    _Server(size, seconds, bool(apart)).run(sys.stdin.buffer, answers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""The state of the folder a dataset goes to, before a job: free, finished, begun, or somebody else's."""
+
+from __future__ import annotations
+
+import enum
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from preprocessing.common.claim import is_of_claim
+from preprocessing.common.errors import InputError
+from preprocessing.common.storage import Store
+from preprocessing.dataset.manifest import (
+    COMMON_METADATA,
+    FORMAT,
+    LABELS,
+    MANIFEST,
+    REJECTED,
+    Manifest,
+    read_manifest,
+)
+from preprocessing.job.shards import WORK, work_folder
+from preprocessing.sources.base import MINIVAL, TRAIN, VAL
+
+# All that a dataset consists of. Nothing else is ever deleted.
+SPLITS = (TRAIN, VAL, MINIVAL)
+OWN_FOLDERS = (*SPLITS, WORK)
+OWN_FILES = (LABELS, REJECTED)
+JOB = "job.json"
+
+
+class State(enum.Enum):
+    """What a job has to do."""
+
+    FRESH = "write it all"
+    BEGUN = "write what is left"
+    DONE = "nothing"
+
+
+def inspect(output: Store, fingerprint: str, overwrite: bool) -> State:
+    """What is left to do at `output` for the dataset of that fingerprint; changes nothing.
+
+    Raises `InputError` where another dataset is in the way and `overwrite` is not given, and, whatever is given, where
+    the folder holds what is no dataset's.
+    """
+    place = output.uri
+    if output.exists(MANIFEST):
+        if FORMAT.encode() not in output.read(MANIFEST):
+            raise InputError(f"{place}/{MANIFEST} is no dataset's: give an empty or new folder as --output")
+        if overwrite:
+            return State.FRESH
+        manifest = read_manifest(output)
+        if manifest is None or manifest.fingerprint != fingerprint:
+            raise InputError(
+                f"{place} holds a dataset of another source or other settings: give --overwrite, or another --output"
+            )
+        sizes = dict(output.entries())
+        for info in manifest.splits.values():
+            for file in info.files:
+                if sizes.get(file.name) != file.bytes:
+                    raise InputError(f"{place}/{file.name} is missing or damaged: give --overwrite to make it again")
+        return State.DONE
+    if output.is_folder(work_folder(fingerprint)):
+        return State.BEGUN
+    entries = [entry for entry in output.entries(recursive=False) if not is_of_claim(entry.name)]
+    folders = output.folders()
+    foreign = [entry.name for entry in entries if entry.name not in OWN_FILES]
+    foreign += [name for name in folders if name not in OWN_FOLDERS]
+    if WORK in folders and not foreign:
+        if overwrite:
+            return State.FRESH
+        raise InputError(
+            f"{place} holds an unfinished dataset of another source or other settings: "
+            "give --overwrite to discard it, or another --output"
+        )
+    if entries or folders:
+        raise InputError(f"{place} is not empty and holds no dataset: give an empty or new folder as --output")
+    return State.FRESH
+
+
+def begin(output: Store, fingerprint: str, description: dict[str, Any]) -> None:
+    """Makes room for a new dataset: what was there, finished or not, is deleted.
+
+    First comes a mark of the new job, so that after a kill at any moment `inspect` knows what the rest is; then the
+    manifest goes, so that the rest is never taken for a dataset.
+    """
+    mine = work_folder(fingerprint)
+    output.write(f"{mine}/{JOB}", json.dumps(description, indent=1).encode())
+    output.delete(MANIFEST)
+    for name in OWN_FILES:
+        output.delete(name)
+    for name in SPLITS:
+        output.delete_tree(name)
+    for name in output.folders(WORK):
+        if f"{WORK}/{name}" != mine:
+            output.delete_tree(f"{WORK}/{name}")
+
+
+def sweep(output: Store, manifest: Manifest) -> None:
+    """Deletes from the folders of rows what is not of this dataset: what killed tasks and replaced datasets left."""
+    wanted = {file.name for info in manifest.splits.values() for file in info.files}
+    wanted |= {f"{split}/{COMMON_METADATA}" for split in manifest.splits}
+    for split in SPLITS:
+        output.delete_temporaries(split)
+        for name in output.list(split):
+            if name not in wanted:
+                output.delete(name)
+
+
+def check_room(output: Store, needed: int) -> int | None:
+    """Free bytes where `output` is, or None where that cannot be asked; `InputError` if `needed` are more.
+
+    What is there already counts as free: it is kept, or makes room.
+    """
+    folder: Path | None = output.local_path
+    if folder is None:
+        return None
+    needed -= sum(entry.size for split in SPLITS for entry in output.entries(split))
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(
+            f"{output.uri}: {needed / 1e9:,.1f} GB are needed and {free / 1e9:,.1f} GB are free: "
+            "free some space, choose another --output, or use --codec jpeg"
+        )
+    return free

@@ -1,0 +1,112 @@
+"""`--plan`: what a job would read and write, and how long it would take. Writes nothing and starts no Spark."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from preprocessing.common.progress import Progress, format_duration
+from preprocessing.common.storage import Store
+from preprocessing.images.decode import MAX_BYTES, Rejected
+from preprocessing.images.decoder_process import DecoderDiedError, DecoderProcess
+from preprocessing.images.fetch import read_images
+from preprocessing.job.output import State, check_room
+from preprocessing.job.run import Prepared, Request, choose_images, estimate_bytes, finished_shards, prepare, say
+from preprocessing.job.shards import plan_shards
+
+SAMPLE = 32
+INDEX_THREADS = 8
+# What a task does beside decoding, as a part of that: measured by benchmarks/preprocess.py.
+OVERHEAD = 1.25
+
+
+def plan(request: Request) -> None:
+    """Says what `run` would do; raises what it would raise before it writes."""
+    ready = prepare(request)
+    if ready.state is State.DONE:
+        say(f"{ready.output.uri} holds this dataset already: nothing would be done")
+        return
+    splits, _ = choose_images(ready, request.settings, _threads)
+    for line in describe(request, ready, splits):
+        say(line)
+
+
+def describe(request: Request, ready: Prepared, splits: dict[str, pa.Table]) -> list[str]:
+    """The plan in lines."""
+    shards = plan_shards(splits, request.settings)
+    finished = finished_shards(ready, shards)
+    images = sum(len(table) for table in splits.values())
+    kept = sum(record.images for record in finished)
+    counts = ", ".join(f"{name} {len(table):,}" for name, table in splits.items())
+    raw = sum(total_bytes(table) for table in splits.values())
+    written = estimate_bytes(splits, request.settings)
+    free = check_room(ready.output, 0)
+    room = f"{format_bytes(free)} free there" if free is not None else "free space there cannot be asked"
+    verb = {State.FRESH: "write", State.BEGUN: "go on with"}[ready.state]
+    seconds = measure(ready.source.store, splits, request.settings.size) * OVERHEAD * (images - kept)
+    cores = os.cpu_count() or 1
+    lines = [
+        f"source: {ready.source.store.uri}, layout {ready.source.layout}, {len(ready.classes):,} classes",
+        f"read: {images:,} images ({counts}), {format_bytes(raw)}",
+        f"{verb}: {ready.output.uri}, {len(shards):,} files, about {format_bytes(written)}; {room}",
+    ]
+    if kept:
+        lines.append(f"kept from an earlier run: {len(finished):,} files with {kept:,} images")
+    if request.overwrite and ready.state is State.FRESH:
+        lines.append("replaced: what is there now, first")
+    lines.append(
+        f"time: about {format_duration(seconds)} of one core like this one, "
+        f"{format_duration(seconds / cores)} on this machine's {cores}"
+    )
+    return lines
+
+
+def measure(source: Store, splits: dict[str, pa.Table], size: int) -> float:
+    """Seconds that one core takes to read and decode an image, from a sample."""
+    table = splits["train"]
+    places = np.unique(np.linspace(0, len(table) - 1, SAMPLE).astype(np.int64))
+    blobs = [blob for blob in read_images(source, table.take(pa.array(places)), MAX_BYTES) if blob]
+    out = np.empty((size, size, 3), np.uint8)
+    seconds, decoded = 0.0, 0
+    while decoded < len(blobs):
+        # Not in this process, which has yet to say its plan. After an image that kills the decoder comes another one.
+        with contextlib.suppress(DecoderDiedError), DecoderProcess(size, apart=False) as process:
+            for blob in blobs[decoded:]:
+                decoded += 1
+                with contextlib.suppress(Rejected, MemoryError):
+                    process.decode(blob, size, out)
+                seconds += process.last_seconds
+    return seconds / max(1, len(blobs))
+
+
+def total_bytes(table: pa.Table) -> int:
+    """Bytes of all raw images of a table."""
+    return int(np.sum(table.column("length").to_numpy(), dtype=np.int64))
+
+
+def format_bytes(count: float) -> str:
+    """A number of bytes, to three digits.
+
+    >>> format_bytes(251_000_000_000), format_bytes(1234)
+    ('251 GB', '1.23 kB')
+    """
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"
+
+
+def _threads(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
+    found = []
+    with ThreadPoolExecutor(INDEX_THREADS) as pool, Progress("index", len(items), "archives") as progress:
+        for result in pool.map(function, items):
+            found.append(result)
+            progress.update(len(found))
+    return found

@@ -1,0 +1,268 @@
+"""Running shards on Spark: progress while it runs, an early stop, and errors in one line."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import sys
+import threading
+import zipimport
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from preprocessing.common.errors import InputError, StorageError
+from preprocessing.common.progress import Progress
+from preprocessing.common.spark_start import check_folders, mismatch, reason
+from preprocessing.job.shards import RejectedImage, Shard, ShardRecord
+from preprocessing.sources.base import Mapper
+
+POLL_SECONDS = 0.2
+_GROUP = "lottery-trellis-preprocess"
+_STORAGE = re.compile(r"^\s*preprocessing\.common\.errors\.StorageError: ", re.MULTILINE)
+
+
+@contextmanager
+def spark_context(name: str) -> Iterator[Any]:
+    """A Spark context with what spark-submit configured, stopped at the end; `InputError` where it cannot start."""
+    from pyspark import SparkConf  # not before every input is checked: this starts the JVM
+
+    context = start(lambda: SparkConf().setAppName(name))
+    try:
+        yield context
+    finally:
+        context.stop()
+
+
+def start(configuration: Callable[[], Any]) -> Any:
+    """A Spark context with this configuration; `InputError` in one line where it cannot start."""
+    import pyspark
+    from py4j.protocol import Py4JError
+    from pyspark import SparkContext
+    from pyspark.errors import PySparkException
+
+    try:
+        SparkContext._ensure_initialized()  # before it a configuration knows nothing of spark-submit's
+        conf = configuration()
+        check_folders(conf.get("spark.local.dir", None), os.environ)
+        context = SparkContext.getOrCreate(conf)
+    except PySparkException as error:
+        why = " ".join(str(error).split())
+        raise InputError(
+            f"Spark cannot start: {why}; set JAVA_HOME to a Java 11 or 17, and see the log above"
+        ) from error
+    except Py4JError as error:  # the JVM's: py4j names the call in the first line, and the exception after a colon
+        why = next(
+            (line[2:] for line in str(error).splitlines() if line.startswith(": ")), str(error).split("\n", 1)[0]
+        )
+        raise InputError(f"Spark cannot start: {reason(why, *_versions(), os.getuid())}") from error
+    fault = mismatch(pyspark.__version__, context.version, os.environ.get("SPARK_HOME"))
+    if fault:
+        context.stop()
+        raise InputError(fault)
+    return context
+
+
+def _versions() -> tuple[str, str, str]:
+    """The versions of Spark and of Java, and Java's home; of the JVM what it still answers."""
+    import pyspark
+    from py4j.protocol import Py4JError
+
+    try:
+        system = pyspark.SparkContext._jvm.java.lang.System
+        return pyspark.__version__, str(system.getProperty("java.version")), str(system.getProperty("java.home"))
+    except (AttributeError, Py4JError):
+        return pyspark.__version__, "", ""
+
+
+def spark_mapper(context: Any) -> Mapper:
+    """A `map` whose calls are tasks. Results come back in order."""
+
+    def run(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
+        if not items:
+            return []
+        ended = context.accumulator(0)
+
+        def task(item: Any) -> Any:
+            spare_later_tasks()
+            found = function(item)
+            ended.add(1)
+            return found
+
+        with Progress("index", len(items), "archives") as progress, _polling(lambda: progress.update(ended.value)):
+            return _collect(context, items, task)
+
+    return run
+
+
+class WorkerDiedError(InputError):
+    """A Python worker died and took the job with it. What killed it is not known here."""
+
+
+class Convert(Protocol):
+    """Turns a shard into its file and record; `carefully` so that no image can kill the worker."""
+
+    def __call__(self, shard: Shard, *, carefully: bool) -> ShardRecord:
+        """The shard's record."""
+
+
+def convert_all(
+    context: Any,
+    shards: Sequence[Shard],
+    convert: Convert,
+    *,
+    finished: Sequence[ShardRecord],
+    recorded: Callable[[Sequence[Shard]], list[ShardRecord]],
+    give_up: Callable[[Iterable[RejectedImage]], str | None],
+) -> list[ShardRecord]:
+    """Converts `shards`, one task each; the records.
+
+    Where a Python worker dies, the shards that are not whole by then (`recorded` finds the records of the others) are
+    converted again, carefully. `finished` are of earlier runs. `give_up` gets all rejections so far, and may return the
+    reason to stop at once, which becomes an `InputError`.
+    """
+    try:
+        return _convert_all(context, shards, convert, False, finished, give_up)
+    except WorkerDiedError:
+        whole = recorded(shards)
+        there = {(record.split, record.index) for record in whole}
+        left = [shard for shard in shards if (shard.split, shard.index) not in there]
+        print(
+            f"warning: a Python worker died, perhaps of an image, perhaps for lack of memory; the {len(left):,} shards "
+            "that are not whole are converted again, with decoders in processes of their own",
+            file=sys.stderr,
+            flush=True,
+        )
+    try:
+        return whole + _convert_all(context, left, convert, True, [*finished, *whole], give_up)
+    except WorkerDiedError as death:
+        raise InputError(
+            "a Python worker died again, although images were decoded in other processes: none of them is the cause, "
+            "but perhaps the memory, as the kernel kills where it runs out; give tasks more of it "
+            "(spark.executor.memoryOverhead), or run fewer at a time (spark.task.cpus), and run the same command again"
+        ) from death
+
+
+def _convert_all(
+    context: Any,
+    shards: Sequence[Shard],
+    convert: Convert,
+    carefully: bool,
+    finished: Sequence[ShardRecord],
+    give_up: Callable[[Iterable[RejectedImage]], str | None],
+) -> list[ShardRecord]:
+    from pyspark.accumulators import AccumulatorParam
+
+    class Append(AccumulatorParam):  # type: ignore[type-arg,misc,unused-ignore]
+        """Collects what tasks found, when each ends."""
+
+        def zero(self, value: list[Any]) -> list[Any]:
+            return []
+
+        def addInPlace(self, value1: list[Any], value2: list[Any]) -> list[Any]:  # noqa: N802 - Spark's name
+            value1 += value2
+            return value1
+
+    ended = context.accumulator([], Append())
+    resumed = sum(record.images for record in finished)
+    earlier = [image for record in finished for image in record.rejected]
+    verdict: list[str] = []
+
+    def task(shard: Shard) -> ShardRecord:
+        spare_later_tasks()
+        record = convert(shard, carefully=carefully)
+        ended.add([((record.split, record.index), (record.images, record.rejected))])
+        return record
+
+    def look() -> None:
+        found = dict(ended.value)  # by shard, as a task may run twice
+        rejected = earlier + [image for _, images in found.values() for image in images]
+        progress.update(resumed + sum(count for count, _ in found.values()), rejected=len(rejected))
+        reason = give_up(rejected)
+        if reason and not verdict:
+            verdict.append(reason)
+            context.cancelJobGroup(_GROUP)
+
+    context.setJobGroup(_GROUP, "convert images", interruptOnCancel=True)
+    total = resumed + sum(shard.images for shard in shards)
+    records: list[ShardRecord] = []
+    try:
+        with Progress("convert", total, "images", resumed=resumed) as progress, _polling(look):
+            records = _collect(context, shards, task)
+    except InputError:
+        if not verdict:
+            raise
+    reason = verdict[0] if verdict else give_up(earlier + [image for record in records for image in record.rejected])
+    if reason:
+        raise InputError(reason)
+    return records
+
+
+def _collect(context: Any, items: Sequence[Any], task: Callable[[Any], Any]) -> list[Any]:
+    """Runs a task for each item and returns what they return; what goes wrong is an `InputError` in one line."""
+    from py4j.protocol import Py4JError
+
+    if not items:
+        return []
+    try:
+        found: list[Any] = context.parallelize(items, len(items)).map(task).collect()
+    except Py4JError as error:
+        text = str(error)
+        kind = WorkerDiedError if worker_died(text) else StorageError if _STORAGE.search(text) else InputError
+        raise kind(explain(text)) from error
+    return found
+
+
+def worker_died(text: str) -> bool:
+    """Whether what Spark says of a failed job is that a Python worker died, and not what it raised."""
+    return (
+        re.search(r"most recent failure: Lost task .*(Python worker exited unexpectedly|SocketException)", text)
+        is not None
+    )
+
+
+@contextmanager
+def _polling(look: Callable[[], None]) -> Iterator[None]:
+    """Calls `look` every so often while the block runs, and once after it."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(POLL_SECONDS):
+            look()
+        look()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
+
+
+def spare_later_tasks() -> None:
+    """Spares every later task of this worker a tenth of a second.
+
+    PySpark invalidates the import caches before each task, upon which Python reads the table of contents of pyspark.zip
+    once for every package in it; all that is needed from there has long been imported. It also collects garbage after
+    each task, among the objects of all the libraries, which are there to stay.
+    """
+    gc.freeze()
+    for path, finder in list(sys.path_importer_cache.items()):
+        if isinstance(finder, zipimport.zipimporter):
+            del sys.path_importer_cache[path]
+
+
+def explain(text: str) -> str:
+    """The one line that matters of what Spark says when a job fails."""
+    ours = re.findall(r"preprocessing\.common\.errors\.(?:Input|Storage)Error: (.+)", text)
+    if ours:
+        return str(ours[-1]).strip()
+    python = re.findall(
+        r"^(?!org\.|java|py4j)(?:\w+\.)*\w*(?:Error|Exception|Exit|Interrupt)\b: .+", text, re.MULTILINE
+    )
+    lost = re.findall(r"most recent failure: Lost task [^:]*: (?:[\w.$]+: )?(.+)", text)
+    # Python's own error is the most telling; next is why Spark lost the task, as when a worker was killed.
+    cause = next(iter([*python, *lost, *text.strip().splitlines()]))
+    return f"the Spark job failed: {cause.strip()[:300]}; see the log above, mend that, and run the same command again"

@@ -1,0 +1,1 @@
+"""Where raw images are: the layouts that people have."""
