@@ -25,7 +25,8 @@ from typing import Any
 
 from benchmarks.environment import ROOT
 from benchmarks.input_peers import write_tars, write_tfrecords
-from preprocessing.common.errors import InputError, run_or_explain
+from preprocessing.common.errors import InputError
+from preprocessing.common.program import run_or_explain
 from preprocessing.dataset.opening import Dataset
 
 # In the order of the table: name, what it is, the cores that it is given.

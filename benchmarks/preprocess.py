@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environment import ROOT, activate
-from preprocessing.common.errors import InputError, run_or_explain
+from preprocessing.common.errors import InputError
+from preprocessing.common.program import run_or_explain
 
 SIZE = 256
 CLASSES = 100

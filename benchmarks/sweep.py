@@ -47,7 +47,8 @@ from demo.digits import write_digits
 from lottery.driver.sweep import prepare
 from lottery.executor.task import child_environment
 from lottery.tickets.scheduling import plan
-from preprocessing.common.errors import InputError, run_or_explain
+from preprocessing.common.errors import InputError
+from preprocessing.common.program import run_or_explain
 from tests.cluster.standalone import Cluster
 
 TARGETS = {"efficiency": ">= 0.95", "fixed_s": "<= 15"}

@@ -27,7 +27,7 @@ from demo.digits import write_digits
 from lottery.driver.sweep import Sweep, prepare
 from lottery.tickets.scheduling import plan
 from lottery.tickets.tickets import Ticket
-from preprocessing.common.errors import run_or_explain
+from preprocessing.common.program import run_or_explain
 
 TARGETS = {"[mask]": 1.03, "[bundle]": 0.70, "digits_s": 60.0, "start_s": 12.0, "checkpoint_s": 1.0}
 

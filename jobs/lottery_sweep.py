@@ -18,7 +18,7 @@ try:
     from lottery.driver.gang import SparkEndedError
     from lottery.driver.sweep import SweepError, describe, prepare, run_sweep
     from preprocessing.common.command_line import CommandLine
-    from preprocessing.common.errors import run_or_explain
+    from preprocessing.common.program import run_or_explain
     from preprocessing.common.signals import install, run_until_signal
     from preprocessing.dataset.verify import verify
     from preprocessing.job.spark_run import start

@@ -12,7 +12,7 @@ try:
     start_up.check(__file__)
 
     from preprocessing.common.command_line import CommandLine
-    from preprocessing.common.errors import run_or_explain
+    from preprocessing.common.program import run_or_explain
     from preprocessing.common.signals import run_until_signal, spark_leaves_signals
     from preprocessing.dataset.schema import CODECS, ROW_GROUP_ROWS
     from preprocessing.job.plan import plan

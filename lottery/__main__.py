@@ -6,7 +6,8 @@ from lottery.report import publish
 from lottery.run.run_directory import RunDirectory
 from lottery.tickets.tickets import all_tickets
 from preprocessing.common.command_line import CommandLine
-from preprocessing.common.errors import InputError, run_or_explain
+from preprocessing.common.errors import InputError
+from preprocessing.common.program import run_or_explain
 from preprocessing.common.storage import Store
 
 

@@ -35,7 +35,7 @@ def test_a_benchmark_activates_before_it_measures(name: str) -> None:
     code = (
         f"import sys; from benchmarks import {name} as benchmark; from preprocessing.common.errors import InputError\n"
         "def stop(): raise InputError('was activated')\n"
-        "benchmark.activate = stop; from preprocessing.common.errors import run_or_explain\n"
+        "benchmark.activate = stop; from preprocessing.common.program import run_or_explain\n"
         "sys.argv = ['benchmark', *sys.argv[1:]]; run_or_explain(benchmark.main)"
     )
     options = ["--images", "nowhere"] if name == "preprocess" else []
@@ -44,7 +44,7 @@ def test_a_benchmark_activates_before_it_measures(name: str) -> None:
 
 def test_a_command_that_fails_is_one_line() -> None:
     code = (
-        "from benchmarks.environment import run\nfrom preprocessing.common.errors import run_or_explain\n"
+        "from benchmarks.environment import run\nfrom preprocessing.common.program import run_or_explain\n"
         "run_or_explain("
     )
     said = python("-c", code + "lambda: run(['sh', '-c', 'echo much; echo why >&2; exit 3']))", status=2).stderr

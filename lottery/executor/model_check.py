@@ -15,7 +15,8 @@ import msgspec
 
 from lottery.experiment.config import Experiment
 from lottery.tickets import masks
-from preprocessing.common.errors import EXIT_BAD_INPUT, InputError, run_or_explain
+from preprocessing.common.errors import EXIT_BAD_INPUT, InputError
+from preprocessing.common.program import run_or_explain
 
 _TIMEOUT = 600.0  # seconds; a first import from a network file system is slow, and so is a large model
 

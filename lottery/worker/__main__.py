@@ -43,7 +43,8 @@ from lottery.worker import devices, training_loop
 from lottery.worker.telemetry import Telemetry
 from lottery.worker.training_log import Record, Saving, checkpoint
 from lottery.worker.training_loop import Member, Status
-from preprocessing.common.errors import InputError, run_or_explain
+from preprocessing.common.errors import InputError
+from preprocessing.common.program import run_or_explain
 from preprocessing.common.storage import Store
 from preprocessing.dataset.opening import Dataset
 

@@ -1,11 +1,6 @@
-"""The one exception that a user is meant to read, and the exit statuses of the jobs."""
+"""The one exception that a user is meant to read, and the exit statuses that go with it."""
 
 from __future__ import annotations
-
-import io
-import sys
-from collections.abc import Callable
-from typing import NoReturn
 
 from preprocessing.common.names import one_line
 
@@ -26,16 +21,3 @@ class StorageError(InputError):
     """Storage failed at something it may yet do: full, away, or not permitted. The same work can be tried again."""
 
     exit_status = EXIT_STORAGE
-
-
-def run_or_explain(main: Callable[[], int]) -> NoReturn:
-    """Runs a job's `main` and exits with its status; an `InputError` becomes one line on stderr, no traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name must not end a job where the terminal cannot show it
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        status = main()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        status = error.exit_status
-    sys.exit(status)

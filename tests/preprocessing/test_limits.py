@@ -25,7 +25,7 @@ MANY_FILES = """
 import gc, os, resource, sys
 import numpy as np
 from preprocessing.dataset.opening import Dataset, Reading
-from preprocessing.common.errors import run_or_explain
+from preprocessing.common.program import run_or_explain
 
 def opened():
     return len(os.listdir("/proc/self/fd"))

@@ -1,0 +1,25 @@
+"""Running a program: its log, its errors in a line, its exit status."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from preprocessing.common import log
+from preprocessing.common.errors import InputError
+
+
+def run_or_explain(main: Callable[[], int]) -> NoReturn:
+    """Runs a program's `main` and exits with its status; an `InputError` becomes one line on stderr, no traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name must not end a job where the terminal cannot show it
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        log.configure()
+        status = main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        status = error.exit_status
+    sys.exit(status)
