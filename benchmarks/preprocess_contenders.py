@@ -194,7 +194,15 @@ def _ours(source: Path, output: Path, cores: int) -> dict[str, Any]:
     with spark_context("benchmark") as context:
         # A job of the same shape over nothing: the JVM loads its classes, and a worker on every core its libraries.
         nothing = [Shard("train", number, 0, b"") for number in range(2 * cores)]
-        convert_all(context, nothing, _convert_nothing, finished=[], recorded=lambda _: [], give_up=lambda _: None)
+        convert_all(
+            context,
+            nothing,
+            _convert_nothing,
+            carefully=_convert_nothing,
+            finished=[],
+            recorded=lambda _: [],
+            give_up=lambda _: None,
+        )
         startup = time.time() - float(os.environ["BENCHMARK_STARTED"])
         warm_memory(output, len(list((source / "train").glob("*/*.JPEG"))))
 
@@ -220,7 +228,7 @@ def _import_all(_: object) -> str:
     return preprocessing.job.convert.__name__
 
 
-def _convert_nothing(shard: Shard, *, carefully: bool) -> ShardRecord:
+def _convert_nothing(shard: Shard) -> ShardRecord:
     _import_all(shard)
     zeros = (0, 0, 0)
     return ShardRecord(

@@ -1,4 +1,4 @@
-"""One raw image to uint8 RGB [size, size, 3], or the reason why not. docs/data-format.md has the geometry in words."""
+"""Turns a raw image into uint8 RGB [size, size, 3], or says why not. docs/data-format.md describes the geometry."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from preprocessing.common.jpeg_header import JpegHeader, parse_header, unsupport
 # Intel's primitives give other pixels on other processors, and here they are not even faster.
 cv2.ipp.setUseIPP(False)
 
-# Raised whenever the same file would give other pixels: it is part of every dataset's fingerprint.
+# To be raised whenever the same file gives other pixels: it is part of every dataset's fingerprint.
 DECODER_VERSION = 1
-# Larger images are refused as decompression bombs. ImageNet's largest, a plain JPEG, has 61 million pixels. What has to
-# be held whole to be decoded may have half as many, so that no image takes a task beyond 600 MB.
+# Larger images are refused as decompression bombs. ImageNet's largest, a plain JPEG, has 61 million pixels. An image
+# that is held whole while it is decoded may have half as many, so that no image takes a task beyond 600 MB.
 MAX_PIXELS = 1 << 26
 MAX_PIXELS_HELD = 1 << 25
 MAX_BYTES = 64 << 20
 # A progressive JPEG can ask for any number of passes over its pixels; real ones have about ten.
 MAX_SCANS = 100
 _OTHER_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
-# How formats begin that are images, but are not decoded here.
+# How files in image formats begin that are not decoded here.
 _NOT_DECODED = (
     (re.compile(rb"II\*\0|MM\0\*"), "TIFF"),
     (re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), "JPEG 2000"),
@@ -37,9 +37,9 @@ _NOT_DECODED = (
     (re.compile(rb"....ftyp(hei|mif1)", re.DOTALL), "HEIC"),
     (re.compile(rb"8BPS"), "Photoshop"),
 )
-# What libjpeg complains of in files whose pixels are whole, and which every viewer shows. Pillow does not mind.
+# What libjpeg complains about in files whose pixels are whole and which every viewer shows. Pillow does not mind.
 _HARMLESS = ("extraneous bytes before marker", "Invalid SOS parameters", "unknown JFIF revision", "Unknown Adobe color")
-# What it does not take, by its words. Pillow would take the first, but not say where the data are damaged.
+# What libjpeg does not support, by its message. Pillow would decode the first, but would not notice damaged data.
 _UNSUPPORTED = {
     "Could not determine subsampling": "a JPEG of unusual subsampling",
     "Unsupported color conversion": "a lossless JPEG that is neither RGB nor gray",
@@ -47,12 +47,12 @@ _UNSUPPORTED = {
 
 EMPTY, TRUNCATED, CORRUPT, NOT_AN_IMAGE, TOO_LARGE = "empty", "truncated", "corrupt", "not an image", "too large"
 UNSUPPORTED = "unsupported"
-# Of an image that was decoded in a process of its own.
+# From a decoder process.
 CRASH, TIMEOUT = "decoder crash", "decoder timeout"
 
 
 class Rejected(Exception):  # noqa: N818 - a verdict on the image, not a failure of the program
-    """An image that cannot be used. `reason` is one of a few words to count by; `detail` is for a reader."""
+    """An image that cannot be used. `reason` is one of a few to count by; `detail` is for people."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
@@ -63,8 +63,8 @@ class Rejected(Exception):  # noqa: N818 - a verdict on the image, not a failure
 def decode(data: bytes, size: int, out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
     """The centre square of a raw image, antialiased to uint8 RGB [size, size, 3] and turned upright; in `out` if given.
 
-    Takes JPEG of any colour space, PNG, GIF (its first frame), BMP and WebP, whatever the file is called. Raises
-    `Rejected`, and MemoryError where this process has too little memory for it.
+    Decodes JPEG of any colour space, PNG, GIF (its first frame), BMP and WebP, whatever the file is called. Raises
+    `Rejected`, and MemoryError if this process has too little memory.
     """
     pixels, width, height, divisor, orientation = _open(data, size)
     image = np.empty((size, size, 3), np.uint8) if out is None else out
@@ -76,14 +76,14 @@ def decode(data: bytes, size: int, out: NDArray[np.uint8] | None = None) -> NDAr
 
 
 def scale_divisor(short: int, size: int) -> int:
-    """By how much a JPEG is scaled while it is decoded: the largest of 1, 2, 4, 8 that leaves `size` pixels or more."""
+    """How much a JPEG is scaled down while it is decoded: the largest of 1, 2, 4, 8 that leaves `size` pixels."""
     return next(divisor for divisor in (8, 4, 2, 1) if divisor == 1 or short >= size * divisor)
 
 
 def centre_square(width: int, height: int, divisor: int) -> tuple[int, int, int]:
     """Left, top and side of the square that is kept, in pixels of an image scaled by 1 / `divisor` from this size.
 
-    All three are whole pixels of the scaled image, so that nothing has to be interpolated to cut it out.
+    All three are whole pixels of the scaled image, so that cutting it out takes no interpolation.
     """
     side = min(width, height) // divisor
     return (width - side * divisor) // 2 // divisor, (height - side * divisor) // 2 // divisor, side
@@ -106,7 +106,7 @@ def fit(square: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
 
 
 def turn_upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Undoes what EXIF `orientation` (1..8) says was done to an image [size, size, 3]."""
+    """Undoes the flips and turns that EXIF `orientation` (1..8) records, of an image [size, size, 3]."""
     if orientation in (5, 6, 7, 8):
         image = image.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):
@@ -117,7 +117,7 @@ def turn_upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8
 
 
 class _Opened(NamedTuple):
-    """An image, perhaps scaled by 1 / `divisor` from `width` x `height`, that is yet to be cropped and turned."""
+    """A decoded image, scaled by 1 / `divisor` from `width` x `height`, not yet cropped or turned."""
 
     pixels: NDArray[np.uint8]
     width: int
@@ -132,7 +132,7 @@ def _open(data: bytes, size: int) -> _Opened:
     if data[:2] != b"\xff\xd8":
         return _open_other(data, 1)
     header = _check_header(data)
-    # libjpeg writes beyond its memory where it is asked to scale a lossless image.
+    # libjpeg writes beyond its memory if asked to scale a lossless image.
     divisor = 1 if header.lossless else scale_divisor(min(header.width, header.height), size)
     held = header.progressive or divisor == 1
     _check_pixels(header.width, header.height, MAX_PIXELS_HELD if held else MAX_PIXELS)
@@ -162,7 +162,7 @@ def _open(data: bytes, size: int) -> _Opened:
 
 
 def _check_header(data: bytes) -> JpegHeader:
-    """The header of a JPEG that a decoder may see."""
+    """The header of a JPEG that is safe to decode; raises `Rejected` for any other."""
     try:
         header = parse_header(data)
     except ValueError as error:
@@ -184,14 +184,14 @@ def _check_pixels(width: int, height: int, most: int) -> None:
 
 
 def _open_other(data: bytes, divisor: int) -> _Opened:
-    """With Pillow. `divisor` is that of a JPEG; other formats are not scaled while they are decoded."""
+    """Decodes with Pillow. `divisor` is for a JPEG; other formats are not scaled while they are decoded."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about metadata, and of bombs that the limits let through
+        warnings.simplefilter("ignore")  # about metadata, and about bombs that the limits let through
         try:
             image = Image.open(io.BytesIO(data), formats=_OTHER_FORMATS)
         except Image.DecompressionBombError as error:
             raise Rejected(TOO_LARGE, str(error)) from error
-        except MemoryError:  # says nothing of the image
+        except MemoryError:  # says nothing about the image
             raise
         except Exception as error:
             for start, name in _NOT_DECODED:
@@ -211,7 +211,7 @@ def _open_other(data: bytes, divisor: int) -> _Opened:
                 raise ValueError(f"{pixels.shape[1]} x {pixels.shape[0]} pixels where {width} x {height} were said")
         except MemoryError:
             raise
-        except Exception as error:  # Pillow's decoders raise whatever they meet
+        except Exception as error:  # Pillow's decoders raise anything
             truncated = "truncated" in str(error).lower() or isinstance(error, EOFError)
             raise Rejected(TRUNCATED if truncated else CORRUPT, f"{image.format}: {error}") from error
     return _Opened(pixels, width, height, divisor, orientation)

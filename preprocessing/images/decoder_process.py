@@ -19,20 +19,20 @@ from numpy.typing import NDArray
 
 from preprocessing.images.decode import CRASH, TIMEOUT, Rejected, decode
 
-# Of processor time, for one image: the largest take two. A decoder that sleeps has ten times as long by the clock.
+# Processor time for one image; the largest take two seconds. A decoder that sleeps has ten times as long by the clock.
 SECONDS = 60
 _LENGTH_BYTES = 8
 _TEXT_BYTES = 4096
-# How decoding ended, as an exit status of the process that it was done in.
+# How decoding ended, as the exit status of the process that decoded.
 _DECODED, _REJECTED, _NO_MEMORY, _BUG = 0, 71, 72, 73
 
 
 class DecoderDiedError(Exception):
-    """The process that decodes is gone. Any image that it has seen may be the cause: it may have spoilt its memory."""
+    """The process that decodes has died. Any image that it has seen may be the cause, by corrupting its memory."""
 
 
 class Answer(msgspec.Struct):
-    """What became of an image: an exit status, or the number of the signal that ended its process; processor time."""
+    """What became of an image: an exit status or the signal that ended its process; the processor time."""
 
     status: int
     signal: int = 0
@@ -47,31 +47,38 @@ class Answer(msgspec.Struct):
 
 
 class DecoderProcess:
-    """Decodes as `images.decode` does, in a child process; with `apart`, in a new process for every image.
+    """Decodes as `images.decode` does, in a child process or, with `per_image`, in a new process for every image.
 
-    The first costs next to nothing, and raises DecoderDiedError where the child dies. The second costs a fork an image
+    One child costs next to nothing, and `decode` raises DecoderDiedError if it dies. A process per image costs a fork,
     and rejects an image that kills or hangs its decoder. The child ends when this object is closed or its process dies.
-    `seconds` is the most that an image may take; `last_seconds` is the child's processor time for the last one.
+    `seconds` limits the processor time of an image; `seconds_spent` is that of all images so far.
     """
 
-    def __init__(self, size: int, *, apart: bool, seconds: int = SECONDS) -> None:
+    def __init__(self, size: int, *, per_image: bool, seconds: int = SECONDS) -> None:
         self._size, self._seconds = size, seconds
-        self.last_seconds = 0.0
+        self.seconds_spent = 0.0
         # Files that spark-submit was given with --py-files are on this path and on no other.
         path = os.pathsep.join(folder for folder in sys.path if folder)
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "preprocessing.images.decoder_process", str(size), str(seconds), str(int(apart))],
+            [
+                sys.executable,
+                "-m",
+                "preprocessing.images.decoder_process",
+                str(size),
+                str(seconds),
+                str(int(per_image)),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},  # what forks has to have no threads
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},  # a process that forks may have no threads
             start_new_session=True,
         )
 
     def decode(self, data: bytes, size: int, out: NDArray[np.uint8]) -> None:
         """Decodes into `out`, uint8 [size, size, 3].
 
-        Raises `Rejected`, MemoryError where the decoder found too little memory or was killed from outside, which says
-        nothing of the image, and DecoderDiedError.
+        Raises `Rejected`, DecoderDiedError, and MemoryError if memory ran out or the decoder was killed from outside,
+        neither of which says anything about the image.
         """
         assert size == self._size
         answer = self._ask(data, out)
@@ -93,7 +100,7 @@ class DecoderProcess:
             self._child.stdin.write(len(data).to_bytes(_LENGTH_BYTES, "little") + data)
             self._child.stdin.flush()
             answer = msgspec.json.decode(self._child.stdout.readline(), type=Answer)
-            self.last_seconds = answer.seconds
+            self.seconds_spent += answer.seconds
             if answer.has_pixels:
                 out[:] = np.frombuffer(_read_all(self._child.stdout, out.size), np.uint8).reshape(out.shape)
         except (BrokenPipeError, EOFError, msgspec.DecodeError) as error:
@@ -104,9 +111,9 @@ class DecoderProcess:
         name = signal.Signals(number).name
         if number in (signal.SIGPROF, signal.SIGALRM):
             raise Rejected(TIMEOUT, f"decoding takes more than {self._seconds} s")
-        # The kernel kills so where memory runs out, and cluster managers where a task is to end.
+        # From the kernel when memory runs out, and from cluster managers that want a task to end.
         if number in (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            raise MemoryError(f"its decoder was killed from outside ({name}), as where memory runs out")
+            raise MemoryError(f"its decoder was killed from outside ({name}), as when memory runs out")
         raise Rejected(CRASH, f"its decoder died of {name}")
 
     def __enter__(self) -> DecoderProcess:
@@ -127,10 +134,10 @@ def _read_all(stream: IO[bytes], length: int) -> bytes:
 
 
 class _Server:
-    """The child's side: answers requests, each a length and so many bytes."""
+    """The child's side: answers requests. A request is a length and that many bytes."""
 
-    def __init__(self, size: int, seconds: int, apart: bool) -> None:
-        self._size, self._seconds, self._apart = size, seconds, apart
+    def __init__(self, size: int, seconds: int, per_image: bool) -> None:
+        self._size, self._seconds, self._per_image = size, seconds, per_image
         # Pixels, or why there are none; shared with the processes that decode.
         self._result = mmap.mmap(-1, max(size * size * 3, _TEXT_BYTES))
 
@@ -138,7 +145,7 @@ class _Server:
         while length := requests.read(_LENGTH_BYTES):
             data = _read_all(requests, int.from_bytes(length, "little"))
             started = time.process_time()
-            answer = self._decode_apart(data) if self._apart else Answer(self._decode(data))
+            answer = self._decode_in_fork(data) if self._per_image else Answer(self._decode(data))
             if answer.status in (_REJECTED, _NO_MEMORY, _BUG):
                 text = self._result[:_TEXT_BYTES].rstrip(b"\0")
                 answer.reason, answer.detail = msgspec.json.decode(text, type=tuple[str, str])
@@ -148,7 +155,7 @@ class _Server:
                 answers.write(self._result[: self._size * self._size * 3])
             answers.flush()
 
-    def _decode_apart(self, data: bytes) -> Answer:
+    def _decode_in_fork(self, data: bytes) -> Answer:
         process = os.fork()
         if not process:
             status = _BUG
@@ -177,7 +184,7 @@ class _Server:
         return _DECODED
 
     def _limit(self, seconds: int) -> None:
-        """Has the kernel end this process, whatever it does, after so much time; 0 for never."""
+        """Has the kernel end this process after so much time, whatever it is doing; 0 is never."""
         signal.setitimer(signal.ITIMER_PROF, seconds)
         signal.alarm(10 * seconds)
 
@@ -187,13 +194,13 @@ class _Server:
 
 
 def main() -> None:
-    """The child: size, seconds and apart (0 or 1) on the command line, requests on standard input."""
+    """The child: size, seconds and per_image (0 or 1) on the command line, requests on standard input."""
     cv2.setNumThreads(1)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is expected here
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no answer
-    size, seconds, apart = map(int, sys.argv[1:])
-    _Server(size, seconds, bool(apart)).run(sys.stdin.buffer, answers)
+    os.dup2(2, 1)  # what a library prints must not look like an answer
+    size, seconds, per_image = map(int, sys.argv[1:])
+    _Server(size, seconds, bool(per_image)).run(sys.stdin.buffer, answers)
 
 
 if __name__ == "__main__":

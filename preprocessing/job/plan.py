@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from preprocessing.common.progress import Progress, format_duration
 from preprocessing.common.storage import Store
-from preprocessing.images.decode import MAX_BYTES, Rejected
+from preprocessing.images.decode import Rejected
 from preprocessing.images.decoder_process import DecoderDiedError, DecoderProcess
-from preprocessing.images.fetch import read_images
+from preprocessing.images.raw_images import read_images
 from preprocessing.job.output import State, check_room
 from preprocessing.job.run import Prepared, Request, choose_images, estimate_bytes, finished_shards, prepare, say
 from preprocessing.job.shards import plan_shards
@@ -71,18 +71,18 @@ def measure(source: Store, splits: dict[str, pa.Table], size: int) -> float:
     """Seconds that one core takes to read and decode an image, from a sample."""
     table = splits["train"]
     places = np.unique(np.linspace(0, len(table) - 1, SAMPLE).astype(np.int64))
-    blobs = [blob for blob in read_images(source, table.take(pa.array(places)), MAX_BYTES) if blob]
+    images = list(read_images(source, table.take(pa.array(places))))
     out = np.empty((size, size, 3), np.uint8)
-    seconds, decoded = 0.0, 0
-    while decoded < len(blobs):
-        # Not in this process, which has yet to say its plan. After an image that kills the decoder comes another one.
-        with contextlib.suppress(DecoderDiedError), DecoderProcess(size, apart=False) as process:
-            for blob in blobs[decoded:]:
-                decoded += 1
+    seconds, started = 0.0, 0
+    while started < len(images):
+        # In another process, as this one has yet to print its plan. After an image that kills it comes a new one.
+        with contextlib.suppress(DecoderDiedError), DecoderProcess(size, per_image=False) as process:
+            for image in images[started:]:
+                started += 1
                 with contextlib.suppress(Rejected, MemoryError):
-                    process.decode(blob, size, out)
-                seconds += process.last_seconds
-    return seconds / max(1, len(blobs))
+                    image.decode(size, out, process.decode)
+        seconds += process.seconds_spent
+    return seconds / len(images)
 
 
 def total_bytes(table: pa.Table) -> int:

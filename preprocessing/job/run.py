@@ -18,7 +18,7 @@ from preprocessing.common.storage import Store
 from preprocessing.dataset.manifest import Manifest, read_manifest
 from preprocessing.dataset.schema import image_bytes, stride
 from preprocessing.job.commit import build_manifest, commit, commonest
-from preprocessing.job.convert import convert_shard
+from preprocessing.job.convert import convert_carefully, convert_shard
 from preprocessing.job.output import State, begin, check_room, inspect
 from preprocessing.job.selection import account, choose_classes, select
 from preprocessing.job.settings import Settings, check_max_rejected, fingerprint
@@ -105,18 +105,13 @@ def _make(request: Request, ready: Prepared, start_spark: Callable[[str], Abstra
         done = {(record.split, record.index) for record in finished}
         if finished:
             say(f"{len(finished)} of {len(shards)} shards are whole from an earlier run")
-        convert = functools.partial(
-            convert_shard,
-            source=source.store,
-            output=output,
-            settings=request.settings,
-            fingerprint=ready.fingerprint,
-        )
+        given: dict[str, Any] = {"source": source.store, "output": output, "settings": request.settings}
         images = sum(shard.images for shard in shards)
         records = finished + convert_all(
             context,
             [shard for shard in shards if (shard.split, shard.index) not in done],
-            convert,
+            functools.partial(convert_shard, **given, fingerprint=ready.fingerprint),
+            carefully=functools.partial(convert_carefully, **given, fingerprint=ready.fingerprint),
             finished=finished,
             recorded=functools.partial(recorded_shards, output, ready.fingerprint),
             give_up=functools.partial(too_many, images=images, limit=request.max_rejected),

@@ -10,7 +10,7 @@ import threading
 import zipimport
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.progress import Progress
@@ -100,11 +100,8 @@ class WorkerDiedError(InputError):
     """A Python worker died and took the job with it. What killed it is not known here."""
 
 
-class Convert(Protocol):
-    """Turns a shard into its file and record; `carefully` so that no image can kill the worker."""
-
-    def __call__(self, shard: Shard, *, carefully: bool) -> ShardRecord:
-        """The shard's record."""
+# Turns a shard into its file and record.
+Convert = Callable[[Shard], ShardRecord]
 
 
 def convert_all(
@@ -112,18 +109,19 @@ def convert_all(
     shards: Sequence[Shard],
     convert: Convert,
     *,
+    carefully: Convert,
     finished: Sequence[ShardRecord],
     recorded: Callable[[Sequence[Shard]], list[ShardRecord]],
     give_up: Callable[[Iterable[RejectedImage]], str | None],
 ) -> list[ShardRecord]:
     """Converts `shards`, one task each; the records.
 
-    Where a Python worker dies, the shards that are not whole by then (`recorded` finds the records of the others) are
-    converted again, carefully. `finished` are of earlier runs. `give_up` gets all rejections so far, and may return the
-    reason to stop at once, which becomes an `InputError`.
+    If a Python worker dies, the shards that are not whole by then (`recorded` finds the records of the others) are
+    converted again by `carefully`, in which no image can kill the worker. `finished` are records of earlier runs.
+    `give_up` gets all rejections so far, and may return a reason to stop at once, which becomes an `InputError`.
     """
     try:
-        return _convert_all(context, shards, convert, False, finished, give_up)
+        return _convert_all(context, shards, convert, finished, give_up)
     except WorkerDiedError:
         whole = recorded(shards)
         there = {(record.split, record.index) for record in whole}
@@ -135,7 +133,7 @@ def convert_all(
             flush=True,
         )
     try:
-        return whole + _convert_all(context, left, convert, True, [*finished, *whole], give_up)
+        return whole + _convert_all(context, left, carefully, [*finished, *whole], give_up)
     except WorkerDiedError as death:
         raise InputError(
             "a Python worker died again, although images were decoded in other processes: none of them is the cause, "
@@ -148,7 +146,6 @@ def _convert_all(
     context: Any,
     shards: Sequence[Shard],
     convert: Convert,
-    carefully: bool,
     finished: Sequence[ShardRecord],
     give_up: Callable[[Iterable[RejectedImage]], str | None],
 ) -> list[ShardRecord]:
@@ -171,7 +168,7 @@ def _convert_all(
 
     def task(shard: Shard) -> ShardRecord:
         spare_later_tasks()
-        record = convert(shard, carefully=carefully)
+        record = convert(shard)
         ended.add([((record.split, record.index), (record.images, record.rejected))])
         return record
 

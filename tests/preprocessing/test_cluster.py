@@ -185,7 +185,7 @@ def test_a_source_that_changes_under_the_job(running: Any, raw: Path, tmp_path: 
         return shards
 
     monkeypatch.setattr(job, "plan_shards", change_after_planning)
-    with pytest.raises(InputError, match=r"_2\.JPEG is gone since the source was listed: run again") as caught:
+    with pytest.raises(InputError, match=r"_2\.JPEG has gone since the source was listed: run the same") as caught:
         preprocess(tmp_path / "raw", tmp_path / "out", start=running)
     assert "\n" not in str(caught.value)
 
@@ -198,14 +198,16 @@ def test_a_source_that_changes_under_the_job(running: Any, raw: Path, tmp_path: 
     ],
 )
 def test_a_task_that_fails_is_explained_in_one_line(context: Any, how: str, says: str) -> None:
-    def convert(_: Shard, *, carefully: bool) -> ShardRecord:
+    def convert(_: Shard) -> ShardRecord:
         if how == "death":
             os._exit(9)
         raise ZeroDivisionError("a bug of ours")
 
     shards = [Shard("train", 0, 1, b"")]
     with pytest.raises(InputError, match=says) as caught:
-        convert_all(context, shards, convert, finished=[], recorded=lambda _: [], give_up=lambda _: None)
+        convert_all(
+            context, shards, convert, carefully=convert, finished=[], recorded=lambda _: [], give_up=lambda _: None
+        )
     assert "\n" not in str(caught.value)
 
 

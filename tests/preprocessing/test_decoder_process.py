@@ -14,7 +14,7 @@ from preprocessing.common.errors import InputError
 from preprocessing.common.storage import Store
 from preprocessing.images.decode import Rejected, decode
 from preprocessing.images.decoder_process import DecoderDiedError, DecoderProcess
-from preprocessing.job.convert import convert_shard
+from preprocessing.job.convert import convert_carefully, convert_shard
 from preprocessing.job.plan import measure
 from preprocessing.job.settings import Settings
 from preprocessing.job.shards import Shard, ShardRecord, serialise
@@ -29,10 +29,10 @@ def treachery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(write_treachery(tmp_path / "treachery")))
 
 
-@pytest.mark.parametrize("apart", [False, True])
-def test_another_process_decodes_as_this_one_does(apart: bool) -> None:
+@pytest.mark.parametrize("per_image", [False, True])
+def test_another_process_decodes_as_this_one_does(per_image: bool) -> None:
     out = np.zeros((32, 32, 3), np.uint8)
-    with DecoderProcess(32, apart=apart) as process:
+    with DecoderProcess(32, per_image=per_image) as process:
         for data in (WHOLE, jpeg(300, 280), jpeg(32, 32)):
             process.decode(data, 32, out)
             assert np.array_equal(out, decode(data, 32))
@@ -47,7 +47,7 @@ def test_another_process_decodes_as_this_one_does(apart: bool) -> None:
 
 def test_what_became_of_a_decoder() -> None:
     out = np.zeros((32, 32, 3), np.uint8)
-    with DecoderProcess(32, apart=True, seconds=1) as process:
+    with DecoderProcess(32, per_image=True, seconds=1) as process:
         for mark, reason, detail in [
             (b"mark: segv", "decoder crash", "its decoder died of SIGSEGV"),
             (b"mark: abort", "decoder crash", "its decoder died of SIGABRT"),
@@ -57,11 +57,11 @@ def test_what_became_of_a_decoder() -> None:
             with pytest.raises(Rejected) as caught:
                 process.decode(WHOLE + mark, 32, out)
             assert (caught.value.reason, caught.value.detail) == (reason, detail)
-        with pytest.raises(MemoryError, match=r"its decoder was killed from outside \(SIGKILL\), as where memory runs"):
+        with pytest.raises(MemoryError, match=r"its decoder was killed from outside \(SIGKILL\), as when memory runs"):
             process.decode(WHOLE + b"mark: killed", 32, out)
         process.decode(WHOLE, 32, out)
         assert np.array_equal(out, decode(WHOLE, 32))
-    with DecoderProcess(32, apart=False) as process, pytest.raises(DecoderDiedError):
+    with DecoderProcess(32, per_image=False) as process, pytest.raises(DecoderDiedError):
         process.decode(WHOLE + b"mark: segv", 32, out)
 
 
@@ -73,7 +73,8 @@ def convert(tmp_path: Path, images: list[bytes], carefully: bool = True) -> Shar
     labels = pa.array([0] * len(images), pa.int32())
     rows = pa.table({"id": names, "path": names, "offset": offsets, "length": lengths, "label": labels})
     shard = Shard("train", 0, len(images), serialise(rows))
-    return convert_shard(shard, Store(tmp_path), Store(tmp_path / "out"), Settings(size=16), "f" * 64, carefully)
+    convert = convert_carefully if carefully else convert_shard
+    return convert(shard, Store(tmp_path), Store(tmp_path / "out"), Settings(size=16), "f" * 64)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_a_decoder_killed_for_want_of_memory_is_told_and_rejects_nothing(tmp_pat
     ):
         convert(tmp_path, [WHOLE, WHOLE + b"mark: orphan"])
     with pytest.raises(
-        InputError, match=r"train/1\.JPEG cannot be decoded: .*SIGKILL.*; give tasks more memory"
+        InputError, match=r"train/1\.JPEG \(.*/1\.JPEG\) cannot be decoded: .*SIGKILL.*; give tasks more memory"
     ) as caught:
         convert(tmp_path, [WHOLE, WHOLE + b"mark: killed"])
     assert "\n" not in str(caught.value)

@@ -27,12 +27,12 @@ print(len(at_once(lambda number: (one if number % 2 else Store(sys.argv[1]))._op
 """
 READ = """
 import pyarrow as pa
-from preprocessing.images.fetch import read_images
+from preprocessing.images.raw_images import read_images
 from preprocessing.sources.base import WHOLE_FILE
 from preprocessing.common.storage import Store
 names = [f"{number}.JPEG" for number in range(64)]
-table = pa.table({"path": names, "offset": [WHOLE_FILE] * 64, "length": [int(sys.argv[2])] * 64})
-print(len({bytes(data) for data in read_images(Store(sys.argv[1]), table, 10**6)}))
+table = pa.table({"id": names, "path": names, "offset": [WHOLE_FILE] * 64, "length": [int(sys.argv[2])] * 64})
+print(len({bytes(image.data) for image in read_images(Store(sys.argv[1]), table)}))
 """
 DECODE = """
 from pathlib import Path

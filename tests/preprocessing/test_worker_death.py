@@ -54,7 +54,8 @@ def test_a_decoder_that_the_kernel_kills_rejects_nothing(tmp_path: Path, environ
     assert done.returncode == 2
     (error,) = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("error: ")]
     assert error.startswith(
-        f"error: train/{CLASSES[1]}/large.JPEG cannot be decoded: its decoder was killed from outside"
+        f"error: train/{CLASSES[1]}/large.JPEG ({tmp_path}/raw/train/{CLASSES[1]}/large.JPEG) cannot be decoded: "
+        "its decoder was killed from outside"
     )
     assert "give tasks more memory" in error
     assert not (tmp_path / "out" / "manifest.json").exists()
