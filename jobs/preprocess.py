@@ -16,7 +16,8 @@ try:
     from preprocessing.common.signals import run_until_signal, spark_leaves_signals
     from preprocessing.dataset.schema import CODECS, ROW_GROUP_ROWS
     from preprocessing.job.plan import plan
-    from preprocessing.job.run import DEFAULT_MAX_REJECTED, Request, run
+    from preprocessing.job.prepare import DEFAULT_MAX_REJECTED, Request
+    from preprocessing.job.run import run
     from preprocessing.job.settings import Settings, out_of_range, parse_number
     from preprocessing.job.spark_run import spark_context
     from preprocessing.sources.layouts import NAMES

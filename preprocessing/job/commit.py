@@ -1,4 +1,4 @@
-"""From the records of all shards to a dataset: adding up, the small files, and `manifest.json` as the last."""
+"""From the records of all shards to a dataset: the sums, the small files and, last, `manifest.json`."""
 
 from __future__ import annotations
 
@@ -55,24 +55,15 @@ def build_manifest(
 ) -> Manifest:
     """The manifest of a finished job. `planned` is the number of images of each split before any was decoded.
 
-    Raises `InputError` where train has no rows, and `AssertionError` where the images do not add up: that is a bug, and
-    no dataset may come of it.
+    Raises `InputError` if train has no rows, and `AssertionError` if the images do not add up: that is a bug, and must
+    not become a dataset.
     """
     ordered = sorted(records, key=lambda record: (record.split, record.index))
     splits = {}
     for split, images in sorted(planned.items()):
-        mine = [record for record in ordered if record.split == split]
-        files = [record.file for record in mine if record.file is not None]
-        rows = sum(file.rows for file in files)
-        counts = Counter[int]()
-        for record in mine:
-            counts.update(record.class_counts)
-        rejected = sum(len(record.rejected) for record in mine)
-        if rows + rejected != images or counts.total() != rows or sum(record.images for record in mine) != images:
-            raise AssertionError(f"{split}: {images} images in, but {rows} rows and {rejected} rejected")
-        splits[split] = SplitInfo(rows, [counts[label] for label in range(len(classes))], files)
+        splits[split] = _add_up(split, images, [record for record in ordered if record.split == split], len(classes))
     if not splits[TRAIN].count:
-        raise InputError("no image of train could be decoded: see whether --source holds images")
+        raise InputError("no image of train could be decoded: check that --source holds images")
     mean, std = _moments([record for record in ordered if record.split == TRAIN], splits[TRAIN].count, settings.size)
     return Manifest(
         hash=content_hash(settings.size, settings.codec, list(classes), splits),
@@ -89,7 +80,7 @@ def build_manifest(
         rejected=sum(len(record.rejected) for record in ordered),
         source=source,
         settings=settings.as_dict(),
-        # A cluster's own pyspark is no installed package: it comes by the PYTHONPATH.
+        # A cluster's own pyspark is on the PYTHONPATH, not an installed package.
         software={
             "python": platform.python_version(),
             "pyspark": pyspark.__version__,
@@ -98,8 +89,21 @@ def build_manifest(
     )
 
 
+def _add_up(split: str, images: int, records: Sequence[ShardRecord], classes: int) -> SplitInfo:
+    """A split of `images` images, from the records of its shards."""
+    files = [record.file for record in records if record.file is not None]
+    rows = sum(file.rows for file in files)
+    counts = Counter[int]()
+    for record in records:
+        counts.update(record.class_counts)
+    rejected = sum(len(record.rejected) for record in records)
+    if rows + rejected != images or counts.total() != rows or sum(record.images for record in records) != images:
+        raise AssertionError(f"{split}: {images} images in, but {rows} rows and {rejected} rejected")
+    return SplitInfo(rows, [counts[label] for label in range(classes)], files)
+
+
 def commit(output: Store, manifest: Manifest, rejected: Iterable[RejectedImage], names: dict[str, str]) -> None:
-    """Writes what belongs beside the rows, then the manifest. Before its last step there is no dataset."""
+    """Writes the small files, then the manifest, which makes it a dataset."""
     output.write(REJECTED, _rejected_table(rejected))
     output.write(LABELS, _labels(manifest.classes, names))
     for split, info in manifest.splits.items():
@@ -110,20 +114,12 @@ def commit(output: Store, manifest: Manifest, rejected: Iterable[RejectedImage],
     output.delete_tree(WORK)
 
 
-def commonest(rejected: Iterable[RejectedImage]) -> str:
-    """The reasons of rejections, the commonest first: `truncated 12, empty 1`."""
-    reasons = Counter(image.reason for image in rejected)
-    return ", ".join(
-        f"{reason} {count:,}" for reason, count in sorted(reasons.items(), key=lambda kind: (-kind[1], kind[0]))
-    )
-
-
 def _moments(records: Sequence[ShardRecord], images: int, size: int) -> tuple[Any, Any]:
     pixels = images * size * size
     sums = [sum(record.pixel_sum[channel] for record in records) for channel in range(3)]
     squares = [sum(record.pixel_square_sum[channel] for record in records) for channel in range(3)]
     mean = tuple(total / pixels for total in sums)
-    # In integers up to the last division: the difference of two large numbers.
+    # In integers up to the last division, as it is the difference of two large numbers.
     std = tuple(
         math.sqrt(square * pixels - total * total) / pixels for square, total in zip(squares, sums, strict=True)
     )

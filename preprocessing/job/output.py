@@ -1,4 +1,4 @@
-"""The state of the folder a dataset goes to, before a job: free, finished, begun, or somebody else's."""
+"""The folder that a dataset goes to, before a job: free, finished, begun, or somebody else's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from preprocessing.dataset.manifest import (
 from preprocessing.job.shards import WORK, work_folder
 from preprocessing.sources.base import MINIVAL, TRAIN, VAL
 
-# All that a dataset consists of. Nothing else is ever deleted.
+# Everything that a dataset consists of. Nothing else is ever deleted.
 SPLITS = (TRAIN, VAL, MINIVAL)
 OWN_FOLDERS = (*SPLITS, WORK)
 OWN_FILES = (LABELS, REJECTED)
@@ -41,13 +41,13 @@ class State(enum.Enum):
 def inspect(output: Store, fingerprint: str, overwrite: bool) -> State:
     """What is left to do at `output` for the dataset of that fingerprint; changes nothing.
 
-    Raises `InputError` where another dataset is in the way and `overwrite` is not given, and, whatever is given, where
-    the folder holds what is no dataset's.
+    Raises `InputError` if another dataset is in the way and `overwrite` is false, and always if the folder holds
+    anything that is not part of a dataset.
     """
     place = output.uri
     if output.exists(MANIFEST):
         if FORMAT.encode() not in output.read(MANIFEST):
-            raise InputError(f"{place}/{MANIFEST} is no dataset's: give an empty or new folder as --output")
+            raise InputError(f"{place}/{MANIFEST} is not a dataset's: give an empty or new folder as --output")
         if overwrite:
             return State.FRESH
         manifest = read_manifest(output)
@@ -55,11 +55,7 @@ def inspect(output: Store, fingerprint: str, overwrite: bool) -> State:
             raise InputError(
                 f"{place} holds a dataset of another source or other settings: give --overwrite, or another --output"
             )
-        sizes = dict(output.entries())
-        for info in manifest.splits.values():
-            for file in info.files:
-                if sizes.get(file.name) != file.bytes:
-                    raise InputError(f"{place}/{file.name} is missing or damaged: give --overwrite to make it again")
+        _check_whole(output, manifest)
         return State.DONE
     if output.is_folder(work_folder(fingerprint)):
         return State.BEGUN
@@ -79,11 +75,18 @@ def inspect(output: Store, fingerprint: str, overwrite: bool) -> State:
     return State.FRESH
 
 
-def begin(output: Store, fingerprint: str, description: dict[str, Any]) -> None:
-    """Makes room for a new dataset: what was there, finished or not, is deleted.
+def _check_whole(output: Store, manifest: Manifest) -> None:
+    sizes = dict(output.entries())
+    for file in (file for info in manifest.splits.values() for file in info.files):
+        if sizes.get(file.name) != file.bytes:
+            raise InputError(f"{output.uri}/{file.name} is missing or damaged: give --overwrite to make it again")
 
-    First comes a mark of the new job, so that after a kill at any moment `inspect` knows what the rest is; then the
-    manifest goes, so that the rest is never taken for a dataset.
+
+def begin(output: Store, fingerprint: str, description: dict[str, Any]) -> None:
+    """Makes room for a new dataset: deletes the one that was there, finished or not.
+
+    It first leaves a mark of the new job, so that `inspect` knows what the rest is after a kill at any moment. Then it
+    deletes the manifest, so that the rest is never taken for a dataset.
     """
     mine = work_folder(fingerprint)
     output.write(f"{mine}/{JOB}", json.dumps(description, indent=1).encode())
@@ -98,7 +101,7 @@ def begin(output: Store, fingerprint: str, description: dict[str, Any]) -> None:
 
 
 def sweep(output: Store, manifest: Manifest) -> None:
-    """Deletes from the folders of rows what is not of this dataset: what killed tasks and replaced datasets left."""
+    """Deletes from the splits the files that are not of this dataset, left by killed tasks and replaced datasets."""
     wanted = {file.name for info in manifest.splits.values() for file in info.files}
     wanted |= {f"{split}/{COMMON_METADATA}" for split in manifest.splits}
     for split in SPLITS:
@@ -109,9 +112,9 @@ def sweep(output: Store, manifest: Manifest) -> None:
 
 
 def check_room(output: Store, needed: int) -> int | None:
-    """Free bytes where `output` is, or None where that cannot be asked; `InputError` if `needed` are more.
+    """Free bytes on `output`'s disk, or None for a store that cannot tell. Raises `InputError` if `needed` is more.
 
-    What is there already counts as free: it is kept, or makes room.
+    Files that are there already count as free: they are kept, or make room.
     """
     folder: Path | None = output.local_path
     if folder is None:

@@ -1,4 +1,4 @@
-"""`--plan`: what a job would read and write, and how long it would take. Writes nothing and starts no Spark."""
+"""`--plan`: what a job would read and write, and how long it would take. Writes nothing and does not start Spark."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from preprocessing.images.decode import Rejected
 from preprocessing.images.decoder_process import DecoderDiedError, DecoderProcess
 from preprocessing.images.raw_images import read_images
 from preprocessing.job.output import State, check_room
-from preprocessing.job.run import Prepared, Request, choose_images, estimate_bytes, finished_shards, prepare, say
+from preprocessing.job.prepare import Prepared, Request, choose_images, estimate_bytes, prepare
+from preprocessing.job.run import finished_shards
 from preprocessing.job.shards import plan_shards
 
 SAMPLE = 32
 INDEX_THREADS = 8
-# What a task does beside decoding, as a part of that: measured by benchmarks/preprocess.py.
+# A task's time, as a multiple of reading and decoding alone: measured by benchmarks/preprocess.py.
 OVERHEAD = 1.25
 
 
 def plan(request: Request) -> None:
-    """Says what `run` would do; raises what it would raise before it writes."""
+    """Prints what `run` would do; raises what it would raise before it writes."""
     ready = prepare(request)
     if ready.state is State.DONE:
-        say(f"{ready.output.uri} holds this dataset already: nothing would be done")
+        print(f"{ready.output.uri} holds this dataset already: nothing to do", flush=True)
         return
-    splits, _ = choose_images(ready, request.settings, _threads)
-    for line in describe(request, ready, splits):
-        say(line)
+    chosen = choose_images(ready, request.settings, _threads)
+    print(*describe(request, ready, chosen.splits), sep="\n", flush=True)
 
 
 def describe(request: Request, ready: Prepared, splits: dict[str, pa.Table]) -> list[str]:
-    """The plan in lines."""
+    """The lines of the plan."""
     shards = plan_shards(splits, request.settings)
     finished = finished_shards(ready, shards)
     images = sum(len(table) for table in splits.values())
@@ -47,8 +47,8 @@ def describe(request: Request, ready: Prepared, splits: dict[str, pa.Table]) -> 
     raw = sum(total_bytes(table) for table in splits.values())
     written = estimate_bytes(splits, request.settings)
     free = check_room(ready.output, 0)
-    room = f"{format_bytes(free)} free there" if free is not None else "free space there cannot be asked"
-    verb = {State.FRESH: "write", State.BEGUN: "go on with"}[ready.state]
+    room = f"{format_bytes(free)} free there" if free is not None else "free space there unknown"
+    verb = {State.FRESH: "write", State.BEGUN: "continue"}[ready.state]
     seconds = measure(ready.source.store, splits, request.settings.size) * OVERHEAD * (images - kept)
     cores = os.cpu_count() or 1
     lines = [
@@ -59,16 +59,16 @@ def describe(request: Request, ready: Prepared, splits: dict[str, pa.Table]) -> 
     if kept:
         lines.append(f"kept from an earlier run: {len(finished):,} files with {kept:,} images")
     if request.overwrite and ready.state is State.FRESH:
-        lines.append("replaced: what is there now, first")
+        lines.append("replace: the dataset that is there now")
     lines.append(
-        f"time: about {format_duration(seconds)} of one core like this one, "
-        f"{format_duration(seconds / cores)} on this machine's {cores}"
+        f"time: about {format_duration(seconds)} on one core of this machine, "
+        f"{format_duration(seconds / cores)} on all {cores}"
     )
     return lines
 
 
 def measure(source: Store, splits: dict[str, pa.Table], size: int) -> float:
-    """Seconds that one core takes to read and decode an image, from a sample."""
+    """Seconds of one core to read and decode an image, from a sample."""
     table = splits["train"]
     places = np.unique(np.linspace(0, len(table) - 1, SAMPLE).astype(np.int64))
     images = list(read_images(source, table.take(pa.array(places))))
@@ -86,7 +86,7 @@ def measure(source: Store, splits: dict[str, pa.Table], size: int) -> float:
 
 
 def total_bytes(table: pa.Table) -> int:
-    """Bytes of all raw images of a table."""
+    """Bytes of all raw images in a table."""
     return int(np.sum(table.column("length").to_numpy(), dtype=np.int64))
 
 

@@ -1,9 +1,12 @@
-"""The plan of a job: which rows go into which file. And the record that says a file is whole."""
+"""Shards: which rows go into which file, and the record that says a file is whole."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import msgspec
@@ -13,9 +16,11 @@ from preprocessing.common.storage import Store
 from preprocessing.dataset.manifest import FileInfo
 from preprocessing.job.settings import Settings
 
-# A split in this many files or more keeps that many cores busy. A file above `MAX_ROWS` is dear to lose.
+# At least this many files in a split keep as many cores busy. A file above MAX_ROWS is expensive to lose.
 MIN_SHARDS = 16
 MAX_ROWS = 2048
+# A record takes a round trip or two, on a bucket.
+RECORD_THREADS = 16
 WORK = "_work"
 
 
@@ -31,7 +36,8 @@ class RejectedImage(msgspec.Struct, frozen=True, array_like=True):
 class ShardRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What a finished shard holds. Written after its file, so that a file with a record is whole.
 
-    `file` is None where no image of the shard could be used. Sums are per channel over the decoded pixels.
+    `file` is None if no image of the shard could be used. `plan` is that of the shard. Sums are per channel, over the
+    decoded pixels.
     """
 
     split: str
@@ -47,7 +53,7 @@ class ShardRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Shard:
-    """One task: the images `rows` (an Arrow stream of the selection's table) become one file. `plan` is their hash."""
+    """One task: the images in `rows` (an Arrow stream, part of the selection) become a file. `plan` is their hash."""
 
     split: str
     index: int
@@ -57,11 +63,11 @@ class Shard:
 
     @property
     def file_name(self) -> str:
-        """Name of the Parquet file below the dataset."""
+        """Name of the Parquet file in the dataset."""
         return f"{self.split}/part-{self.index:05}.parquet"
 
     def record_name(self, fingerprint: str) -> str:
-        """Name of the shard's record below the dataset."""
+        """Name of the shard's record in the dataset."""
         return f"{work_folder(fingerprint)}/{self.split}-{self.index:05}.json"
 
     def table(self) -> pa.Table:
@@ -70,12 +76,12 @@ class Shard:
 
 
 def work_folder(fingerprint: str) -> str:
-    """The folder below the dataset with what is known of an unfinished job."""
+    """The folder in the dataset with the records of an unfinished job."""
     return f"{WORK}/{fingerprint[:16]}"
 
 
 def plan_shards(splits: dict[str, pa.Table], settings: Settings) -> list[Shard]:
-    """Cuts every split into files. Depends on nothing but its arguments: not on the cluster."""
+    """Cuts every split into files. Depends on its arguments only, not on the cluster."""
     shards = []
     for split, table in sorted(splits.items()):
         step = settings.rows_per_shard or default_rows(len(table), settings.row_group_rows)
@@ -91,13 +97,20 @@ def default_rows(images: int, row_group_rows: int) -> int:
     return max(1, min(groups, MAX_ROWS // row_group_rows)) * row_group_rows
 
 
+def recorded_shards(output: Store, fingerprint: str, shards: Iterable[Shard]) -> list[ShardRecord]:
+    """Records of those shards that are whole."""
+    with ThreadPoolExecutor(RECORD_THREADS) as pool:
+        records = pool.map(functools.partial(read_record, output, fingerprint), shards)
+        return [record for record in records if record is not None]
+
+
 def read_record(store: Store, fingerprint: str, shard: Shard) -> ShardRecord | None:
-    """The record that an earlier run left of this shard, if its file is as it says; else None."""
+    """The record of this shard, if there is one and its file is as it says; else None."""
     try:
         record = msgspec.json.decode(store.read(shard.record_name(fingerprint)), type=ShardRecord)
     except (FileNotFoundError, msgspec.DecodeError, msgspec.ValidationError):
         return None
-    if record.plan != shard.plan:  # of a version that cut the split into other files
+    if record.plan != shard.plan:  # from a version that cut the split into other files
         return None
     whole = record.file is None or store.size(record.file.name) == record.file.bytes
     return record if whole else None
@@ -112,7 +125,7 @@ def _hash(table: pa.Table) -> str:
 def serialise(table: pa.Table) -> bytes:
     """The table as an Arrow stream, as `Shard.rows` holds it."""
     sink = io.BytesIO()
-    # All of the source's names go through the driver: 1.3 million are 150 MB, compressed 30.
+    # The source's names all go through the driver: 1.3 million are 150 MB, or 30 MB compressed.
     with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
         writer.write_table(table)
     return sink.getvalue()

@@ -1,4 +1,4 @@
-"""Where raw images are: a source in one of the layouts people have, and the catalogue of what is in it."""
+"""What every layout of raw images offers: its classes, and the catalogue of its images."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from preprocessing.common.storage import Store
 from preprocessing.sources.skipped import Skipped
 
 TRAIN, VAL, MINIVAL = "train", "val", "minival"
-# The offset of an image that is a file of its own.
+# The offset of an image in a file of its own.
 WHOLE_FILE = -1
 
-# A raw image: `id` is `<class>/<file name>` in every layout, as text; its bytes are [offset, offset + length) of the
-# file `path`, whose name may be no UTF-8.
+# A raw image. `id` is `<class>/<file name>` in every layout, as text. Its bytes are [offset, offset + length) of the
+# file `path`, whose name need not be UTF-8.
 CATALOGUE_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string()),
@@ -32,24 +32,24 @@ CATALOGUE_SCHEMA = pa.schema(
 )
 Row = tuple[str, str, str, int, int]
 
-# `map`, or what runs a function over a list elsewhere; results come back in order.
+# `map`, or a function like it that runs elsewhere. Results come back in order.
 Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The images of some classes, by split, each table sorted by id; and the account of all other files."""
+    """The images of some classes, a table sorted by id for each split, and the account of all other files."""
 
     splits: dict[str, pa.Table]
     skipped: Skipped = field(default_factory=Skipped)
 
 
 class Source(abc.ABC):
-    """Raw images in one layout. Making one checks that the layout's parts are there, and reads little."""
+    """Raw images in one layout. The constructor checks that the layout's parts are there, and reads little."""
 
     layout: str
-    looks_like: str  # the layout in words, for the error that says what was expected
-    listed_quickly: bool  # whether the catalogue is made from listings alone, or takes reading that tasks should share
+    looks_like: str  # for the message about a source in no known layout
+    listed_quickly: bool  # whether listings suffice for the catalogue; else tasks share the reading
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -59,12 +59,17 @@ class Source(abc.ABC):
     def recognises(cls, store: Store) -> bool:
         """Whether a folder is in this layout."""
 
+    @classmethod
+    def near_miss(cls, files: Sequence[str]) -> str | None:
+        """Why a folder with these files at its root is not quite in this layout, beginning with the name of one."""
+        return None
+
     @abc.abstractmethod
     def classes(self) -> list[str]:
-        """All classes, sorted; `InputError` if there is none."""
+        """All classes, sorted; `InputError` if there are none."""
 
     def names(self) -> dict[str, str]:
-        """Names in words of some or all of the classes."""
+        """What some or all of the classes are called in words."""
         return {}
 
     @abc.abstractmethod
@@ -73,11 +78,11 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def catalogue(self, classes: Sequence[str], mapper: Mapper = map) -> Catalogue:
-        """Every image of `classes`; `InputError` where the source is damaged or a class has no image of train."""
+        """Every image of `classes`; `InputError` if the source is damaged or a class has no image in train."""
 
 
 def make_table(rows: Iterable[Row]) -> pa.Table:
-    """A catalogue's table, sorted by id; `InputError` where an id comes twice."""
+    """A catalogue's table, sorted by id; `InputError` if an id occurs twice."""
     ordered = sorted((printable(row[0]), row[1], name_bytes(row[2]), row[3], row[4]) for row in rows)
     columns = list(zip(*ordered, strict=True)) or [()] * len(CATALOGUE_SCHEMA)
     for before, after in itertools.pairwise(ordered):
@@ -90,14 +95,8 @@ def make_table(rows: Iterable[Row]) -> pa.Table:
 
 
 def check_classes_have_images(rows: Iterable[Row], classes: Sequence[str], where: str, remedy: str) -> None:
-    """Raises `InputError` for a class without a row of train: it would be a label that nothing has."""
+    """Raises `InputError` for a class without a row in train: nothing would have its label."""
     empty = sorted(set(classes) - {row[1] for row in rows})
     if empty:
         more = f", and {len(empty) - 1:,} more classes like it" if len(empty) > 1 else ""
         raise InputError(f"{where}: class {empty[0]} holds no images{more}: {remedy}")
-
-
-def parse_synset_mapping(text: str) -> dict[str, str]:
-    """Kaggle's LOC_synset_mapping.txt: a wnid and, after a space, its names, on every line."""
-    pairs = (line.partition(" ") for line in text.splitlines() if line.strip())
-    return {wnid: words.strip() for wnid, _, words in pairs if words.strip()}

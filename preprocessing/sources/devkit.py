@@ -1,7 +1,7 @@
-"""ILSVRC2012's development kit: which class each image of val is of.
+"""ILSVRC2012's development kit: the class of each image of val.
 
-Its ground truth counts classes in an order of its own, the `ILSVRC2012_ID` of `meta.mat`, which is NOT the sorted order
-of the wnids that everybody numbers labels by: both files are needed.
+Its ground truth numbers classes by the `ILSVRC2012_ID` of `meta.mat`, which is NOT the sorted order of wnids that
+labels usually have: both files are needed.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _MAX_BYTES = 1 << 28  # the real one unpacks to 6 MB
 
 
 class Devkit(NamedTuple):
-    """`classes[i]` is the wnid of image number i + 1 of val; `names` are the wnids' names in words."""
+    """`classes[i]` is the wnid of val's image number i + 1; `names` has the wnids' names in words."""
 
     classes: list[str]
     names: dict[str, str]
 
 
 def read_devkit(data: bytes, where: str) -> Devkit:
-    """Reads `ILSVRC2012_devkit_t12.tar.gz`, as it is or as a browser has unpacked it; `where` names it in an error."""
+    """Reads `ILSVRC2012_devkit_t12.tar.gz`, as it is or unpacked by a browser; `where` names it in errors."""
     archive = data if _is_tar(data) else _unpack(data, where)
     files = {}
     try:
@@ -36,16 +36,18 @@ def read_devkit(data: bytes, where: str) -> Devkit:
                 if member.name.endswith(wanted) and not member.kind:
                     files[wanted] = archive[member.offset : member.offset + member.size]
     except TarError as error:
-        raise InputError(f"{where} is no sound archive ({error}): download it again") from error
+        raise InputError(f"{where} is damaged ({error}): download it again") from error
     for wanted in (GROUND_TRUTH, META):
         if wanted not in files:
-            raise InputError(f"{where} has no {wanted}: it is not the development kit of tasks 1 and 2; download it")
+            raise InputError(f"{where} has no {wanted}: it is not the development kit of tasks 1 and 2: download that")
     wnids, names = _synsets(files[META], where)
     truth = decode_text(files[GROUND_TRUTH]).split()
     try:
         return Devkit([wnids[int(number)] for number in truth], names)
     except (KeyError, ValueError) as error:
-        raise InputError(f"{where}: {GROUND_TRUTH} names class {error}, which {META} does not: download it") from error
+        raise InputError(
+            f"{where}: {GROUND_TRUTH} names class {error}, which {META} does not: download it again"
+        ) from error
 
 
 def _is_tar(data: bytes) -> bool:
@@ -57,7 +59,7 @@ def _unpack(data: bytes, where: str) -> bytes:
         unpacker = zlib.decompressobj(wbits=31)  # gzip
         archive = unpacker.decompress(data, _MAX_BYTES)
     except zlib.error as error:
-        raise InputError(f"{where} is no sound gzip file ({error}): download it again") from error
+        raise InputError(f"{where} is not a sound gzip file ({error}): download it again") from error
     if not unpacker.eof:
         raise InputError(f"{where} is cut short, or unpacks to more than {_MAX_BYTES >> 20} MB: download it again")
     return archive
@@ -72,5 +74,5 @@ def _synsets(data: bytes, where: str) -> tuple[dict[int, str], dict[str, str]]:
         leaves = [row for row in table if int(row["num_children"]) == 0]
         wnids = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in leaves}
         return wnids, {str(row["WNID"]): str(row["words"]) for row in leaves}
-    except Exception as error:  # scipy's reader raises whatever it meets
+    except Exception as error:  # scipy's reader raises anything
         raise InputError(f"{where}: {META} cannot be read ({type(error).__name__}): download it again") from error

@@ -1,11 +1,11 @@
-"""What a file or folder of a source is, as far as its name shows."""
+"""What the name of a file or folder in a source says about it."""
 
 from __future__ import annotations
 
 EXTENSIONS = (".jpeg", ".jpg", ".png", ".gif", ".bmp", ".webp")
-# Images to anybody's eye, but in formats that are not read.
+# Images in formats that are not read.
 OTHER_EXTENSIONS = (".tif", ".tiff", ".jpe", ".jfif", ".jp2", ".jxl", ".heic", ".heif", ".avif", ".svg", ".ppm", ".dng")
-# Folders that operating systems, NAS boxes and editors leave among other people's files, in lower case.
+# Folders that operating systems, NAS devices and editors leave among the user's files, in lower case.
 TOOL_FOLDERS = frozenset(
     {
         "@eadir",
@@ -39,5 +39,5 @@ def is_hidden(path: str) -> bool:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file counts as an image by its extension. What it holds is seen when it is decoded."""
+    """Whether a file has an image extension. Its content is only looked at when it is decoded."""
     return name.lower().endswith(EXTENSIONS)

@@ -1,4 +1,4 @@
-"""The tree of Kaggle's ImageNet challenge: `ILSVRC/Data/CLS-LOC/...`, and `LOC_val_solution.csv` for val's labels."""
+"""The layout of Kaggle's ImageNet challenge: `ILSVRC/Data/CLS-LOC/...`, with val's labels in `LOC_val_solution.csv`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from preprocessing.common.errors import InputError
 from preprocessing.common.storage import Entry, Store
 from preprocessing.sources.base import TRAIN, VAL, WHOLE_FILE, Catalogue, Row, check_classes_have_images, make_table
-from preprocessing.sources.folders import SYNSET_MAPPING, FolderSource, class_folders, images_in, rows_of, skip
+from preprocessing.sources.folder_images import class_folders, image_rows, skip_images, take_images
+from preprocessing.sources.listed_source import SYNSET_MAPPING, ListedSource
 from preprocessing.sources.listing import Folder, list_folder, walk
 from preprocessing.sources.skipped import NO_CLASS_FOLDER, NOT_CHOSEN, OUTSIDE, UNLABELLED, Skipped
 from preprocessing.sources.text_files import decode_text
@@ -18,8 +19,8 @@ _TRAIN, _VAL, _TEST = f"{IMAGES}/{TRAIN}", f"{IMAGES}/{VAL}", f"{IMAGES}/test"
 SOLUTION = "LOC_val_solution.csv"
 
 
-class KaggleSource(FolderSource):
-    """Train in class folders, val in one folder with its classes in a CSV file. The unlabelled test images are left."""
+class KaggleSource(ListedSource):
+    """Train is in class folders; val is one folder, its classes in a CSV file. Test images have no labels: skipped."""
 
     layout = "kaggle"
     looks_like = f"Kaggle's {IMAGES}/ with {SOLUTION} beside ILSVRC/"
@@ -30,13 +31,13 @@ class KaggleSource(FolderSource):
         return store.is_folder(IMAGES)
 
     def classes(self) -> list[str]:
-        """The folders of train; hidden ones and tools' are none."""
+        """The folders of train, without hidden ones and those of tools."""
         known = class_folders(self.store, list_folder(self.store, _TRAIN))
         if not known:
             raise InputError(f"{self.store.uri}/{_TRAIN} has no class folders: unpack the archive again")
         if VAL in list_folder(self.store, IMAGES).dead_links:
             where = f"{self.store.uri}/{_VAL}"
-            raise InputError(f"{where} is a link that leads nowhere: mount what it points at, or remove it")
+            raise InputError(f"{where} is a dead link: mount its target, or remove it")
         return known
 
     def _list(self, classes: Sequence[str]) -> Catalogue:
@@ -44,23 +45,21 @@ class KaggleSource(FolderSource):
         train: list[Row] = []
         val: tuple[Folder, list[Entry]] | None = None
         for folder in walk(self.store, (_TRAIN, _VAL)):
-            images = images_in(folder, skipped, labels=(SYNSET_MAPPING, SOLUTION))
-            inside, path = f"{folder.path}/", folder.path
-            if path == _VAL:
+            images = take_images(folder, skipped, labels=(SYNSET_MAPPING, SOLUTION))
+            below = folder.path.removeprefix(f"{_TRAIN}/")
+            name = below.split("/")[0]
+            if folder.path == _VAL:
                 val = folder, images
-            elif path == _TRAIN:
-                skip(folder, images, NO_CLASS_FOLDER, skipped)
-            elif inside.startswith(f"{_TRAIN}/"):
-                name = path[len(_TRAIN) + 1 :].split("/")[0]
-                if name in wanted:
-                    train += rows_of(folder, images, _TRAIN, name)
-                else:
-                    skip(folder, images, NOT_CHOSEN, skipped)
+            elif below == folder.path:
+                skip_images(folder, images, _why_outside(folder.path), skipped)
+            elif name in wanted:
+                train += image_rows(folder, images, _TRAIN, name)
             else:
-                skip(folder, images, UNLABELLED if inside.startswith(f"{_TEST}/") else OUTSIDE, skipped)
+                skip_images(folder, images, NOT_CHOSEN, skipped)
+        where = f"{self.store.uri}/{_TRAIN}"
         if not train:
-            raise InputError(f"{self.store.uri}/{_TRAIN} holds no images: unpack the archive again")
-        check_classes_have_images(train, classes, f"{self.store.uri}/{_TRAIN}", "unpack the archive again")
+            raise InputError(f"{where} holds no images: unpack the archive again")
+        check_classes_have_images(train, classes, where, "unpack the archive again")
         splits = {TRAIN: make_table(train)}
         if val is not None:
             rows = self._label_val(*val, wanted, skipped)
@@ -81,18 +80,26 @@ class KaggleSource(FolderSource):
             path = folder.join(image.name)
             name = solution.pop(image.name.rsplit(".", 1)[0], None)
             if name not in known:
-                said = f"gives it {name}, which is no class of train" if name else "does not name it"
+                said = f"gives it {name}, which is not a class of train" if name else "does not name it"
                 raise InputError(f"{self.store.uri}/{path} has no label: {where} {said}; download it again")
             if name in wanted:
                 rows.append((f"{name}/{image.name}", name, path, WHOLE_FILE, image.size))
             else:
                 skipped.add(NOT_CHOSEN, path)
         if solution:
-            missing = f"{self.store.uri}/{_VAL}/{min(solution)}.JPEG is missing"
+            more = f" and {len(solution) - 1:,} more" if len(solution) > 1 else ""
             raise InputError(
-                f"{missing}, with {len(solution) - 1} more that {SOLUTION} names: unpack the archive again"
+                f"{self.store.uri}/{_VAL}/{min(solution)}.JPEG{more} named by {SOLUTION} is missing: "
+                "unpack the archive again"
             )
         return rows
+
+
+def _why_outside(folder: str) -> str:
+    """Why images in a folder that is neither a class folder nor val are skipped."""
+    if folder == _TRAIN:
+        return NO_CLASS_FOLDER
+    return UNLABELLED if f"{folder}/".startswith(f"{_TEST}/") else OUTSIDE
 
 
 def parse_solution(text: str) -> dict[str, str]:

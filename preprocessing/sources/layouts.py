@@ -1,4 +1,4 @@
-"""Which layout a source is in."""
+"""The layouts that a source can have, and which one it has."""
 
 from __future__ import annotations
 
@@ -7,34 +7,46 @@ from preprocessing.common.storage import Store
 from preprocessing.sources.base import Source
 from preprocessing.sources.folders import FolderSource
 from preprocessing.sources.kaggle import KaggleSource
-from preprocessing.sources.listing import list_folder
-from preprocessing.sources.official_tar import TarSource, compressed_archive
+from preprocessing.sources.listing import Folder, list_folder
+from preprocessing.sources.official_tar import TarSource
 
-# In the order in which they are tried.
-LAYOUTS: tuple[type[Source], ...] = (TarSource, KaggleSource, FolderSource)
+# In the order in which they are tried. A new layout is a file with a `Source`, and its name here.
+LAYOUTS: tuple[type[Source], ...] = (
+    TarSource,
+    KaggleSource,
+    FolderSource,
+)
 NAMES = tuple(kind.layout for kind in LAYOUTS)
 
 
 def open_source(store: Store, layout: str | None = None) -> Source:
-    """The source at `store` in the layout named, or in the one it is seen to be in; `InputError` where in none."""
+    """The source at `store` in the layout named, or in the first that recognises it; `InputError` if none does."""
     if not store.is_folder():
         raise InputError(f"--source {store.uri} does not exist: give the folder or URI with the raw images")
     if layout is not None:
         if layout not in NAMES:
-            raise InputError(f"--layout {layout}: known are {', '.join(NAMES)}")
+            raise InputError(f"--layout {layout}: give one of {', '.join(NAMES)}")
         return next(kind for kind in LAYOUTS if kind.layout == layout)(store)
     for kind in LAYOUTS:
         if kind.recognises(store):
             return kind(store)
+    raise _unrecognised(store)
+
+
+def _unrecognised(store: Store) -> InputError:
     found = list_folder(store)
-    packed = compressed_archive([file.name for file in found.files])
-    if packed:
-        raise InputError(f"{store.uri}/{packed}")
-    seen = sorted(
+    for kind in LAYOUTS:
+        problem = kind.near_miss([file.name for file in found.files])
+        if problem:
+            return InputError(f"{store.uri}/{problem}")
+    expected = "; or ".join(kind.looks_like for kind in LAYOUTS)
+    return InputError(f"--source {store.uri} is in no known layout, {_contents(found)}; expected {expected}")
+
+
+def _contents(found: Folder) -> str:
+    names = sorted(
         [f"{name}/" for name in found.folders]
         + [file.name for file in found.files]
-        + [f"{name} (a link that leads nowhere)" for name in found.dead_links]
+        + [f"{name} (a dead link)" for name in found.dead_links]
     )
-    holds = f"it holds {', '.join(seen[:5])}{' ...' if len(seen) > 5 else ''}" if seen else "it is empty"
-    expected = "; or ".join(kind.looks_like for kind in LAYOUTS)
-    raise InputError(f"--source {store.uri} is in no known layout, {holds}; expected {expected}")
+    return f"it holds {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}" if names else "it is empty"

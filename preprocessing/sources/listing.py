@@ -1,4 +1,4 @@
-"""Everything below a store, folder by folder: also what `Store.entries` leaves out, so that nothing is lost unseen."""
+"""Everything below a store, folder by folder, with what `Store.entries` leaves out: no file is lost unseen."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _Above = frozenset[tuple[int, int]]
 
 
 class Folder(NamedTuple):
-    """What lies directly in folder `path` of a store ("" is its root), by names without the path.
+    """What lies directly in folder `path` of a store ("" is its root), by name, without the path.
 
-    `dead_links` lead to nothing, or back to a folder that they lie in. `special` are pipes, sockets and devices. Where
-    the folder could not be listed, `problem` says why, and all else is empty.
+    `dead_links` lead to nothing, or back to a folder that they lie in. `special` are pipes, sockets and devices. If the
+    folder could not be listed, `problem` says why, and the rest is empty.
     """
 
     path: str
@@ -33,12 +33,12 @@ class Folder(NamedTuple):
     problem: str = ""
 
     def join(self, name: str) -> str:
-        """The path of what has this name here."""
+        """The path of the file or folder of this name here."""
         return f"{self.path}/{name}" if self.path else name
 
 
 def list_folder(store: Store, path: str = "") -> Folder:
-    """One folder; empty where it is absent. Raises `StorageError` where it cannot be listed."""
+    """One folder; empty if it is absent. Raises `StorageError` if it cannot be listed."""
     folder = _list(store, path, frozenset())[0]
     if folder.problem:
         raise StorageError(folder.problem)
@@ -48,8 +48,8 @@ def list_folder(store: Store, path: str = "") -> Folder:
 def walk(store: Store, needed: Sequence[str]) -> Iterator[Folder]:
     """Every folder below the store's root, and the root; a folder comes before those in it.
 
-    Raises `StorageError` where the root cannot be listed, or a folder that is at or below one of `needed` and not
-    hidden. Others have their `problem` told.
+    Raises `StorageError` if the root cannot be listed, or a folder at or below one of `needed` that is not hidden. Any
+    other folder that cannot be listed has a `problem`.
     """
     level: list[tuple[str, _Above]] = [("", frozenset())]
     with ThreadPoolExecutor(LISTING_THREADS) as pool:

@@ -1,4 +1,4 @@
-"""The official files as downloaded: a tar of class tars, val's tar and the development kit. Nothing is unpacked."""
+"""The official files as downloaded: a tar of class tars, val's tar and the development kit. None is unpacked."""
 
 from __future__ import annotations
 
@@ -6,59 +6,27 @@ import functools
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
 
 from preprocessing.common.errors import InputError
 from preprocessing.common.storage import Store
-from preprocessing.sources.base import (
-    TRAIN,
-    VAL,
-    Catalogue,
-    Mapper,
-    Row,
-    Source,
-    check_classes_have_images,
-    make_table,
-)
+from preprocessing.sources.archive import Archive, compressed, image_members, index_archive
+from preprocessing.sources.base import TRAIN, VAL, Catalogue, Mapper, Row, Source, check_classes_have_images, make_table
 from preprocessing.sources.devkit import Devkit, read_devkit
 from preprocessing.sources.file_names import is_hidden
-from preprocessing.sources.folders import images_in, skip
+from preprocessing.sources.folder_images import skip_images, take_images
 from preprocessing.sources.listing import list_folder, walk
-from preprocessing.sources.skipped import (
-    CLASS_TAR_NOT_CHOSEN,
-    HIDDEN,
-    LINK_IN_TAR,
-    NO_CLASS_FOLDER,
-    NO_FILE,
-    NOT_CHOSEN,
-    OUTSIDE,
-    Skipped,
-    why_no_image,
-)
-from preprocessing.sources.tar_index import Member, TarError, members
+from preprocessing.sources.skipped import CLASS_TAR_NOT_CHOSEN, NO_CLASS_FOLDER, NOT_CHOSEN, OUTSIDE, Skipped
+from preprocessing.sources.tar_index import Member
 
 TRAIN_TAR = "ILSVRC2012_img_train.tar"
 VAL_TAR = "ILSVRC2012_img_val.tar"
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 UNPACKED_DEVKIT = DEVKIT.removesuffix(".gz")
 _VAL_NAME = re.compile(r"^ILSVRC2012_val_(\d{8})\.JPEG$")
-# On a bucket a round trip takes the time of reading about a megabyte. Headers of images lie closer than that: it is
-# faster to read all, in blocks that grow. Headers of class tars lie farther apart and are fetched one by one.
-_NEAR = 1 << 20
-_FIRST_BLOCK, _LARGEST_BLOCK = 1 << 16, 1 << 23
-
-
-class _Part(NamedTuple):
-    """A tar to index: [offset, offset + length) of file `path`."""
-
-    path: str
-    name: str
-    offset: int
-    length: int
 
 
 class TarSource(Source):
-    """A class is a tar in the train tar. Val needs the development kit for its labels."""
+    """A class is a tar in the train tar. Val's labels are in the development kit."""
 
     layout = "tar"
     looks_like = f"{TRAIN_TAR}, {VAL_TAR} and {DEVKIT}"
@@ -66,24 +34,10 @@ class TarSource(Source):
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
-        size = store.size(TRAIN_TAR)
-        if size is None:
-            raise InputError(f"{store.uri}/{TRAIN_TAR} is missing: put the official file there")
-        outer = index_tar(store, _Part(TRAIN_TAR, TRAIN_TAR, 0, size))
-        if isinstance(outer, str):
-            raise InputError(outer)
-        self._outer = outer
-        self._class_tars: dict[str, Member] = {}
-        for member in filter(_is_class_tar, outer):
-            if _class_name(member) in self._class_tars:
-                raise InputError(
-                    f"{store.uri}/{TRAIN_TAR} has {_class_name(member)}.tar twice: download the official file again"
-                )
-            self._class_tars[_class_name(member)] = member
-        if not self._class_tars:
-            raise InputError(f"{store.uri}/{TRAIN_TAR} has no class tars in it: download the official file again")
+        self._outer = self._index_train()
+        self._class_tars = self._find_class_tars()
         self._val_size = store.size(VAL_TAR)
-        packed = compressed_archive([file.name for file in list_folder(store).files], VAL_TAR)
+        packed = compressed([file.name for file in list_folder(store).files], VAL_TAR)
         if self._val_size is None and packed:
             raise InputError(f"{store.uri}/{packed}")
         self._devkit, self._devkit_hash = self._read_devkit()
@@ -93,12 +47,17 @@ class TarSource(Source):
         """Whether the train tar is there."""
         return store.exists(TRAIN_TAR)
 
+    @classmethod
+    def near_miss(cls, files: Sequence[str]) -> str | None:
+        """What to do if the train tar is there, but compressed."""
+        return compressed(files, TRAIN_TAR)
+
     def classes(self) -> list[str]:
         """The names of the class tars."""
         return sorted(self._class_tars)
 
     def names(self) -> dict[str, str]:
-        """Those of the development kit."""
+        """The names in the development kit."""
         return self._devkit.names
 
     def signature(self, classes: Sequence[str]) -> str:
@@ -108,36 +67,64 @@ class TarSource(Source):
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def catalogue(self, classes: Sequence[str], mapper: Mapper = map) -> Catalogue:
-        """Every image of `classes`. Walking the headers is left to `mapper`, an item for each class and one for val."""
-        tars = [self._class_tars[name] for name in classes]
-        parts = [_Part(TRAIN_TAR, name, tar.offset, tar.size) for name, tar in zip(classes, tars, strict=True)]
-        if self._val_size is not None:
-            parts.append(_Part(VAL_TAR, VAL_TAR, 0, self._val_size))
-        found = list(mapper(functools.partial(index_tar, self.store), parts))
-        for problem in found:
-            if isinstance(problem, str):
-                raise InputError(problem)
+        """Every image of `classes`. Tar headers are walked by `mapper`: an item for each class, and one for val."""
+        archives = self._archives(classes)
+        found = dict(zip(archives, mapper(functools.partial(index_archive, self.store), archives), strict=True))
+        inside: dict[Archive, list[Member]] = {}
+        for archive, members in found.items():
+            if isinstance(members, str):
+                raise InputError(members)
+            inside[archive] = members
         skipped = Skipped()
         self._skip_others(set(classes), skipped)
-        rows: list[Row] = []
-        for part, inside in zip(parts, found, strict=True):
-            if part.path == TRAIN_TAR:
-                where = f"{TRAIN_TAR}/{part.name}.tar"
-                rows += [_row(part.name, member) for member in _images(inside, where, skipped)]
-        where = f"{self.store.uri}/{TRAIN_TAR}"
-        if not rows:
-            raise InputError(f"{where} holds no images: download it again")
-        check_classes_have_images(rows, classes, where, "download it again")
-        splits = {TRAIN: make_table(rows)}
+        splits = {TRAIN: make_table(self._train_rows(inside, classes, skipped))}
         if self._val_size is not None:
-            val = self._label_val(found[-1], set(classes), skipped)
+            val = self._label_val(inside[archives[-1]], set(classes), skipped)
             if val:
                 splits[VAL] = make_table(val)
         return Catalogue(splits, skipped)
 
+    def _index_train(self) -> list[Member]:
+        size = self.store.size(TRAIN_TAR)
+        if size is None:
+            raise InputError(f"{self.store.uri}/{TRAIN_TAR} is missing: put the official file there")
+        outer = index_archive(self.store, Archive(TRAIN_TAR, TRAIN_TAR, 0, size))
+        if isinstance(outer, str):
+            raise InputError(outer)
+        return outer
+
+    def _find_class_tars(self) -> dict[str, Member]:
+        where, found = f"{self.store.uri}/{TRAIN_TAR}", dict[str, Member]()
+        for member in filter(_is_class_tar, self._outer):
+            name = _class_name(member)
+            if name in found:
+                raise InputError(f"{where} has {name}.tar twice: download the official file again")
+            found[name] = member
+        if not found:
+            raise InputError(f"{where} has no class tars in it: download the official file again")
+        return found
+
+    def _archives(self, classes: Sequence[str]) -> list[Archive]:
+        """The class tars, then val's."""
+        tars = [(name, self._class_tars[name]) for name in classes]
+        archives = [Archive(TRAIN_TAR, name, tar.offset, tar.size) for name, tar in tars]
+        return archives + ([Archive(VAL_TAR, VAL_TAR, 0, self._val_size)] if self._val_size is not None else [])
+
+    def _train_rows(self, inside: dict[Archive, list[Member]], classes: Sequence[str], skipped: Skipped) -> list[Row]:
+        rows: list[Row] = []
+        for archive, members in inside.items():
+            if archive.path == TRAIN_TAR:
+                images = image_members(members, f"{TRAIN_TAR}/{archive.name}.tar", skipped)
+                rows += [_row(archive.name, member) for member in images]
+        where = f"{self.store.uri}/{TRAIN_TAR}"
+        if not rows:
+            raise InputError(f"{where} holds no images: download it again")
+        check_classes_have_images(rows, classes, where, "download it again")
+        return rows
+
     def _skip_others(self, wanted: set[str], skipped: Skipped) -> None:
-        """Counts what is beside the class tars, inside the train tar and outside; archives that are read are none."""
-        for member in _images([tar for tar in self._outer if not _is_class_tar(tar)], TRAIN_TAR, skipped):
+        """Counts the files beside the class tars, in the train tar and in the source, but no archive that is read."""
+        for member in image_members([tar for tar in self._outer if not _is_class_tar(tar)], TRAIN_TAR, skipped):
             skipped.add(NO_CLASS_FOLDER, f"{TRAIN_TAR}/{member.name}")
         for name in self._class_tars.keys() - wanted:
             skipped.add(CLASS_TAR_NOT_CHOSEN, f"{TRAIN_TAR}/{name}.tar")
@@ -145,12 +132,12 @@ class TarSource(Source):
             if not folder.path:
                 archives = (TRAIN_TAR, VAL_TAR)
                 folder = folder._replace(files=[file for file in folder.files if file.name not in archives])
-            skip(folder, images_in(folder, skipped, labels=(self._devkit_name,)), OUTSIDE, skipped)
+            skip_images(folder, take_images(folder, skipped, labels=(self._devkit_name,)), OUTSIDE, skipped)
 
     def _label_val(self, inside: Sequence[Member], wanted: set[str], skipped: Skipped) -> list[Row]:
         truth = self._devkit.classes
         where = f"{self.store.uri}/{VAL_TAR}"
-        images = _images(inside, VAL_TAR, skipped)
+        images = image_members(inside, VAL_TAR, skipped)
         if len(images) != len(truth):
             counts = f"{len(images):,} images and {self._devkit_name} has {len(truth):,} labels"
             raise InputError(f"{where} has {counts}: download both again")
@@ -161,7 +148,7 @@ class TarSource(Source):
             number = int(match[1]) if match else 0
             if not 1 <= number <= len(truth):
                 expected = f"ILSVRC2012_val_00000001.JPEG to ILSVRC2012_val_{len(truth):08}.JPEG"
-                raise InputError(f"{where}: {member.name} is none of {expected}: download it again")
+                raise InputError(f"{where}: {member.name} is not one of {expected}: download it again")
             name = truth[number - 1]
             if name not in self._class_tars:
                 raise InputError(f"{where}: {member.name} is of class {name}, which {TRAIN_TAR} does not have")
@@ -172,7 +159,7 @@ class TarSource(Source):
         return rows
 
     def _read_devkit(self) -> tuple[Devkit, str]:
-        # A browser may have unpacked the download, and then calls it by the shorter name, or does not.
+        # A browser may have unpacked the download, and may have shortened its name.
         self._devkit_name = DEVKIT
         if not self.store.exists(DEVKIT) and self.store.exists(UNPACKED_DEVKIT):
             self._devkit_name = UNPACKED_DEVKIT
@@ -186,92 +173,8 @@ class TarSource(Source):
         return read_devkit(data, where), hashlib.sha256(data).hexdigest()
 
 
-def compressed_archive(names: Sequence[str], archive: str = TRAIN_TAR) -> str | None:
-    """Of file names, the one that is `archive` compressed, and what to do about it; None where there is none."""
-    for suffix, command in ((".gz", "gunzip"), (".bz2", "bunzip2"), (".xz", "unxz"), (".zst", "unzstd")):
-        if f"{archive}{suffix}" in names:
-            return f"{archive}{suffix} is compressed, and is read only uncompressed: {command} {archive}{suffix}"
-    return None
-
-
-def index_tar(store: Store, part: _Part) -> list[Member] | str:
-    """The files in a tar, at offsets of the file that it lies in; or, as text, why it cannot be used.
-
-    An error is returned, not raised, as this runs in tasks, and Spark tries again what raises.
-    """
-    try:
-        with store.open_input(part.path) as source:
-            read_at: Any = lambda offset, length: source.read_at(length, offset)  # noqa: E731
-            compressed = _compression(read_at(part.offset, min(8, part.length)))
-            if compressed:
-                return _explain_compression(store, part, *compressed)
-            if store.local_path is None:
-                read_at = _Blocks(read_at, part.offset + part.length)
-            return list(members(read_at, part.offset, part.length))
-    except FileNotFoundError:
-        return f"{store.uri}/{part.path} is missing: it was there a moment ago"
-    except TarError as error:
-        inner = "" if part.name == part.path else f": {part.name}.tar in it"
-        return f"{store.uri}/{part.path}{inner} is damaged: {error}; download it again"
-
-
-class _Blocks:
-    """Reads ahead in blocks, of which it keeps one."""
-
-    def __init__(self, read_at: Any, end: int) -> None:
-        self._read_at = read_at
-        self._end = end
-        self._start = 0
-        self._block = b""
-        self._size = _FIRST_BLOCK
-
-    def __call__(self, offset: int, length: int) -> bytes:
-        if not self._start <= offset <= offset + length <= self._start + len(self._block):
-            near = 0 <= offset - self._start - len(self._block) <= _NEAR
-            self._size = min(2 * self._size, _LARGEST_BLOCK) if near else _FIRST_BLOCK
-            self._start = offset
-            self._block = self._read_at(offset, max(length, min(self._size, self._end - offset)))
-        return self._block[offset - self._start : offset - self._start + length]
-
-
-def _compression(start: bytes) -> tuple[str, str, str] | None:
-    """By its first bytes how a file is compressed: name, command that undoes it, and the suffix that this wants."""
-    for magic, *found in (
-        (b"\x1f\x8b", "gzip", "gunzip", ".gz"),
-        (b"BZh", "bzip2", "bunzip2", ".bz2"),
-        (b"\xfd7zXZ", "xz", "unxz", ".xz"),
-        (b"\x28\xb5\x2f\xfd", "zstd", "unzstd", ".zst"),
-    ):
-        if start.startswith(magic):
-            name, command, suffix = found
-            return str(name), str(command), str(suffix)
-    return None
-
-
-def _explain_compression(store: Store, part: _Part, kind: str, command: str, suffix: str) -> str:
-    if part.name != part.path:
-        inner = f"{store.uri}/{part.path}: {part.name}.tar in it is compressed with {kind}"
-        return f"{inner}, and is read only uncompressed: download the official file"
-    where = f"{store.uri}/{part.path} is compressed with {kind}, and is read only uncompressed"
-    return f"{where}: mv {part.path} {part.path}{suffix} && {command} {part.path}{suffix}"
-
-
 def _is_class_tar(member: Member) -> bool:
     return member.name.endswith(".tar") and not member.kind and not is_hidden(member.name)
-
-
-def _images(inside: Sequence[Member], archive: str, skipped: Skipped) -> list[Member]:
-    """The images of an archive's members; all others are counted as skipped."""
-    images = []
-    for member in inside:
-        reason = why_no_image(member.name)
-        if member.kind and reason != HIDDEN:
-            reason = LINK_IN_TAR if member.kind == "link" else NO_FILE
-        if reason is None:
-            images.append(member)
-        else:
-            skipped.add(reason, f"{archive}/{member.name}")
-    return images
 
 
 def _class_name(member: Member) -> str:

@@ -1,4 +1,4 @@
-"""The account of a source: every file of it becomes a row, is rejected, or is skipped here for a reason."""
+"""The account of a source: every file in it becomes a row, is rejected, or is skipped for one of these reasons."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from preprocessing.common.names import one_line
 from preprocessing.sources.file_names import OTHER_EXTENSIONS, is_hidden, is_image_name
 
+# As manifests have them.
 LABELS = "read for labels or names"
 NOT_CHOSEN = "not chosen"
 CLASS_TAR_NOT_CHOSEN = "class tar not chosen"
@@ -21,26 +22,28 @@ NO_CLASS_FOLDER = "image in no class folder"
 UNLISTED = "folder that cannot be listed"
 OUTSIDE = "image outside the layout"
 
-# Files that look as if they were meant for the dataset, and what to do about them.
+# Files that may have been meant for the dataset, and what to do about them.
 _REMEDIES = {
-    UNREAD_FORMAT: "convert them to JPEG or PNG to have them in the dataset",
-    DEAD_LINK: "mount or copy what they point at, or remove them",
-    LINK_IN_TAR: "unpack the archive and pack it again with --hard-dereference and --dereference",
+    UNREAD_FORMAT: "to have them in the dataset, convert them to JPEG or PNG",
+    DEAD_LINK: "mount or copy their targets, or remove them",
+    LINK_IN_TAR: "unpack the archive, and pack it again with --hard-dereference and --dereference",
     UNLISTED: "make it readable, or move it out of the source",
-    NO_CLASS_FOLDER: "move them into class folders to have them in the dataset",
-    OUTSIDE: "move them to where the layout has its images to have them in the dataset",
+    NO_CLASS_FOLDER: "to have them in the dataset, move them into class folders",
+    OUTSIDE: "to have them in the dataset, move them where the layout has its images",
 }
+# What messages call a reason, if not by its name in manifests.
+_WORDS = {NO_IMAGE: "no image extension", DEAD_LINK: "dead link", NO_CLASS_FOLDER: "image outside the class folders"}
 _ORDER = (LABELS, NOT_CHOSEN, CLASS_TAR_NOT_CHOSEN, UNLABELLED, HIDDEN, NO_IMAGE, NO_FILE, *_REMEDIES)
 
 
 class Skipped:
-    """How many files were skipped for which reason, with the first path of each by name."""
+    """How many files were skipped for each reason, and the first path of each by name."""
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[int, str]] = {}
 
     def add(self, reason: str, path: str, count: int = 1) -> None:
-        """Counts a file, or `count` files of which `path` is one."""
+        """Counts a file, or `count` files, `path` among them."""
         before, first = self._found.get(reason, (0, path))
         self._found[reason] = before + count, min(first, path)
 
@@ -49,18 +52,19 @@ class Skipped:
         return sum(count for count, _ in self._found.values())
 
     def as_dict(self) -> dict[str, dict[str, int | str]]:
-        """Reason to number of `files` and path of the `first`, as the manifest has it."""
+        """For each reason the number of `files` and the path of the `first`, as in the manifest."""
         return {reason: {"files": count, "first": first} for reason, count, first in self._reasons()}
 
-    def lines(self) -> list[str]:
-        """What the user is told: all of it in one line, and a warning for each kind that may be missed."""
-        reasons = list(self._reasons())
-        if not reasons:
-            return []
-        parts = ", ".join(f"{reason} {count:,} (such as {path})" for reason, count, path in reasons)
-        return [f"not converted: {self.total():,} files: {parts}"] + [
-            f"warning: not in the dataset: {reason} {count:,}, such as {path}: {_REMEDIES[reason]}"
-            for reason, count, path in reasons
+    def summary(self) -> str:
+        """Everything that was skipped, in one line; "" if nothing was."""
+        parts = ", ".join(f"{_words(reason)} {count:,} (such as {path})" for reason, count, path in self._reasons())
+        return f"skipped {self.total():,} files: {parts}" if parts else ""
+
+    def warnings(self) -> list[str]:
+        """A line with the remedy for each kind of file that may be missed in the dataset."""
+        return [
+            f"not in the dataset: {_words(reason)} {count:,}, such as {path}: {_REMEDIES[reason]}"
+            for reason, count, path in self._reasons()
             if reason in _REMEDIES
         ]
 
@@ -71,8 +75,12 @@ class Skipped:
                 yield reason, count, one_line(first)
 
 
+def _words(reason: str) -> str:
+    return _WORDS.get(reason, reason)
+
+
 def why_no_image(path: str) -> str | None:
-    """Why a file is not taken for an image, by its path; None where it is."""
+    """Why a file with this path is not an image; None if it is one."""
     if is_hidden(path):
         return HIDDEN
     if is_image_name(path):

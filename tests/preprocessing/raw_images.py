@@ -11,7 +11,8 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from preprocessing.job.run import Request, run
+from preprocessing.job.prepare import Request
+from preprocessing.job.run import run
 from preprocessing.job.settings import Settings
 
 

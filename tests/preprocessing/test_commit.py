@@ -8,7 +8,8 @@ import pytest
 
 from preprocessing.common.errors import InputError
 from preprocessing.dataset.manifest import FileInfo
-from preprocessing.job.commit import build_manifest, commonest
+from preprocessing.job.commit import build_manifest
+from preprocessing.job.rejections import count_reasons
 from preprocessing.job.settings import Settings
 from preprocessing.job.shards import RejectedImage, ShardRecord
 
@@ -68,4 +69,4 @@ def test_a_train_split_without_a_row() -> None:
 def test_the_commonest_reasons_come_first() -> None:
     reasons = ["empty", "truncated", "truncated", "corrupt"]
     images = [RejectedImage("train", str(number), reason, "") for number, reason in enumerate(reasons)]
-    assert commonest(images) == "truncated 2, corrupt 1, empty 1"
+    assert count_reasons(images) == "truncated 2, corrupt 1, empty 1"

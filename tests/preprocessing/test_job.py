@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def test_too_many_bad_images_stop_the_job_and_a_larger_limit_goes_on(tmp_path: P
 
 
 def test_whole_shards_of_a_stopped_job_are_kept(
-    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     import preprocessing.job.run as job
 
@@ -98,8 +99,9 @@ def test_whole_shards_of_a_stopped_job_are_kept(
     (tmp_path / "out" / converted[1]).write_bytes(b"cut short")
 
     monkeypatch.setattr(job, "convert_shard", real)
+    caplog.set_level(logging.INFO, "preprocessing")
     assert preprocess(raw, tmp_path / "out", rows_per_shard=10) == whole
-    assert "2 of 7 shards are whole from an earlier run" in capsys.readouterr().out
+    assert "2 of 7 shards are whole from an earlier run" in caplog.messages
     again = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in converted}
     assert [name for name in converted if again[name] != kept[name]] == [converted[1]]
 
@@ -155,7 +157,7 @@ def test_a_kill_while_the_old_dataset_is_deleted(raw: Path, tmp_path: Path, monk
 def test_the_manifest_of_another_program(raw: Path, tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text('{"name": "a web page"}')
     (tmp_path / "train").mkdir()
-    with pytest.raises(InputError, match=r"manifest\.json is no dataset's"):
+    with pytest.raises(InputError, match=r"manifest\.json is not a dataset's"):
         preprocess(raw, tmp_path, start=no_spark, overwrite=True)
 
 
@@ -183,7 +185,7 @@ def test_a_done_dataset_with_a_damaged_file_is_not_done(raw: Path, tmp_path: Pat
         (["other/x"], "is in no known layout, it holds other/; expected"),
         (["train"], "train has no class folders"),
         (["train/n01440764"], "holds no images"),
-        (["train/a", "val/b"], "val/b is no class of train"),
+        (["train/a", "val/b"], "val/b is not a class of train"),
     ],
 )
 def test_sources_that_are_none(tmp_path: Path, build: list[str], says: str) -> None:
@@ -210,7 +212,7 @@ def test_sources_that_are_none(tmp_path: Path, build: list[str], says: str) -> N
         ({"row_group_rows": 0}, "--rows-per-row-group 0: give 1 or more"),
         ({"row_group_rows": 2000, "size": 256}, "MiB a row group, more than 256: ask for 1364 or fewer"),
         ({"max_rejected": 1.5}, "--max-rejected 1.5: give a fraction"),
-        ({"layout": "zip"}, "--layout zip: known are tar, kaggle, folders"),
+        ({"layout": "zip"}, "--layout zip: give one of tar, kaggle, folders"),
     ],
 )
 def test_values_out_of_range(raw: Path, tmp_path: Path, options: dict[str, Any], says: str) -> None:

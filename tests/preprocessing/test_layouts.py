@@ -124,13 +124,13 @@ TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSV
         (lambda root: _damage_inner(root / TRAIN), r"n01484850\.tar in it is damaged: a damaged header at byte"),
         (lambda root: _cut(root / VAL, 0.5), r"img_val\.tar is damaged: it ends"),
         (lambda root: (root / DEVKIT).unlink(), r"devkit_t12\.tar\.gz is missing, and .*val\.tar has no labels"),
-        (lambda root: _cut(root / DEVKIT, 0.5), r"devkit_t12\.tar\.gz is (cut short|no sound gzip)"),
-        (lambda root: (root / DEVKIT).write_bytes(b"<html>login</html>"), r"no sound gzip file"),
+        (lambda root: _cut(root / DEVKIT, 0.5), r"devkit_t12\.tar\.gz is (cut short|not a sound gzip)"),
+        (lambda root: (root / DEVKIT).write_bytes(b"<html>login</html>"), r"is not a sound gzip file"),
         (lambda root: (root / DEVKIT).write_bytes(devkit([1] * 11)), r"12 images and .* 11 labels"),
         (lambda root: (root / DEVKIT).write_bytes(devkit([9] * 12)), r"ground_truth\.txt names class 9"),
         (
             lambda root: (root / VAL).write_bytes(tar_bytes({f"{n}.JPEG": b"" for n in range(12)})),
-            "is none of ILSVRC2012",
+            "is not one of ILSVRC2012",
         ),
     ],
 )
@@ -155,9 +155,9 @@ def test_damaged_archives(layouts: dict[str, Path], tmp_path: Path, spoil: Any, 
         (lambda root: _cut(root / "LOC_val_solution.csv", 0.6), "does not name it|line 9 names no class"),
         (
             lambda root: (root / "ILSVRC/Data/CLS-LOC/val/ILSVRC2012_val_00000005.JPEG").unlink(),
-            r"val_00000005\.JPEG is missing, with 0 more",
+            r"val_00000005\.JPEG named by LOC_val_solution\.csv is missing: unpack",
         ),
-        (lambda root: shutil.rmtree(root / "ILSVRC/Data/CLS-LOC/train/n01440764"), "which is no class of train"),
+        (lambda root: shutil.rmtree(root / "ILSVRC/Data/CLS-LOC/train/n01440764"), "which is not a class of train"),
         (lambda root: shutil.rmtree(root / "ILSVRC/Data/CLS-LOC/train"), "has no class folders"),
     ],
 )

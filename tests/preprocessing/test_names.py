@@ -76,7 +76,7 @@ def test_a_file_that_is_gone_is_named_on_one_line(odd: Path, tmp_path: Path, mon
         return real(splits, settings)  # type: ignore[arg-type]
 
     monkeypatch.setattr(job, "plan_shards", change_after_planning)
-    with pytest.raises(InputError, match=r"(xe.|lines\\x1b|JPEG) is gone since the source was listed") as caught:
+    with pytest.raises(InputError, match=r"(xe.|lines\\x1b|JPEG) has gone since the source was listed") as caught:
         preprocess(odd, tmp_path / "out")
     str(caught.value).encode()
     assert "\n" not in str(caught.value)
@@ -84,7 +84,7 @@ def test_a_file_that_is_gone_is_named_on_one_line(odd: Path, tmp_path: Path, mon
 
 def test_a_class_without_a_text_for_a_name_is_an_error_before_spark(odd: Path, tmp_path: Path) -> None:
     os.mkdir(os.fsencode(odd / "train") + b"/caf\xe9")  # noqa: PTH102
-    with pytest.raises(InputError, match=r"train/caf\\xe9: the name of this class is not UTF-8: rename the folder"):
+    with pytest.raises(InputError, match=r"train/caf\\xe9: this class name is not UTF-8: rename the folder"):
         preprocess(odd, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

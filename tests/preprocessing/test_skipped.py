@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import re
@@ -19,14 +20,20 @@ from preprocessing.common.errors import InputError
 from preprocessing.common.storage import Store
 from preprocessing.dataset.opening import Dataset
 from preprocessing.job.plan import plan
-from preprocessing.job.run import Request
+from preprocessing.job.prepare import Request
 from preprocessing.job.settings import Settings
 from preprocessing.sources.file_names import TOOL_FOLDERS, is_hidden
 from preprocessing.sources.layouts import open_source
 from preprocessing.sources.skipped import Skipped
 
+Log = pytest.LogCaptureFixture
 IMAGE = jpeg(40, 40)
 SMALL = {"size": 8, "max_rejected": 1.0}
+
+
+@pytest.fixture(autouse=True)
+def logged(caplog: Log) -> None:
+    caplog.set_level(logging.INFO, "preprocessing")
 
 
 def put(root: Path, *paths: str, data: bytes = IMAGE) -> None:
@@ -42,7 +49,7 @@ def skipped(manifest: Any) -> dict[str, int]:
 TOOLS = (".ipynb_checkpoints", "@eaDir", "__MACOSX", "$RECYCLE.BIN", "lost+found", "System Volume Information")
 
 
-def test_folders_of_tools_are_no_classes(raw: Path, made: Path, tmp_path: Path, capsys: Any) -> None:
+def test_folders_of_tools_are_not_classes(raw: Path, made: Path, tmp_path: Path, caplog: Log) -> None:
     """They took labels and moved those of all classes after them; thumbnails became rows."""
     root = tmp_path / "raw"
     shutil.copytree(raw, root)
@@ -58,9 +65,8 @@ def test_folders_of_tools_are_no_classes(raw: Path, made: Path, tmp_path: Path, 
     manifest = preprocess(root, tmp_path / "out", rows_per_shard=20)
     assert Dataset.open(str(tmp_path / "out")).hash == Dataset.open(str(made)).hash
     assert skipped(manifest) == {"hidden or a tool's": 4 * len(TOOLS) + 2, "no image by name": 1}
-    out = capsys.readouterr().out
-    assert "not converted: 27 files: hidden or a tool's 26 (such as $RECYCLE.BIN/c), no image by name 1" in out
-    assert "warning" not in out
+    (told,) = caplog.messages
+    assert told.startswith("skipped 27 files: hidden or a tool's 26 (such as $RECYCLE.BIN/c), no image extension 1 (")
 
 
 def test_names_of_tools() -> None:
@@ -100,12 +106,12 @@ def test_a_class_without_images_is_refused_by_name(raw: Path, tmp_path: Path, la
         ),
         (lambda root: put(root, "Val/a/x.JPEG"), "has no val/, but Val/"),
         (lambda root: (root / "val/a").mkdir(parents=True), "val holds no images in its class folders: put some there"),
-        (lambda root: (root / "val").symlink_to("/gone"), "val is a link that leads nowhere: mount"),
+        (lambda root: (root / "val").symlink_to("/gone"), "val is a dead link: mount its target"),
         (
             lambda root: (root / "train/c").symlink_to("/gone"),
-            "train/c is a link that leads nowhere, .* a class",
+            "train/c is a dead link that may have been a class",
         ),
-        (lambda root: (root / "train/c").symlink_to("../train/c"), "train/c is a link that leads nowhere"),
+        (lambda root: (root / "train/c").symlink_to("../train/c"), "train/c is a dead link"),
     ],
 )
 def test_images_meant_for_the_dataset_that_would_be_lost(tmp_path: Path, spoil: Any, says: str) -> None:
@@ -119,17 +125,17 @@ def test_images_meant_for_the_dataset_that_would_be_lost(tmp_path: Path, spoil: 
 def test_a_class_of_val_that_is_a_dead_link(tmp_path: Path) -> None:
     put(tmp_path, "train/a/0.JPEG", "train/b/0.JPEG", "val/a/0.JPEG")
     (tmp_path / "val/b").symlink_to("/gone")
-    with pytest.raises(InputError, match="val/b is a link that leads nowhere"):
+    with pytest.raises(InputError, match="val/b is a dead link"):
         open_source(Store(tmp_path)).classes()
 
 
 def test_a_train_folder_that_is_a_dead_link(tmp_path: Path) -> None:
     (tmp_path / "train").symlink_to("/gone")
-    with pytest.raises(InputError, match=r"it holds train \(a link that leads nowhere\)"):
+    with pytest.raises(InputError, match=r"it holds train \(a dead link\)"):
         open_source(Store(tmp_path))
 
 
-def test_what_may_be_missed_is_warned_of(tmp_path: Path, capsys: Any) -> None:
+def test_what_may_be_missed_is_a_warning(tmp_path: Path, caplog: Log, capsys: Any) -> None:
     root = tmp_path / "raw"
     put(root, "train/a/0.JPEG", "train/a/deep/1.JPEG", "train/b/0.JPEG", "val/a/0.JPEG")
     put(root, "train/beside.JPEG", "test/0.JPEG", "test/1.JPEG", "train/b/1.tiff", "train/b/one\nline.txt")
@@ -138,25 +144,27 @@ def test_what_may_be_missed_is_warned_of(tmp_path: Path, capsys: Any) -> None:
     os.mkfifo(root / "train/b/pipe.JPEG")
     (root / os.fsdecode(b"train/b/\xff.txt")).write_bytes(b"")
     manifest = preprocess(root, tmp_path / "out", **SMALL)
-    lines = capsys.readouterr().out.splitlines()
     expected = [
-        "image of a format that is not read 1, such as train/b/1.tiff: convert them",
-        "link that leads nowhere 2, such as train/b/dead.JPEG: mount or copy",
-        "image in no class folder 1, such as train/beside.JPEG: move them",
-        "image outside the layout 2, such as test/0.JPEG: move them",
+        "image of a format that is not read 1, such as train/b/1.tiff: to have them in the dataset, convert them",
+        "dead link 2, such as train/b/dead.JPEG: mount or copy",
+        "image outside the class folders 1, such as train/beside.JPEG: to have them in the dataset, move them into",
+        "image outside the layout 2, such as test/0.JPEG: to have them in the dataset, move them where",
     ]
-    assert len([line for line in lines if line.startswith("warning: ")]) == len(expected)
-    for line, text in zip(lines[1:], expected, strict=False):
-        assert line.startswith(f"warning: not in the dataset: {text}")
+    told = list(caplog.messages)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    for line, text in zip(warnings, expected, strict=True):
+        assert line.startswith(f"not in the dataset: {text}")
     assert sum(skipped(manifest).values()) == 9
-    assert lines[-1].endswith("9 other files not converted")
+    assert capsys.readouterr().out.endswith("9 other files skipped\n")
     assert manifest.images_in == 4
     again = Dataset.open(str(tmp_path / "out")).manifest.source["skipped"]
     assert again["image outside the layout"] == {"files": 2, "first": "test/0.JPEG"}
 
     shutil.rmtree(tmp_path / "out")
+    caplog.clear()
     plan(Request(str(root), str(tmp_path / "out"), Settings(size=8)))
-    assert capsys.readouterr().out.splitlines()[:5] == lines[:5]
+    assert caplog.messages == told
+    assert capsys.readouterr().out.startswith("source: ")
 
 
 def test_links_that_lead_in_circles_end(tmp_path: Path) -> None:
@@ -253,7 +261,7 @@ def test_every_file_is_a_row_rejected_or_skipped(tmp_path: Path, seed: int) -> N
     assert rows + manifest.rejected + sum(skipped(manifest).values()) == files
 
 
-def test_members_of_archives_are_counted(raw: Path, tmp_path: Path, capsys: Any) -> None:
+def test_members_of_archives_are_counted(raw: Path, tmp_path: Path, caplog: Log) -> None:
     import io
     import tarfile
 
@@ -281,7 +289,7 @@ def test_members_of_archives_are_counted(raw: Path, tmp_path: Path, capsys: Any)
         "link in a tar": 1,
         "image in no class folder": 1,
     }
-    assert "link in a tar 1, such as ILSVRC2012_img_train.tar/a.tar/1.JPEG: unpack" in capsys.readouterr().out
+    assert "link in a tar 1, such as ILSVRC2012_img_train.tar/a.tar/1.JPEG: unpack" in caplog.text
 
 
 def test_a_manifest_without_the_account_still_opens(made: Path, raw: Path, tmp_path: Path, capsys: Any) -> None:
@@ -295,7 +303,8 @@ def test_a_manifest_without_the_account_still_opens(made: Path, raw: Path, tmp_p
 
 
 def test_nothing_skipped_says_nothing() -> None:
-    assert Skipped().lines() == []
+    assert Skipped().summary() == ""
+    assert Skipped().warnings() == []
 
 
 def test_tiny_imagenet_is_named_and_its_conversion_works(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import tarfile
 import pytest
 from archives import tar_bytes
 
-from preprocessing.sources.official_tar import _Blocks
+from preprocessing.sources.archive import ReadAhead
 from preprocessing.sources.tar_index import Member, TarError, members
 
 FILES = {
@@ -104,7 +104,7 @@ def test_reading_in_blocks_is_reading() -> None:
         reads.append((offset, length))
         return data[offset : offset + length]
 
-    assert list(members(_Blocks(read_at, len(data)), 0, len(data))) == index(data)
+    assert list(members(ReadAhead(read_at, len(data)), 0, len(data))) == index(data)
     assert len(reads) < 15
     assert sum(length for _, length in reads) < 1.1 * len(data)
 
@@ -124,5 +124,5 @@ def test_class_tars_far_apart_are_not_read() -> None:
         return (block + bytes(length))[:length] if offset % step == 0 else bytes(length)
 
     end = 20 * step + 1024
-    assert len(list(members(_Blocks(read_at, end), 0, end))) == 20
+    assert len(list(members(ReadAhead(read_at, end), 0, end))) == 20
     assert read < 4 << 20
