@@ -1,4 +1,4 @@
-"""S3's protocol on loopback, through a proxy that answers 500, answers late, cuts connections and refuses writes."""
+"""S3 on loopback: moto's server behind a proxy that counts, refuses and delays requests, and cuts connections."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import http.client
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import quote, unquote, urlsplit
 
 BUCKET = "bucket"
 CREDENTIALS = {
@@ -22,7 +24,8 @@ class Proxy(ThreadingHTTPServer):
     """Passes requests on to a server on loopback.
 
     `fault(number)` says what goes wrong with each GET or HEAD: "", "late", "500" or "cut". While `refusing` is set all
-    other requests are answered 503, and counted in `refused`.
+    other requests are answered 503, and counted in `refused`. `deny(request)` may give a status and an error code of S3
+    to answer instead. `written` has the key of every object in the order in which they were complete.
     """
 
     daemon_threads = True
@@ -30,12 +33,42 @@ class Proxy(ThreadingHTTPServer):
     def __init__(self, port: int) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream = port
-        self.fault = lambda number: ""
+        self.clear()
+
+    def clear(self) -> None:
+        """Empties the bucket, forgets what was asked for, and lets nothing go wrong."""
+        self.fault: Callable[[int], str] = lambda number: ""
+        self.deny: Callable[[BaseHTTPRequestHandler], tuple[int, str] | None] = lambda request: None
         self.count = itertools.count()
         self.met: list[str] = []
         self.ranges: list[str] = []
         self.refusing = False
         self.refused: list[str] = []
+        self.written: list[str] = []
+        for method, path in (("POST", "/moto-api/reset"), ("PUT", f"/{BUCKET}")):
+            self._ask(method, path)
+
+    def put(self, key: str, data: bytes) -> None:
+        """Puts an object into the bucket, past the proxy."""
+        self._ask("PUT", f"/{BUCKET}/{quote(key)}", data)
+
+    def get(self, key: str) -> bytes:
+        """An object of the bucket, past the proxy."""
+        return self._ask("GET", f"/{BUCKET}/{quote(key)}")
+
+    def list_keys(self) -> list[str]:
+        """The keys of all objects in the bucket (of 1,000 at most), without markers of folders."""
+        listing = ET.fromstring(self._ask("GET", f"/{BUCKET}?list-type=2"))
+        found = [element.text or "" for element in listing.iter() if element.tag.endswith("}Key")]
+        return [key for key in found if not key.endswith("/")]
+
+    def _ask(self, method: str, path: str, data: bytes = b"") -> bytes:
+        connection = http.client.HTTPConnection("127.0.0.1", self.upstream, timeout=10)
+        with contextlib.closing(connection):
+            connection.request(method, path, data)
+            response = connection.getresponse()
+            assert response.status == 200, response.status
+            return response.read()
 
     def uri(self, folder: str) -> str:
         """A folder of the bucket, for a Store."""
@@ -51,11 +84,6 @@ def s3_proxy() -> Iterator[Proxy]:
     server.start()
     try:
         _, port = server.get_host_and_port()
-        for method, path in (("POST", "/moto-api/reset"), ("PUT", f"/{BUCKET}")):
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-            connection.request(method, path)
-            assert connection.getresponse().status == 200
-            connection.close()
         proxy = Proxy(port)
         threading.Thread(target=proxy.serve_forever, args=(0.05,), daemon=True).start()
         try:
@@ -87,6 +115,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.refused.append(self.path)
             self._answer(503, [("Content-Type", "application/xml")], b"<Error><Code>SlowDown</Code></Error>")
             return
+        denied = self.server.deny(self)
+        if denied:
+            status, code = denied
+            body = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
+            self._answer(status, [("Content-Type", "application/xml")], body)
+            return
         if fault == "late":
             time.sleep(0.5)
         if fault == "500":
@@ -101,8 +135,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(response.status, headers, data[: len(data) // 2], whole=False)
             self.close_connection = True
         else:
+            self._note_written()
             self._answer(response.status, headers, data)
         connection.close()
+
+    def _note_written(self) -> None:
+        parts = urlsplit(self.path)
+        whole = self.command == "PUT" and "partNumber=" not in parts.query
+        if whole or (self.command == "POST" and "uploadId=" in parts.query):
+            self.server.written.append(unquote(parts.path).removeprefix(f"/{BUCKET}/"))
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _pass_on  # noqa: N815
 

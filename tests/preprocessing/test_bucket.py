@@ -9,38 +9,43 @@ import numpy as np
 import pytest
 from archives import write_official
 from raw_images import CLASSES, preprocess
-from s3_server import Bucket, _Handler, s3_bucket
 
 from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.retries import may_pass
 from preprocessing.common.storage import Store
 from preprocessing.dataset.opening import Dataset
 from preprocessing.sources.layouts import open_source
+from tests.lottery.s3_proxy import CREDENTIALS, Proxy, s3_proxy
+
+
+@pytest.fixture(scope="module")
+def proxy() -> Iterator[Proxy]:
+    with s3_proxy() as started:
+        yield started
 
 
 @pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+def bucket(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Proxy:
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr("preprocessing.common.storage.SETTLE_SECONDS", 0.0)
-    with s3_bucket() as found:
-        yield found
+    proxy.clear()
+    return proxy
 
 
-def upload(folder: Path, store: Store) -> None:
+def upload(folder: Path, bucket: Proxy, name: str) -> None:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            store.write(str(path.relative_to(folder)), path.read_bytes())
+            bucket.put(f"{name}/{path.relative_to(folder)}", path.read_bytes())
 
 
-def test_blobs(bucket: Bucket) -> None:
-    store = Store(bucket.uri)
+def test_blobs(bucket: Proxy) -> None:
+    store = Store(bucket.uri("folder"))
     assert store.list() == []
     assert not store.is_folder()
     store.write("a/x", b"1")
     store.write("a/b/y", b"22")
-    assert bucket.objects["folder/a/x"] == b"1"
+    assert bucket.get("folder/a/x") == b"1"
     assert store.read("a/b/y") == b"22"
     assert store.open_input("a/b/y").read_at(1, 1) == b"2"
     assert store.list() == ["a/b/y", "a/x"]
@@ -57,36 +62,36 @@ def test_blobs(bucket: Bucket) -> None:
     assert store.list() == ["lock"]
 
 
-def test_a_large_file_appears_whole(bucket: Bucket, tmp_path: Path) -> None:
-    store, data = Store(bucket.uri), bytes(range(256)) * 70_000  # several parts of an upload
+def test_a_large_file_appears_whole(bucket: Proxy, tmp_path: Path) -> None:
+    store, data = Store(bucket.uri("folder")), bytes(range(256)) * 70_000  # several parts of an upload
     with store.replacing("large") as local:
         local.write_bytes(data)
-        assert not bucket.objects
+        assert not bucket.list_keys()
     assert store.read("large") == data
     with pytest.raises(ZeroDivisionError), store.replacing("other") as local:
         local.write_bytes(bytes(1 // 0))
     assert not store.exists("other")
 
 
-def test_no_entrance(bucket: Bucket) -> None:
-    bucket.deny = True
+def test_no_entrance(bucket: Proxy) -> None:
+    bucket.deny = lambda request: (403, "AccessDenied")
     with pytest.raises(InputError, match=r"cannot (read|look at) s3://bucket/folder.*; check the") as caught:
-        Store(bucket.uri).read("x")
+        Store(bucket.uri("folder")).read("x")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("folder", ["my images", "größe#1/100%/a?"])
-def test_a_folder_of_any_name(bucket: Bucket, folder: str) -> None:
-    head, query = bucket.uri.split("?")
+def test_a_folder_of_any_name(bucket: Proxy, folder: str) -> None:
+    head, query = bucket.uri("folder").split("?")
     store = Store(f"{head}/{folder.replace('?', '%3F')}?{query}").child("50% [of] it?")
     store.write("x", b"1")
-    assert bucket.objects[f"folder/{folder}/50% [of] it?/x"] == b"1"
+    assert bucket.get(f"folder/{folder}/50% [of] it?/x") == b"1"
     assert Store(store.uri).list() == ["x"]
 
 
-def test_another_bucket(bucket: Bucket) -> None:
+def test_another_bucket(bucket: Proxy) -> None:
     with pytest.raises(StorageError, match=r"s3://other/folder/x: there is no such bucket; correct its name") as caught:
-        Store(bucket.uri.replace("//bucket", "//other")).write("x", b"1")
+        Store(bucket.uri("folder").replace("//bucket", "//other")).write("x", b"1")
     assert not may_pass(caught.value)
 
 
@@ -101,47 +106,45 @@ def test_another_bucket(bucket: Bucket) -> None:
         (400, "ExpiredToken", "the credentials have expired; renew them"),
     ],
 )
-def test_what_a_bucket_refuses_is_said_in_a_few_words(
-    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, status: int, code: str, says: str
-) -> None:
-    monkeypatch.setattr(_Handler, "_request", lambda handler: handler._error(status, code))
+def test_what_a_bucket_refuses_is_said_in_a_few_words(bucket: Proxy, status: int, code: str, says: str) -> None:
+    bucket.deny = lambda request: (status, code)
     with pytest.raises(StorageError, match=rf"^cannot list s3://bucket/folder: .*{says}[^;]*$") as caught:
-        Store(bucket.uri).list()
+        Store(bucket.uri("folder")).list()
     assert not may_pass(caught.value)
     with pytest.raises(StorageError, match=r"denied; check|another region; add|refused; check.*region=REGION"):
-        Store(bucket.uri).read("x")  # asks for the head, whose answer has no body
+        Store(bucket.uri("folder")).read("x")  # asks for the head, whose answer has no body
 
 
 @pytest.mark.parametrize("layout", ["folders", "tar"])
-def test_from_bucket_to_bucket(bucket: Bucket, raw: Path, made: Path, tmp_path: Path, layout: str) -> None:
+def test_from_bucket_to_bucket(bucket: Proxy, raw: Path, made: Path, tmp_path: Path, layout: str) -> None:
     source = raw
     if layout == "tar":
         source = tmp_path / "tar"
         write_official(raw, source)
-    store = Store(bucket.uri)
-    upload(source, store.child("raw"))
-    bucket.puts.clear()
+    store = Store(bucket.uri("folder"))
+    upload(source, bucket, "folder/raw")
+    bucket.written.clear()
     preprocess(store.child("raw").uri, store.child("out").uri, rows_per_shard=20)  # type: ignore[arg-type]
     dataset = Dataset.open(store.child("out").uri)
     assert dataset.hash == Dataset.open(str(made)).hash
     for path in (made / "train").iterdir():
-        assert bucket.objects[f"folder/out/train/{path.name}"] == path.read_bytes()
+        assert bucket.get(f"folder/out/train/{path.name}") == path.read_bytes()
     images, labels = dataset.split("train").gather(np.array([41, 3, 3, 17]))
     expected, same_labels = Dataset.open(str(made)).split("train").gather(np.array([41, 3, 3, 17]))
     assert np.array_equal(images, expected)
     assert np.array_equal(labels, same_labels)
     # The manifest is the last thing to appear, and nothing of the work is left.
-    assert [key for key in bucket.puts if not key.endswith("/")][-1] == "folder/out/manifest.json"
-    assert not [key for key in bucket.objects if "_work" in key and not key.endswith("/")]
+    assert [key for key in bucket.written if not key.endswith("/")][-1] == "folder/out/manifest.json"
+    assert not [key for key in bucket.list_keys() if "_work" in key]
     with pytest.raises(InputError, match="give --overwrite"):
         preprocess(store.child("raw").uri, store.child("out").uri, size=16)  # type: ignore[arg-type]
     preprocess(store.child("raw").uri, store.child("out").uri, size=16, overwrite=True)  # type: ignore[arg-type]
     assert Dataset.open(store.child("out").uri).size == 16
 
 
-def test_every_object_of_a_bucket_is_accounted_for(bucket: Bucket, raw: Path) -> None:
-    store = Store(bucket.uri).child("raw")
-    upload(raw, store)
+def test_every_object_of_a_bucket_is_accounted_for(bucket: Proxy, raw: Path) -> None:
+    store = Store(bucket.uri("folder")).child("raw")
+    upload(raw, bucket, "folder/raw")
     for name in (
         "test/a.JPEG",
         "train/beside.JPEG",
@@ -161,7 +164,7 @@ def test_every_object_of_a_bucket_is_accounted_for(bucket: Bucket, raw: Path) ->
     }
 
 
-def test_no_dataset_in_the_bucket(bucket: Bucket) -> None:
-    Store(bucket.uri).write("x", b"1")
+def test_no_dataset_in_the_bucket(bucket: Proxy) -> None:
+    Store(bucket.uri("folder")).write("x", b"1")
     with pytest.raises(InputError, match=r"s3://bucket/folder/absent.* is no dataset: it does not exist"):
-        Dataset.open(Store(bucket.uri).child("absent").uri)
+        Dataset.open(Store(bucket.uri("folder")).child("absent").uri)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 from raw_images import jpeg, photo
-from s3_server import s3_bucket
+
+from tests.lottery.s3_proxy import CREDENTIALS, s3_proxy
 
 THREADS = """
 import sys, threading
@@ -45,10 +46,9 @@ print(len(found))
 
 
 def run(code: str, *arguments: str) -> str:
-    keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_EC2_METADATA_DISABLED": "true"}
     done = subprocess.run(
         [sys.executable, "-c", THREADS + code, *arguments],
-        env={**os.environ, **keys},
+        env={**os.environ, **CREDENTIALS},
         capture_output=True,
         text=True,
         check=False,
@@ -64,11 +64,11 @@ def test_threads_that_open_a_bucket_first() -> None:
 
 
 def test_threads_that_read_class_folders_from_a_bucket_first() -> None:
-    with s3_bucket() as bucket:
+    data = jpeg(20, 20, seed=0)[:-2]
+    with s3_proxy() as bucket:
         for number in range(64):
-            bucket.objects[f"folder/{number}.JPEG"] = jpeg(20, 20, seed=0)[:-2] + bytes([number, 0])
-        length = len(bucket.objects["folder/0.JPEG"])
-        assert run(READ, bucket.uri, str(length)) == "64"
+            bucket.put(f"folder/{number}.JPEG", data + bytes([number, 0]))
+        assert run(READ, bucket.uri("folder"), str(len(data) + 2)) == "64"
 
 
 def test_threads_that_decode_first(tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from s3_server import _Handler, s3_bucket
 
 from preprocessing.common.errors import EXIT_STORAGE, InputError, StorageError
 from preprocessing.dataset import mapping
 from preprocessing.dataset.opening import Dataset, Reading
 from preprocessing.dataset.verify import verify
 from tests.lottery.datasets import write_dataset
+from tests.lottery.s3_proxy import CREDENTIALS, s3_proxy
 
 FILES = 150
 # Reads every row, mapped, unmapped and by a cache, where but a few more files may be opened than are open.
@@ -113,27 +113,21 @@ def test_what_cannot_be_mapped_is_read(dataset: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_network_that_fails_is_not_damage(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_EC2_METADATA_DISABLED"):
-        monkeypatch.setenv(name, "true")
-    answer = _Handler.do_GET
-
-    def refuse_parts(handler: _Handler) -> None:
-        if handler.headers.get("Range"):
-            handler._error(403, "AccessDenied")
-        else:
-            answer(handler)
-
-    with s3_bucket() as bucket:
-        write_dataset(bucket.uri, {"train": [3]})
-        opened = Dataset.open(bucket.uri)
-        with monkeypatch.context() as refusing:
-            refusing.setattr(_Handler, "do_GET", refuse_parts)
-            for read in (lambda: verify(opened), lambda: opened.split("train").gather(np.array([0]))):
-                with pytest.raises(StorageError, match=r"part-00000\.parquet: access is denied; check the credentials"):
-                    read()
-        name = "folder/train/part-00000.parquet"
-        bucket.objects[name] = bucket.objects[name][:-20] + b"\xff" * 12 + bucket.objects[name][-8:]
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    with s3_proxy() as bucket:
+        uri = bucket.uri("folder")
+        write_dataset(uri, {"train": [3]})
+        opened = Dataset.open(uri)
+        bucket.deny = lambda request: (403, "AccessDenied") if request.headers.get("Range") else None
+        for read in (lambda: verify(opened), lambda: opened.split("train").gather(np.array([0]))):
+            with pytest.raises(StorageError, match=r"part-00000\.parquet: access is denied; check the credentials"):
+                read()
+        bucket.deny = lambda request: None
+        key = "folder/train/part-00000.parquet"
+        data = bucket.get(key)
+        bucket.put(key, data[:-20] + b"\xff" * 12 + data[-8:])
         monkeypatch.setattr("preprocessing.common.retries.PAUSES", (0.0,))
-        for read in (lambda: verify(opened), lambda: Dataset.open(bucket.uri).split("train").gather(np.array([0]))):
+        for read in (lambda: verify(opened), lambda: Dataset.open(uri).split("train").gather(np.array([0]))):
             with pytest.raises(InputError, match=r"part-00000\.parquet is damaged: .*thrift"):
                 read()
