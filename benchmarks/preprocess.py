@@ -1,9 +1,8 @@
 """How fast raw images become a dataset: ours and the peers, on the same images, in one run.
 
 `python -m benchmarks.preprocess --images DIR` prints a table and, last, one JSON line. The images of DIR are repeated
-up to `--count` and copied to a folder in memory, where all output goes too, so that no disk is measured. Every
-measurement is a process of its own; what it needs to start (Python, libraries, the JVM) is not in its time, except in
-`startup_s`.
+up to `--count` and copied to a folder in memory. Output goes there too, so that no disk is measured. Every measurement
+is a process of its own. Its start (Python, libraries, the JVM) does not count; `startup_s` says how long that took.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from preprocessing.common.program import run_or_explain
 SIZE = 256
 CLASSES = 100
 
-# In the order of the table: name, what it is, what it needs beyond what the project installs.
+# In the order of the table: name, description, and a module that it needs and the project does not install.
 CONTENDERS: tuple[tuple[str, str, str | None], ...] = (
     ("limit", "decode + resize alone, bytes in memory", None),
     ("pillow", "the same with Pillow: full decode, antialiased bilinear", None),
@@ -41,12 +40,14 @@ WRITERS = ("tfrecord", "webdataset", "mosaic")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs everything, or, in a child, one contender."""
+    """Runs all contenders or, in a child, one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True, help="folder with images, at any depth")
     parser.add_argument("--count", type=int, default=4000, help="images to measure with, at least (default 4000)")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="processes or Spark cores (default all)")
-    parser.add_argument("--rounds", type=int, default=2, help="times that all is measured; the best counts (default 2)")
+    parser.add_argument(
+        "--rounds", type=int, default=2, help="times everything is measured; the best counts (default 2)"
+    )
     parser.add_argument("--work", type=Path, help="folder in memory for input and output (default /dev/shm)")
     parser.add_argument("--only", help="contenders to run, with commas between")
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def repeat_images(images: Path, source: Path, count: int) -> int:
-    """Copies the images into class folders below `source`/train, over and over until there are `count`; how many."""
+    """Copies the images to class folders in `source`/train, repeatedly, until there are at least `count`; how many."""
     files = sorted(path for path in images.rglob("*") if path.suffix.lower() in (".jpeg", ".jpg", ".png"))
     if not files:
         raise InputError(f"--images {images} holds no images: give a folder with *.JPEG files")
@@ -81,7 +82,7 @@ def repeat_images(images: Path, source: Path, count: int) -> int:
 def measure_all(
     wanted: Sequence[str], source: Path, output: Path, cores: int, rounds: int
 ) -> dict[str, dict[str, Any]]:
-    """The best of `rounds` of each contender; those that cannot run are left out with a note."""
+    """The best of `rounds` of each contender. A contender that cannot run is skipped with a note."""
     results: dict[str, dict[str, Any]] = {}
     for turn in range(rounds):
         for name, _, needs in CONTENDERS:
@@ -89,7 +90,7 @@ def measure_all(
                 continue
             if needs and not _installed(needs):
                 if not turn:
-                    print(f"{name}: left out, {needs} is not installed", flush=True)
+                    print(f"{name}: skipped, {needs} is not installed", flush=True)
                 continue
             shutil.rmtree(output, ignore_errors=True)
             output.mkdir()
@@ -106,7 +107,7 @@ def measure_all(
 
 
 def print_table(results: dict[str, dict[str, Any]], count: int, cores: int) -> None:
-    """The measurements for a reader."""
+    """Prints the measurements."""
     print(f"\n{count:,} images to {SIZE} px on {cores} cores")
     print(f"{'':12}{'images/s':>10}{'per CPU-s':>11}{'MB written':>12}  what")
     for name, what, _ in CONTENDERS:
@@ -117,7 +118,7 @@ def print_table(results: dict[str, dict[str, Any]], count: int, cores: int) -> N
 
 
 def summarise(results: dict[str, dict[str, Any]], count: int, cores: int) -> dict[str, Any]:
-    """The JSON line. A ratio is left out where one of its sides was not measured."""
+    """The JSON line. A ratio needs both of its sides measured."""
     rates = {name: row["images"] / row["seconds"] for name, row in results.items()}
     writers = [rates[name] for name in WRITERS if name in rates]
     ratios = {}

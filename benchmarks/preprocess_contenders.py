@@ -1,4 +1,4 @@
-"""What benchmarks/preprocess.py measures. Each runs in a process of its own; peers are imported only where they run."""
+"""The contenders of benchmarks/preprocess.py. Each runs in a process of its own, which alone imports its library."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PSNR_IMAGES = 250
 
 
 def run(name: str, source: Path, output: Path, cores: int) -> dict[str, Any]:
-    """Measures one contender: images, seconds, cpu_seconds, bytes written, and what it alone can tell."""
+    """Measures one contender: images, seconds, cpu_seconds, bytes written, and figures that only it has."""
     files = sorted((source / "train").glob("*/*.JPEG"))
     if name == "ours":
         return _ours(source, output, cores)
@@ -74,7 +74,7 @@ def _work(worker: Worker, files: Sequence[Path], output: Path, ready: Any, done:
 
 
 def warm_memory(folder: Path, images: int) -> None:
-    """Has the kernel hold as much memory as the output will take: a virtual machine gets it from its host, slowly."""
+    """Has the kernel hold as much memory as the output will take. A virtual machine gets it from its host, slowly."""
     piece = bytes(SIZE * SIZE * 3)
     with (folder / "warm").open("wb", buffering=0) as file:
         for _ in range(images):
@@ -192,7 +192,7 @@ def _ours(source: Path, output: Path, cores: int) -> dict[str, Any]:
 
     _prepare_spark(cores)
     with spark_context("benchmark") as context:
-        # A job of the same shape over nothing: the JVM loads its classes, and a worker on every core its libraries.
+        # An empty job of the same shape: the JVM loads its classes, and a worker on every core its libraries.
         nothing = [Shard("train", number, 0, b"") for number in range(2 * cores)]
         convert_all(
             context,
@@ -221,7 +221,7 @@ def _ours(source: Path, output: Path, cores: int) -> dict[str, Any]:
 
 
 def _import_all(_: object) -> str:
-    """Has a Python worker import what tasks need, and takes long enough for every core to start one."""
+    """Imports what tasks need, and takes long enough for every core to start a Python worker."""
     import preprocessing.job.convert
 
     time.sleep(0.2)
@@ -282,7 +282,7 @@ def _petastorm(files: Sequence[Path], output: Path, cores: int) -> dict[str, Any
 
 
 def _prepare_spark(cores: int, memory: str = "512m") -> None:
-    """Sets what pyspark starts the JVM with: the properties that users run with, on so many cores."""
+    """Sets the options with which pyspark starts the JVM: the properties that users run with, on so many cores."""
     properties = ROOT / "conf" / "spark" / "local.conf"
     os.environ["PYSPARK_SUBMIT_ARGS"] = (
         f"--properties-file {properties} --master local[{cores}] --driver-memory {memory} pyspark-shell"
@@ -307,7 +307,7 @@ class _Watch:
 
 
 def _peak_bytes(process: psutil.Process) -> int:
-    """Of a Python worker of Spark, by the kernel's record: to sample it would take a tenth of a core from the tasks."""
+    """Peak memory of a Python worker of Spark, from the kernel: sampling would cost a tenth of a core."""
     try:
         if "pyspark.daemon" not in process.cmdline():
             return 0

@@ -140,25 +140,37 @@ def _open(data: bytes, size: int) -> _Opened:
         raise Rejected(TOO_LARGE, f"a progressive JPEG of more than {MAX_SCANS} scans")
     if header.components == 4:
         return _open_other(data, divisor)
-    rows, columns = (-(-header.height // divisor), -(-header.width // divisor)) if divisor > 1 else (0, 0)
-    colours = "GRAY" if header.lossless and header.components == 1 else "RGB"  # lossless pixels are not converted
     try:
-        pixels = simplejpeg.decode_jpeg(
-            data, colorspace=colours, min_height=rows, min_width=columns, min_factor=float(divisor)
-        )
+        pixels = _decode_jpeg(data, header, divisor)
     except ValueError as error:
-        what = str(error)
-        if any(words in what for words in _HARMLESS):
+        if any(words in str(error) for words in _HARMLESS):
             return _open_other(data, divisor)
-        if "Insufficient memory" in what:
-            raise MemoryError(what) from error
-        for words, meaning in _UNSUPPORTED.items():
-            if words in what:
-                raise Rejected(UNSUPPORTED, meaning) from error
-        raise Rejected(TRUNCATED if "remature end of JPEG file" in what else CORRUPT, what) from error
-    if colours == "GRAY":
-        pixels = np.repeat(pixels, 3, axis=2)
+        raise _explain(str(error)) from error
     return _Opened(pixels, header.width, header.height, divisor, header.orientation)
+
+
+def _decode_jpeg(data: bytes, header: JpegHeader, divisor: int) -> NDArray[np.uint8]:
+    """With libjpeg-turbo; raises ValueError with libjpeg's complaint."""
+    rows, columns = (-(-header.height // divisor), -(-header.width // divisor)) if divisor > 1 else (0, 0)
+    gray = header.lossless and header.components == 1  # lossless pixels are not converted
+    pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+        data,
+        colorspace="GRAY" if gray else "RGB",
+        min_height=rows,
+        min_width=columns,
+        min_factor=float(divisor),
+    )
+    return np.repeat(pixels, 3, axis=2) if gray else pixels
+
+
+def _explain(complaint: str) -> Exception:
+    """What libjpeg's complaint means."""
+    if "Insufficient memory" in complaint:
+        return MemoryError(complaint)
+    for words, meaning in _UNSUPPORTED.items():
+        if words in complaint:
+            return Rejected(UNSUPPORTED, meaning)
+    return Rejected(TRUNCATED if "remature end of JPEG file" in complaint else CORRUPT, complaint)
 
 
 def _check_header(data: bytes) -> JpegHeader:
@@ -194,12 +206,7 @@ def _open_other(data: bytes, divisor: int) -> _Opened:
         except MemoryError:  # says nothing about the image
             raise
         except Exception as error:
-            for start, name in _NOT_DECODED:
-                if start.match(data):
-                    raise Rejected(
-                        UNSUPPORTED, f"{name}, which is not decoded; JPEG, PNG, GIF, BMP and WebP are"
-                    ) from error
-            raise Rejected(NOT_AN_IMAGE, f"begins with {data[:16]!r}") from error
+            raise _not_opened(data) from error
         width, height = image.size
         _check_pixels(width, height, MAX_PIXELS if divisor > 1 else MAX_PIXELS_HELD)
         try:
@@ -215,6 +222,14 @@ def _open_other(data: bytes, divisor: int) -> _Opened:
             truncated = "truncated" in str(error).lower() or isinstance(error, EOFError)
             raise Rejected(TRUNCATED if truncated else CORRUPT, f"{image.format}: {error}") from error
     return _Opened(pixels, width, height, divisor, orientation)
+
+
+def _not_opened(data: bytes) -> Rejected:
+    """Why Pillow does not know this format."""
+    for start, name in _NOT_DECODED:
+        if start.match(data):
+            return Rejected(UNSUPPORTED, f"{name}, which is not decoded; JPEG, PNG, GIF, BMP and WebP are")
+    return Rejected(NOT_AN_IMAGE, f"begins with {data[:16]!r}")
 
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:

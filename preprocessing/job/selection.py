@@ -1,6 +1,6 @@
-"""Which images become rows, and in what order: seeded, and the same on every machine and with every library version.
+"""Which images become rows, and in what order: seeded, and the same on every machine with every library version.
 
-Every choice ranks names by a keyed hash of each name, rather than drawing from a generator whose stream may change.
+Every choice ranks names by a keyed hash of each name: the stream of a random generator may change between versions.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from preprocessing.sources.skipped import NOT_CHOSEN, Skipped
 
 
 def select(catalogue: Catalogue, classes: Sequence[str], settings: Settings) -> dict[str, pa.Table]:
-    """For each split the catalogue's rows in the dataset's order, with a column `label` (int32), a place in `classes`.
+    """The chosen rows of the catalogue, by split, in the dataset's order. Column `label` (int32) indexes `classes`.
 
-    Raises `InputError` for a larger holdout than there are images for.
+    Raises `InputError` if no image of train is chosen, or the holdout leaves none on one side.
     """
     labels = {name: label for label, name in enumerate(classes)}
     splits = {}
@@ -52,7 +52,7 @@ def select(catalogue: Catalogue, classes: Sequence[str], settings: Settings) -> 
 
 
 def account(catalogue: Catalogue, chosen: dict[str, pa.Table]) -> Skipped:
-    """The catalogue's account of skipped files, with the images that `select` has left out as well."""
+    """The catalogue's account of skipped files, and the images that `select` left out."""
     total = copy.deepcopy(catalogue.skipped)
     for split, table in catalogue.splits.items():
         parts = (split, MINIVAL) if split == TRAIN else (split,)
@@ -67,7 +67,10 @@ def account(catalogue: Catalogue, chosen: dict[str, pa.Table]) -> Skipped:
 
 
 def choose_classes(classes: Sequence[str], wanted: int | tuple[str, ...] | None, seed: int) -> list[str]:
-    """All classes, a seeded subset of `wanted` of them, or those named; sorted. Subsets of one seed are nested."""
+    """All classes, `wanted` of them drawn by seed, or those named; sorted. Draws with the same seed are nested.
+
+    Raises `InputError` for a class that the source does not have, or for more classes than it has.
+    """
     if wanted is None:
         return list(classes)
     if isinstance(wanted, tuple):
@@ -82,7 +85,10 @@ def choose_classes(classes: Sequence[str], wanted: int | tuple[str, ...] | None,
 
 
 def hold_out(ids: Any, labels: NDArray[np.int32], holdout: float, seed: int) -> NDArray[np.bool_]:
-    """Which images leave train for minival: a fraction (below 1) or a number, from every class in proportion."""
+    """Which images leave train for minival: a fraction (below 1) or a number, from every class in proportion.
+
+    Raises `InputError` if it takes no image, or all of them.
+    """
     count = round(holdout * len(ids)) if holdout < 1 else int(holdout)
     if not 0 < count < len(ids):
         raise InputError(
@@ -90,7 +96,7 @@ def hold_out(ids: Any, labels: NDArray[np.int32], holdout: float, seed: int) -> 
         )
     keys = name_keys("holdout", seed, ids)
     ranks = rank_in_class(labels, keys)
-    # The images of a class are spread evenly over 0..1, so that any first part of them all has its share of each class.
+    # The images of a class are spread evenly over 0..1, so that the first of this order have a share of each.
     sizes = np.bincount(labels)[labels]
     order = np.lexsort((keys, (ranks + 0.5) / sizes))
     held = np.zeros(len(ids), np.bool_)
@@ -99,7 +105,7 @@ def hold_out(ids: Any, labels: NDArray[np.int32], holdout: float, seed: int) -> 
 
 
 def rank_in_class(labels: NDArray[np.int32], keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """The place 0, 1, ... of each image among those of its label, by key."""
+    """The rank 0, 1, ... of each image among those of its label, by key."""
     order = np.lexsort((keys, labels))
     ordered = labels[order]
     starts = np.searchsorted(ordered, ordered, side="left")
@@ -109,7 +115,7 @@ def rank_in_class(labels: NDArray[np.int32], keys: NDArray[np.uint64]) -> NDArra
 
 
 def name_keys(purpose: str, seed: int, names: Any) -> NDArray[np.uint64]:
-    """A 64-bit hash of each name, another one for every purpose and seed."""
+    """A 64-bit hash of each name, different for every purpose and seed."""
     key = hashlib.blake2b(f"{seed} {purpose}".encode(), digest_size=32).digest()
     digests = b"".join(hashlib.blake2b(name.encode(), key=key, digest_size=8).digest() for name in names)
     return np.frombuffer(digests, "<u8").astype(np.uint64)

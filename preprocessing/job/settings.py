@@ -1,4 +1,4 @@
-"""What a user can ask of a dataset, and the hash by which a job recognises its own earlier work."""
+"""The settings of a dataset, and the fingerprint by which a job recognises its own earlier work."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from preprocessing.dataset.schema import CODECS, ROW_GROUP_ROWS, Codec, blob_byt
 from preprocessing.images.decode import DECODER_VERSION
 
 MAX_SIZE = 4096
-# Numbers have to fit the 64 bits that JSON readers and Arrow have for them.
+# Numbers must fit into 64 bits, for JSON readers and Arrow.
 _LIMIT = 1 << 63
-# What an option takes, in the words of an error.
+# The values that an option takes, for error messages.
 RANGES = {
     "--size": f"1 to {MAX_SIZE} pixels",
     "--codec": " or ".join(CODECS),
@@ -33,10 +33,10 @@ RANGES = {
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that, with the source, decides every byte of a dataset.
+    """Everything that, with the source, determines every byte of a dataset.
 
-    `classes` is a number or names, `holdout` a fraction below 1 or a number of images, `rows_per_shard` is chosen from
-    the size of the split where it is None.
+    `classes` is a number or names, `holdout` a fraction below 1 or a number of images. If `rows_per_shard` is None, it
+    follows from the number of images.
     """
 
     size: int = 256
@@ -50,7 +50,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     row_group_rows: int = ROW_GROUP_ROWS
 
     def check(self) -> None:
-        """Raises `InputError` for a value out of range, in the words of the command line."""
+        """Raises `InputError` for a value out of range, with the name of its option."""
         _need(1 <= self.size <= MAX_SIZE, "--size", self.size)
         _need(self.codec in CODECS, "--codec", self.codec)
         _need(1 <= self.quality <= 100, "--quality", self.quality)
@@ -70,13 +70,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             )
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as JSON has them."""
+        """The settings, as in JSON."""
         found: dict[str, Any] = msgspec.to_builtins(self)
         return found
 
 
 def fingerprint(signature: str, settings: Settings) -> str:
-    """sha256 (hex) of what a job will make, known before an image is read: the source's signature and the settings."""
+    """sha256 (hex) of the source's signature and the settings: names what a job will make before it reads an image."""
     identity = {
         "format": [FORMAT, VERSION],
         "decoder": DECODER_VERSION,
@@ -87,12 +87,12 @@ def fingerprint(signature: str, settings: Settings) -> str:
 
 
 def check_max_rejected(fraction: float) -> None:
-    """Raises `InputError` for what is no fraction of all images."""
+    """Raises `InputError` for a value that is not a fraction."""
     _need(0 <= fraction <= 1, "--max-rejected", fraction)
 
 
 def parse_number(option: str, kind: Callable[[str], float]) -> Callable[[str], float]:
-    """A parser of the option's value; what is no number at all raises `InputError` as one out of range does."""
+    """A parser of the option's value. Text that is not a number raises `InputError`, as a number out of range does."""
 
     def parse(text: str) -> float:
         try:

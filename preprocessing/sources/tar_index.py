@@ -1,6 +1,6 @@
 """Where the members of a tar archive lie, read from its headers alone.
 
-Python's tarfile takes a damaged header for the end of the archive and says nothing: images would be lost. Here whatever
+Python's tarfile takes a damaged header for the end of the archive, silently: images would be lost. Here everything that
 is not exactly an archive, from the first header to the two empty blocks at the end, is an error.
 """
 
@@ -17,14 +17,14 @@ _LINKS = (b"1", b"2")
 _DEVICES = (b"3", b"4", b"6")
 _FOLDER = b"5"
 _NO_DATA = (*_LINKS, *_DEVICES, _FOLDER)
-# Names and attributes are short. What claims to be longer is damaged, and would fill the memory.
+# Names and attributes are short. A longer one is damaged, and would fill the memory.
 _MAX_EXTENSION = 1 << 20
-# An archive is filled up to whole records, of 10 KiB as a rule. A second one that was appended begins after them.
+# An archive is padded to whole records, usually of 10 KiB. An appended archive begins after them.
 _MAX_FILLING = 1 << 16
 
 
 class Member(NamedTuple):
-    """A file in an archive: its bytes are [offset, offset + size). A link or a device has a `kind`, and no bytes."""
+    """A file in an archive: bytes [offset, offset + size). A link or a device has a `kind`, and no bytes."""
 
     name: str
     offset: int
@@ -40,13 +40,13 @@ class ReadAt(Protocol):
     """Random access to the bytes of an archive."""
 
     def __call__(self, offset: int, length: int, /) -> bytes:
-        """Up to `length` bytes from `offset`; fewer at the end alone."""
+        """`length` bytes from `offset`, or fewer at the end."""
 
 
 def members(read_at: ReadAt, start: int, length: int) -> Iterator[Member]:
-    """The files, links and devices of the archive that lies in [start, start + length), offsets as `read_at` has them.
+    """The files, links and devices of the archive in [start, start + length), with offsets for `read_at`.
 
-    Raises `TarError` where the archive is damaged or ends early. Takes at most one read per block of the archive.
+    Raises `TarError` if the archive is damaged or ends early. Reads each block of the archive at most once.
     """
     end = start + length
     position = start
@@ -79,7 +79,7 @@ def members(read_at: ReadAt, start: int, length: int) -> Iterator[Member]:
             pass
         elif kind in _REGULAR:
             name = long_name if long_name is not None else _name(header)
-            if not name.endswith("/"):  # old archives mark folders so
+            if not name.endswith("/"):  # how old archives mark folders
                 yield Member(name, data, size)
             long_name = long_size = None
         elif kind in _NO_DATA:
@@ -99,7 +99,7 @@ def _read(read_at: ReadAt, position: int, length: int, end: int) -> bytes:
 
 
 def _check_end(read_at: ReadAt, position: int, start: int, end: int) -> None:
-    """Raises `TarError` where another archive was appended: tar itself reads no further than the first one's end."""
+    """Raises `TarError` if another archive was appended: tar itself stops at the first one's end."""
     filling = read_at(position, max(0, min(_MAX_FILLING, end - position)))
     for place in range(0, len(filling) - BLOCK + 1, BLOCK):
         block = filling[place : place + BLOCK]
@@ -107,7 +107,7 @@ def _check_end(read_at: ReadAt, position: int, start: int, end: int) -> None:
             try:
                 _check_sum(block, 0)
             except TarError:
-                return  # what was in the writer's memory
+                return  # padding from the writer's memory
             raise TarError(f"another archive was appended at byte {position + place - start:,}")
 
 
