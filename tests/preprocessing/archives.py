@@ -8,8 +8,9 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
-from raw_images import CLASSES
 from scipy.io import savemat
+
+from tests.preprocessing.raw_images import CLASSES
 
 NAMES = {
     "n01440764": "tench, Tinca tinca",

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from raw_images import preprocess, write_folders
+
+from tests.preprocessing.raw_images import preprocess, write_folders
+from tests.preprocessing.submitting import environment_with_java
 
 
 @pytest.fixture(scope="session")
@@ -14,6 +16,12 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("raw")
     write_folders(root, {"train": 14, "val": 4})
     return root
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    """For spark-submit."""
+    return environment_with_java()
 
 
 @pytest.fixture(scope="session")

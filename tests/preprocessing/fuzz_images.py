@@ -22,14 +22,17 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from mutations import IMAGES, mutate, splice
-from odd_jpegs import ARITHMETIC, LOSSLESS, UNSUPPORTED
 
 from preprocessing.dataset.codecs import StoredImages, encode_jpeg
 from preprocessing.dataset.opening import Dataset
 from preprocessing.images.decode import CRASH, Rejected, decode
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # started as a script, it is in no package
+
+from tests.preprocessing.mutations import IMAGES, mutate, splice  # noqa: E402
+from tests.preprocessing.odd_jpegs import ARITHMETIC, LOSSLESS, UNSUPPORTED  # noqa: E402
+
 SIZES = (8, 64)  # scaled while decoded, and not
 CLASSES = 8
 SECONDS = 10  # an image; the largest that is not refused takes two

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from PIL import Image
-from raw_images import photo
+
+from tests.preprocessing.raw_images import photo
 
 
 def encoded(kind: str, mode: str = "RGB", **options: Any) -> bytes:

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from raw_images import jpeg
+
+from tests.preprocessing.raw_images import jpeg
 
 # A ramp of 24 x 16 pixels, with arithmetic coding: gray, by libjpeg-turbo's `cjpeg -arithmetic -grayscale`.
 ARITHMETIC = base64.b85decode(

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from archives import write_official
-from raw_images import CLASSES, preprocess
 
 from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.retries import may_pass
@@ -16,6 +14,8 @@ from preprocessing.common.storage import Store
 from preprocessing.dataset.opening import Dataset
 from preprocessing.sources.layouts import open_source
 from tests.lottery.s3_proxy import CREDENTIALS, Proxy, s3_proxy
+from tests.preprocessing.archives import write_official
+from tests.preprocessing.raw_images import CLASSES, preprocess
 
 
 @pytest.fixture(scope="module")

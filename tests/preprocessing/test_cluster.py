@@ -14,31 +14,17 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from archives import write_official
-from raw_images import CLASSES, jpeg, preprocess, write_folders
 
 from preprocessing.common.errors import InputError
 from preprocessing.common.storage import Store
 from preprocessing.dataset.opening import Dataset
 from preprocessing.job.shards import Shard, ShardRecord
 from preprocessing.job.spark_run import convert_all, spark_context
+from tests.preprocessing.archives import write_official
+from tests.preprocessing.raw_images import CLASSES, jpeg, preprocess, write_folders
+from tests.preprocessing.submitting import JOB, ROOT, submit
 
 pytestmark = pytest.mark.cluster
-ROOT = Path(__file__).resolve().parents[2]
-JOB = ["jobs/preprocess.py", "--size", "32", "--rows-per-row-group", "8"]
-
-
-def submit(*options: str) -> list[str]:
-    binary = Path(sys.executable).parent / "spark-submit"
-    python = f"spark.pyspark.python={sys.executable}"
-    return [str(binary), "--properties-file", "conf/spark/local.conf", "--conf", python, *options]
-
-
-@pytest.fixture(scope="module")
-def environment() -> dict[str, str]:
-    script = '. scripts/activate && printf %s "${JAVA_HOME:-}"'
-    java = subprocess.run(["sh", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return {**os.environ, "JAVA_HOME": java} if java else dict(os.environ)
 
 
 def same_files(one: Path, other: Path) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from raw_images import CLASSES, DAMAGES, do_damage, preprocess
 
 from preprocessing.common.errors import InputError
 from preprocessing.dataset.opening import Dataset, Reading
 from preprocessing.images.decode import decode
+from tests.preprocessing.raw_images import CLASSES, DAMAGES, do_damage, preprocess
 
 
 def expected_rows(raw: Path, split: str, size: int) -> dict[str, tuple[np.ndarray, int]]:

@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from raw_images import jpeg
-from treacherous_decoder import write_treachery
 
 from preprocessing.common.errors import InputError
 from preprocessing.common.storage import Store
@@ -20,6 +18,8 @@ from preprocessing.job.settings import Settings
 from preprocessing.job.shards import Shard, ShardRecord, serialise
 from preprocessing.sources.base import WHOLE_FILE
 from preprocessing.sources.folders import FolderSource
+from tests.preprocessing.raw_images import jpeg
+from tests.preprocessing.treacherous_decoder import write_treachery
 
 WHOLE = jpeg(40, 50)
 

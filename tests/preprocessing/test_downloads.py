@@ -14,14 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from archives import NAMES, tar_bytes, write_kaggle, write_official
-from raw_images import CLASSES, preprocess
 
 from preprocessing.common.errors import InputError
 from preprocessing.common.storage import Store
 from preprocessing.dataset.opening import Dataset
 from preprocessing.sources.layouts import open_source
 from preprocessing.sources.text_files import decode_text
+from tests.preprocessing.archives import NAMES, tar_bytes, write_kaggle, write_official
+from tests.preprocessing.raw_images import CLASSES, preprocess
 
 TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
 TEXT = "n01440764 tench, Tinca tinca\nn01443537 góldfish\n"

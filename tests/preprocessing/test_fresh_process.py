@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 from PIL import Image
-from raw_images import jpeg, photo
 
 from tests.lottery.s3_proxy import CREDENTIALS, s3_proxy
+from tests.preprocessing.raw_images import jpeg, photo
 
 THREADS = """
 import sys, threading

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fuzz_images import FRESH_BYTES, damaged, decode_all, faults, generated, write_source
-from raw_images import jpeg
-from treacherous_decoder import write_treachery
+
+from tests.preprocessing.fuzz_images import FRESH_BYTES, damaged, decode_all, faults, generated, write_source
+from tests.preprocessing.raw_images import jpeg
+from tests.preprocessing.treacherous_decoder import write_treachery
 
 
 def test_damaged_images_crash_no_decoder_and_have_pixels_of_their_own(tmp_path: Path) -> None:

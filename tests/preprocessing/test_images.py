@@ -13,11 +13,11 @@ import pytest
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
-from raw_images import jpeg, photo
 
 from preprocessing.common.jpeg_header import parse_header
 from preprocessing.images import decode as images
 from preprocessing.images.decode import Rejected, centre_square, decode, scale_divisor
+from tests.preprocessing.raw_images import jpeg, photo
 
 
 def save(image: Image.Image, kind: str, **options: Any) -> bytes:

@@ -9,11 +9,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from raw_images import CLASSES, jpeg, no_spark, preprocess, write_folders
 
 from preprocessing.common.errors import InputError
 from preprocessing.common.storage import Store
 from preprocessing.dataset.opening import Dataset
+from tests.preprocessing.raw_images import CLASSES, jpeg, no_spark, preprocess, write_folders
 
 
 def test_a_second_run_has_nothing_to_do(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

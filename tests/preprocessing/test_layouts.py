@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archives import ILSVRC_IDS, NAMES, devkit, tar_bytes, val_images, write_kaggle, write_official
-from raw_images import CLASSES, SerialSpark, no_spark, preprocess
 
 from preprocessing.common.errors import InputError
 from preprocessing.common.storage import Store
@@ -18,6 +16,8 @@ from preprocessing.job.spark_run import spark_mapper
 from preprocessing.sources.devkit import read_devkit
 from preprocessing.sources.layouts import open_source
 from preprocessing.sources.official_tar import TarSource
+from tests.preprocessing.archives import ILSVRC_IDS, NAMES, devkit, tar_bytes, val_images, write_kaggle, write_official
+from tests.preprocessing.raw_images import CLASSES, SerialSpark, no_spark, preprocess
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from archives import tar_bytes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mutations import IMAGES, mutate
 
 from preprocessing.common.storage import Store
 from preprocessing.images.decode import (
@@ -31,6 +29,8 @@ from preprocessing.job.settings import Settings
 from preprocessing.job.shards import Shard, serialise
 from preprocessing.sources.official_tar import TRAIN_TAR
 from preprocessing.sources.tar_index import TarError, members
+from tests.preprocessing.archives import tar_bytes
+from tests.preprocessing.mutations import IMAGES, mutate
 
 REASONS = {EMPTY, TRUNCATED, CORRUPT, NOT_AN_IMAGE, TOO_LARGE, UNSUPPORTED}
 SECONDS = 10.0  # of processor time, which other work on the machine does not add to

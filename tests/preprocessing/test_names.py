@@ -10,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from archives import write_kaggle, write_official
-from raw_images import CLASSES, jpeg, preprocess, write_folders
 
 from preprocessing.common.command_line import CommandLine
 from preprocessing.common.errors import InputError
@@ -19,6 +17,8 @@ from preprocessing.common.storage import Store
 from preprocessing.dataset.opening import Dataset
 from preprocessing.dataset.verify import verify
 from preprocessing.images.decode import decode
+from tests.preprocessing.archives import write_kaggle, write_official
+from tests.preprocessing.raw_images import CLASSES, jpeg, preprocess, write_folders
 
 ROOT = Path(__file__).resolve().parents[2]
 # As they lie below train/, and as ids.

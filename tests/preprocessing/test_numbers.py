@@ -7,12 +7,12 @@ import io
 from pathlib import Path
 
 import pytest
-from raw_images import no_spark, preprocess, write_folders
 
 from jobs.preprocess import parse
 from preprocessing.common.errors import InputError
 from preprocessing.job.run import run
 from preprocessing.job.settings import RANGES
+from tests.preprocessing.raw_images import no_spark, preprocess, write_folders
 
 HUGE = str(10**30)
 NEVER = ["nan", "inf", "-inf", "1e400", "-1e400", "-1", "-0.5", "big", "", "0x10", "1,000", "-1e5", "1e300"]

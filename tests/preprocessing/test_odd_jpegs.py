@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from odd_jpegs import ARITHMETIC, LOSSLESS, PLAIN, UNSUPPORTED, lossless, with_frame
 from PIL import Image
-from raw_images import photo
 
 from preprocessing.dataset.codecs import StoredImages, encode_jpeg
 from preprocessing.images.decode import Rejected, decode
+from tests.preprocessing.odd_jpegs import ARITHMETIC, LOSSLESS, PLAIN, UNSUPPORTED, lossless, with_frame
+from tests.preprocessing.raw_images import photo
 
 DECODE = """
 import sys, zlib

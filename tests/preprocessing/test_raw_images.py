@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
-from raw_images import jpeg
 
 from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.storage import Store
@@ -21,6 +20,7 @@ from preprocessing.job.convert import convert_shard
 from preprocessing.job.settings import Settings
 from preprocessing.job.shards import Shard, serialise
 from preprocessing.sources.base import WHOLE_FILE
+from tests.preprocessing.raw_images import jpeg
 
 
 def table(rows: list[tuple[str, int, int]]) -> pa.Table:

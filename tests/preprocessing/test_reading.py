@@ -17,13 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raw_images import DAMAGES, do_damage, preprocess
 
 from preprocessing.common.errors import InputError
 from preprocessing.dataset import split as reading_module
 from preprocessing.dataset.opening import Dataset, Reading
 from preprocessing.dataset.pages import locate, values
 from preprocessing.dataset.prefetch import read_ahead
+from tests.preprocessing.raw_images import DAMAGES, do_damage, preprocess
 
 FAR = Reading(mapped=False, threads=3)
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from raw_images import preprocess
 
 from preprocessing.common.errors import InputError
 from preprocessing.dataset.manifest import FileInfo
 from preprocessing.dataset.opening import Dataset, Reading
 from preprocessing.dataset.remote import RowGroupStore
 from preprocessing.dataset.row_group import RowGroup
+from tests.preprocessing.raw_images import preprocess
 
 ROW_GROUPS = 7  # of train in `made`: 20, 20 and 2 rows by 8
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from raw_images import CLASSES, jpeg, write_folders
 
 from preprocessing.common.signals import EXIT_INTERRUPTED, EXIT_TERMINATED
 from preprocessing.dataset.opening import Dataset
+from tests.preprocessing.raw_images import CLASSES, jpeg, write_folders
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS = 60

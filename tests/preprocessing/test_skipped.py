@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archives import write_kaggle, write_official
-from raw_images import CLASSES, jpeg, no_spark, preprocess, write_folders
 
 from preprocessing.common.errors import InputError
 from preprocessing.common.storage import Store
@@ -25,6 +23,8 @@ from preprocessing.job.settings import Settings
 from preprocessing.sources.file_names import TOOL_FOLDERS, is_hidden
 from preprocessing.sources.layouts import open_source
 from preprocessing.sources.skipped import Skipped
+from tests.preprocessing.archives import write_kaggle, write_official
+from tests.preprocessing.raw_images import CLASSES, jpeg, no_spark, preprocess, write_folders
 
 Log = pytest.LogCaptureFixture
 IMAGE = jpeg(40, 40)

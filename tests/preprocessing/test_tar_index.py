@@ -6,10 +6,10 @@ import io
 import tarfile
 
 import pytest
-from archives import tar_bytes
 
 from preprocessing.sources.archive import ReadAhead
 from preprocessing.sources.tar_index import Member, TarError, members
+from tests.preprocessing.archives import tar_bytes
 
 FILES = {
     "plain.JPEG": b"x" * 1000,

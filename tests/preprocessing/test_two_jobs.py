@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from raw_images import preprocess, serial_spark
 
 from preprocessing.common.claim import CLAIM, EXIT_BUSY, BusyError
 from preprocessing.common.errors import InputError
 from preprocessing.dataset.manifest import MANIFEST
+from tests.preprocessing.raw_images import preprocess, serial_spark
 
 # A job that stops in the middle, when it has begun to write, until its standard input ends.
 JOB = """
 import contextlib, os, sys
 from pathlib import Path
 import preprocessing.job.run as job
-from raw_images import preprocess
+from tests.preprocessing.raw_images import preprocess
 
 convert_all = job.convert_all
 
@@ -41,9 +41,9 @@ preprocess(Path(sys.argv[1]), Path(sys.argv[2]), rows_per_shard=9)
 @contextlib.contextmanager
 def at_work(raw: Path, output: Path) -> Iterator[subprocess.Popen[str]]:
     """A job of another process, while it writes."""
-    folder = Path(__file__).parent
+    root = Path(__file__).parents[2]
     with subprocess.Popen(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(folder)!r})\n{JOB}", raw, output],
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(root)!r})\n{JOB}", raw, output],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -6,11 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from raw_images import preprocess
 
 from preprocessing.common.errors import InputError
 from preprocessing.dataset.opening import Dataset
 from preprocessing.dataset.verify import verify
+from tests.preprocessing.raw_images import preprocess
 
 
 @pytest.mark.parametrize("codec", ["tensor", "jpeg"])

@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from raw_images import CLASSES, jpeg, write_folders
-from test_cluster import JOB, ROOT, environment, submit
-from treacherous_decoder import write_treachery
 
 from preprocessing.dataset.opening import Dataset
 from preprocessing.images.decode import decode
+from tests.preprocessing.raw_images import CLASSES, jpeg, write_folders
+from tests.preprocessing.submitting import JOB, ROOT, submit
+from tests.preprocessing.treacherous_decoder import write_treachery
 
-__all__ = ["environment"]  # a fixture
 pytestmark = pytest.mark.cluster
 
 
