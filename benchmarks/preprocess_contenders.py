@@ -185,10 +185,11 @@ def psnr(files: Iterable[Path]) -> float:
 def _ours(source: Path, output: Path, cores: int) -> dict[str, Any]:
     from contextlib import contextmanager
 
+    from preprocessing.common.spark_session import spark_context
     from preprocessing.job.prepare import Request
     from preprocessing.job.run import run as run_job
     from preprocessing.job.settings import Settings
-    from preprocessing.job.spark_run import convert_all, spark_context
+    from preprocessing.job.spark_run import convert_all
 
     _prepare_spark(cores)
     with spark_context("benchmark") as context:

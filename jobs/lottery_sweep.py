@@ -20,8 +20,8 @@ try:
     from preprocessing.common.command_line import CommandLine
     from preprocessing.common.program import run_or_explain
     from preprocessing.common.signals import install, run_until_signal
+    from preprocessing.common.spark_session import start
     from preprocessing.dataset.verify import verify
-    from preprocessing.job.spark_run import start
 except ImportError as error:  # of a Python in which lottery-trellis is not installed
     sys.stderr.write(
         f"error: {sys.executable}, Python {sys.version.split()[0]}: {error}; run `. scripts/activate` first, or name a "

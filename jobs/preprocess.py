@@ -14,12 +14,12 @@ try:
     from preprocessing.common.command_line import CommandLine
     from preprocessing.common.program import run_or_explain
     from preprocessing.common.signals import run_until_signal, spark_leaves_signals
+    from preprocessing.common.spark_session import spark_context
     from preprocessing.dataset.schema import CODECS, ROW_GROUP_ROWS
     from preprocessing.job.plan import plan
     from preprocessing.job.prepare import DEFAULT_MAX_REJECTED, Request
     from preprocessing.job.run import run
     from preprocessing.job.settings import Settings, out_of_range, parse_number
-    from preprocessing.job.spark_run import spark_context
     from preprocessing.sources.layouts import NAMES
 except ImportError as error:  # of a Python in which lottery-trellis is not installed
     sys.stderr.write(

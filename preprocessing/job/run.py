@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from preprocessing.common.claim import CLAIM, claimed
+from preprocessing.common.spark_session import spark_context
 from preprocessing.common.storage import Store
 from preprocessing.dataset.manifest import Manifest, read_manifest
 from preprocessing.job.commit import build_manifest, commit
@@ -18,7 +19,7 @@ from preprocessing.job.output import State, begin, inspect
 from preprocessing.job.prepare import Chosen, Prepared, Request, choose_images, describe_source, prepare
 from preprocessing.job.rejections import count_reasons, too_many
 from preprocessing.job.shards import WORK, Shard, ShardRecord, plan_shards, recorded_shards
-from preprocessing.job.spark_run import convert_all, spark_context, spark_mapper
+from preprocessing.job.spark_run import convert_all, spark_mapper
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import os
+import logging
 import re
 import sys
 import threading
@@ -14,66 +14,14 @@ from typing import Any
 
 from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.progress import Progress
-from preprocessing.common.spark_start import check_folders, mismatch, reason
 from preprocessing.job.shards import RejectedImage, Shard, ShardRecord
 from preprocessing.sources.base import Mapper
+
+logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
 _GROUP = "lottery-trellis-preprocess"
 _STORAGE = re.compile(r"^\s*preprocessing\.common\.errors\.StorageError: ", re.MULTILINE)
-
-
-@contextmanager
-def spark_context(name: str) -> Iterator[Any]:
-    """A Spark context with what spark-submit configured, stopped at the end; `InputError` where it cannot start."""
-    from pyspark import SparkConf  # not before every input is checked: this starts the JVM
-
-    context = start(lambda: SparkConf().setAppName(name))
-    try:
-        yield context
-    finally:
-        context.stop()
-
-
-def start(configuration: Callable[[], Any]) -> Any:
-    """A Spark context with this configuration; `InputError` in one line where it cannot start."""
-    import pyspark
-    from py4j.protocol import Py4JError
-    from pyspark import SparkContext
-    from pyspark.errors import PySparkException
-
-    try:
-        SparkContext._ensure_initialized()  # before it a configuration knows nothing of spark-submit's
-        conf = configuration()
-        check_folders(conf.get("spark.local.dir", None), os.environ)
-        context = SparkContext.getOrCreate(conf)
-    except PySparkException as error:
-        why = " ".join(str(error).split())
-        raise InputError(
-            f"Spark cannot start: {why}; set JAVA_HOME to a Java 11 or 17, and see the log above"
-        ) from error
-    except Py4JError as error:  # the JVM's: py4j names the call in the first line, and the exception after a colon
-        why = next(
-            (line[2:] for line in str(error).splitlines() if line.startswith(": ")), str(error).split("\n", 1)[0]
-        )
-        raise InputError(f"Spark cannot start: {reason(why, *_versions(), os.getuid())}") from error
-    fault = mismatch(pyspark.__version__, context.version, os.environ.get("SPARK_HOME"))
-    if fault:
-        context.stop()
-        raise InputError(fault)
-    return context
-
-
-def _versions() -> tuple[str, str, str]:
-    """The versions of Spark and of Java, and Java's home; of the JVM what it still answers."""
-    import pyspark
-    from py4j.protocol import Py4JError
-
-    try:
-        system = pyspark.SparkContext._jvm.java.lang.System
-        return pyspark.__version__, str(system.getProperty("java.version")), str(system.getProperty("java.home"))
-    except (AttributeError, Py4JError):
-        return pyspark.__version__, "", ""
 
 
 def spark_mapper(context: Any) -> Mapper:
@@ -126,11 +74,10 @@ def convert_all(
         whole = recorded(shards)
         there = {(record.split, record.index) for record in whole}
         left = [shard for shard in shards if (shard.split, shard.index) not in there]
-        print(
-            f"warning: a Python worker died, perhaps of an image, perhaps for lack of memory; the {len(left):,} shards "
-            "that are not whole are converted again, with decoders in processes of their own",
-            file=sys.stderr,
-            flush=True,
+        logger.warning(
+            "a Python worker died, perhaps of an image, perhaps for lack of memory; the %s shards that are not whole "
+            "are converted again, with decoders in processes of their own",
+            f"{len(left):,}",
         )
     try:
         return whole + _convert_all(context, left, carefully, [*finished, *whole], give_up)

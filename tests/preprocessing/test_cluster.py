@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from preprocessing.common.errors import InputError
+from preprocessing.common.spark_session import spark_context
 from preprocessing.common.storage import Store
 from preprocessing.dataset.opening import Dataset
 from preprocessing.job.shards import Shard, ShardRecord
-from preprocessing.job.spark_run import convert_all, spark_context
+from preprocessing.job.spark_run import convert_all
 from tests.preprocessing.archives import write_official
 from tests.preprocessing.raw_images import CLASSES, jpeg, preprocess, write_folders
 from tests.preprocessing.submitting import JOB, ROOT, submit

@@ -1,0 +1,64 @@
+"""Starting and stopping Spark."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from preprocessing.common.errors import InputError
+from preprocessing.common.spark_start import check_folders, mismatch, reason
+
+
+@contextmanager
+def spark_context(name: str) -> Iterator[Any]:
+    """A Spark context as spark-submit configured it, stopped at the end; `InputError` if it cannot start."""
+    from pyspark import SparkConf  # once every input is checked: this starts the JVM
+
+    context = start(lambda: SparkConf().setAppName(name))
+    try:
+        yield context
+    finally:
+        context.stop()
+
+
+def start(configuration: Callable[[], Any]) -> Any:
+    """A Spark context with this configuration; `InputError` if it cannot start."""
+    import pyspark
+    from py4j.protocol import Py4JError
+    from pyspark import SparkContext
+    from pyspark.errors import PySparkException
+
+    try:
+        SparkContext._ensure_initialized()  # before this, a configuration does not have spark-submit's settings
+        conf = configuration()
+        check_folders(conf.get("spark.local.dir", None), os.environ)
+        context = SparkContext.getOrCreate(conf)
+    except PySparkException as error:
+        why = " ".join(str(error).split())
+        raise InputError(
+            f"Spark cannot start: {why}; set JAVA_HOME to a Java 11 or 17, and see the log above"
+        ) from error
+    except Py4JError as error:  # py4j names the call on the first line, and the JVM's exception after a colon
+        why = next(
+            (line[2:] for line in str(error).splitlines() if line.startswith(": ")), str(error).split("\n", 1)[0]
+        )
+        raise InputError(f"Spark cannot start: {reason(why, *_versions(), os.getuid())}") from error
+    fault = mismatch(pyspark.__version__, context.version, os.environ.get("SPARK_HOME"))
+    if fault:
+        context.stop()
+        raise InputError(fault)
+    return context
+
+
+def _versions() -> tuple[str, str, str]:
+    """The versions of Spark and Java, and Java's home; "" for what the JVM no longer answers."""
+    import pyspark
+    from py4j.protocol import Py4JError
+
+    try:
+        system = pyspark.SparkContext._jvm.java.lang.System
+        return pyspark.__version__, str(system.getProperty("java.version")), str(system.getProperty("java.home"))
+    except (AttributeError, Py4JError):
+        return pyspark.__version__, "", ""
