@@ -13,7 +13,7 @@ from lottery.executor import gpu_check, model_check
 from lottery.executor.model_check import ModelFacts, Question
 from lottery.executor.task import Place, child_environment, memory
 from preprocessing.common.errors import InputError
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import Store, open_store
 from preprocessing.common.storage_check import check_usable
 from preprocessing.dataset.opening import Dataset
 
@@ -141,7 +141,7 @@ def _dataset_problem(data: str, dataset_hash: str) -> str | None:
 
 
 def _run_directory_problem(run: str, blob: str) -> str | None:
-    store = Store(run)
+    store = open_store(run)
     try:
         check_usable(store.child(f"{blob}-check"))
         store.write(blob, b"probe")

@@ -33,7 +33,6 @@ from lottery.input import pipeline as data_input
 from lottery.protocol import EXIT_NOTICE, EXIT_OUT_OF_MEMORY, Assignment, decode
 from lottery.run import provenance
 from lottery.run.checkpoint import Checkpoint
-from lottery.run.read_only_store import OnlookersStore
 from lottery.run.run_directory import DENSE, DenseResult, RunDirectory, ticket_result
 from lottery.seeds import derived_seed
 from lottery.tickets import integrity, masks
@@ -45,7 +44,7 @@ from lottery.worker.training_log import Record, Saving, checkpoint
 from lottery.worker.training_loop import Member, Status
 from preprocessing.common.errors import InputError
 from preprocessing.common.program import run_or_explain
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import open_store
 from preprocessing.dataset.opening import Dataset
 
 Event = Callable[[dict[str, Any]], None]
@@ -65,7 +64,7 @@ class Worker:
             raise InputError(f"dataset {assignment.data}: has changed since the sweep began; run the sweep again")
         self._timeline = timeline(self._experiment, self._dataset.split(self._experiment.data.train).count)
         self._place = devices.position(os.environ)
-        self._run = RunDirectory((Store if self._place.chief else OnlookersStore)(assignment.run))
+        self._run = RunDirectory(open_store(assignment.run), read_only=not self._place.chief)
         self._strategy = devices.strategy(self._place)
         self._trainer = Trainer(
             self._experiment,

@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote, unquote
+from urllib.parse import parse_qs, quote, unquote
 
 from preprocessing.common.errors import InputError
 
@@ -14,23 +14,8 @@ SCHEMES = ("s3", "gs", "gcs", "hdfs", "viewfs", "file")
 _ALIASES = {"s3a": "s3", "s3n": "s3"}  # Hadoop's own names for a bucket of S3
 # What no folder is meant by: `run:1` may be one, `abfs:x` is not.
 _OTHERS = (
-    *(
-        "abfs",
-        "abfss",
-        "adl",
-        "cos",
-        "dbfs",
-        "ftp",
-        "har",
-        "http",
-        "https",
-        "maprfs",
-        "memory",
-        "oss",
-        "sftp",
-        "swebhdfs",
-    ),
-    *("wasb", "wasbs", "webhdfs"),
+    *("abfs", "abfss", "adl", "cos", "dbfs", "ftp", "har", "http", "https", "maprfs", "memory", "oss", "sftp"),
+    *("swebhdfs", "wasb", "wasbs", "webhdfs"),
 )
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _MISTYPED = re.compile(rf"({'|'.join((*SCHEMES, *_ALIASES, *_OTHERS))})(?::[/\\]*|//+)(.*)", re.DOTALL | re.IGNORECASE)
@@ -84,6 +69,13 @@ class Place(NamedTuple):
             name = name.replace("%", "%25").replace("?", "%3F")
         return self._replace(path=f"{self.path.rstrip('/')}/{name}")
 
+    def encloses(self, other: Place) -> bool:
+        """Whether `other` is this place or lies below it. Of the query only another server's address counts."""
+        if (self.scheme, self.host, _server(self)) != (other.scheme, other.host, _server(other)):
+            return False
+        outer, inner = (unquote(place.path) if place.scheme else place.path for place in (self, other))
+        return f"{inner}/".startswith(f"{outer.rstrip('/')}/")
+
 
 def parse(text: str) -> Place:
     """The place that a user means by a path or URI; `InputError` where it is none, or is not what was typed."""
@@ -130,6 +122,10 @@ def local_path(text: str, what: str) -> Path:
     if place.scheme:
         raise InputError(f"{what} {text}: must be on a local disk; copy it there and give its path")
     return Path(place.path)
+
+
+def _server(place: Place) -> list[str]:
+    return parse_qs(place.query).get("endpoint_override", [])
 
 
 def _check_characters(text: str) -> None:

@@ -17,15 +17,15 @@ def check_usable(store: Store) -> None:
         for data in (b"first", b"second"):  # the second time in the place of what is there
             store.write(_NAME, data)
             if store.read(_NAME) != data:
-                raise InputError(f"{store.uri} does not give back what was written")
+                raise InputError(f"{store.describe()} does not give back what was written")
         if store.list() != [_NAME] or not store.is_folder("folder"):
-            raise InputError(f"{store.uri} does not list what was written")
+            raise InputError(f"{store.describe()} does not list what was written")
         if not store.create("claim", b"mine") or store.create("claim", b"another's") or store.read("claim") != b"mine":
-            raise InputError(f"{store.uri} lets two make the same file")
+            raise InputError(f"{store.describe()} lets two make the same file")
         store.delete("claim")
         if store.exists("claim"):
-            raise InputError(f"{store.uri} does not delete a file")
+            raise InputError(f"{store.describe()} does not delete a file")
     finally:
         store.delete_tree()
     if store.list():
-        raise InputError(f"{store.uri} does not delete a folder")
+        raise InputError(f"{store.describe()} does not delete a folder")

@@ -48,10 +48,10 @@ def failed(store: Store, file: FileInfo, error: BaseException) -> InputError:
     parsing = local or isinstance(error, pa.ArrowException) or _PARSING.search(str(error))
     if getattr(error, "errno", None) is None and parsing:
         return damaged(store, file, reason(error))
-    return StorageError(f"cannot read {store.uri}/{file.name}: {reason(error)}; {remedy(error, local)}")
+    return StorageError(f"cannot read {store.describe(file.name)}: {reason(error)}; {remedy(error, local)}")
 
 
 def damaged(store: Store, file: FileInfo, how: str) -> InputError:
     """The error of a file that has to be made or copied again."""
     remedy = "copy the file again, or make the dataset again with jobs/preprocess.py --overwrite"
-    return InputError(f"{store.uri}/{file.name} is damaged: {how}; {remedy}")
+    return InputError(f"{store.describe(file.name)} is damaged: {how}; {remedy}")

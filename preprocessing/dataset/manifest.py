@@ -90,10 +90,10 @@ def read_manifest(store: Store) -> Manifest | None:
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise InputError(f"{store.uri}/{MANIFEST} cannot be understood ({error}); {remedy}") from error
+        raise InputError(f"{store.describe(MANIFEST)} cannot be understood ({error}); {remedy}") from error
     problem = _inconsistency(manifest)
     if problem:
-        raise InputError(f"{store.uri}/{MANIFEST} does not add up ({problem}); {remedy}")
+        raise InputError(f"{store.describe(MANIFEST)} does not add up ({problem}); {remedy}")
     return manifest
 
 

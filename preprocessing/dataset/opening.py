@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from preprocessing.common.errors import InputError
 from preprocessing.common.retries import retrying
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import Store, open_store
 from preprocessing.dataset.manifest import MANIFEST, Manifest, SplitInfo, read_manifest
 from preprocessing.dataset.row_groups import Reading
 from preprocessing.dataset.schema import Codec
@@ -35,16 +35,17 @@ class Dataset:
 
     @classmethod
     def open(cls, uri: str) -> Dataset:
-        """The dataset at a path or URI; `InputError` where there is none, or none that is whole."""
-        store = Store(uri)
+        """The dataset at a path or URI; `InputError` if there is none, or only part of one."""
+        store = open_store(uri)
         manifest = retrying(lambda: read_manifest(store))
         if manifest is None:
-            what = f"has no {MANIFEST}" if store.is_folder() else "does not exist"
-            raise InputError(f"{store.uri} is no dataset: it {what}; make one with jobs/preprocess.py --output {uri}")
+            what = f"has no {MANIFEST}" if retrying(store.is_folder) else "does not exist"
+            remedy = f"make one with jobs/preprocess.py --output {uri}"
+            raise InputError(f"{store.describe()} is not a dataset: it {what}; {remedy}")
         return cls(store, manifest)
 
     def split(self, name: str, reading: Reading | None = None) -> Split:
         """The split of that name, read as `reading` says; `InputError` lists those that there are."""
         if name not in self.splits:
-            raise InputError(f"{self.uri} has no split {name!r}; it has {', '.join(sorted(self.splits))}")
+            raise InputError(f"{self._store.describe()} has no split {name!r}; it has {', '.join(sorted(self.splits))}")
         return Split(self._store, name, self.manifest, reading)

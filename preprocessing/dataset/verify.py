@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from preprocessing.common.retries import retrying
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import Store, open_store
 from preprocessing.dataset.checks import damaged, failed
 from preprocessing.dataset.manifest import FileInfo
 from preprocessing.dataset.opening import Dataset
@@ -25,7 +25,7 @@ def verify(dataset: Dataset, threads: int = 2, verified: Callable[[FileInfo], No
     manifest's order, that is missing, damaged or has other rows than the manifest says, and `StorageError` where
     storage fails.
     """
-    store = Store(dataset.uri)
+    store = open_store(dataset.uri)
     files = [file for split in dataset.splits.values() for file in split.files]
     with ThreadPoolExecutor(threads) as pool:
         try:

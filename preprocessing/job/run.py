@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from preprocessing.common.claim import CLAIM, claimed
 from preprocessing.common.errors import InputError
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import Store, open_store
 from preprocessing.dataset.manifest import Manifest, read_manifest
 from preprocessing.dataset.schema import image_bytes, stride
 from preprocessing.job.commit import build_manifest, commit, commonest
@@ -60,8 +60,8 @@ def prepare(request: Request) -> Prepared:
     """Checks a request; changes nothing. Every `InputError` that can come before Spark starts comes from here."""
     request.settings.check()
     check_max_rejected(request.max_rejected)
-    output = Store(request.output)
-    source = open_source(Store(request.source), request.layout)
+    output = open_store(request.output)
+    source = open_source(open_store(request.source), request.layout)
     _check_apart(source.store, output)
     classes = choose_classes(source.classes(), request.settings.classes, request.settings.seed)
     mark = fingerprint(source.signature(classes), request.settings)
@@ -192,6 +192,6 @@ def say(text: str) -> None:
 
 
 def _check_apart(source: Store, output: Store) -> None:
-    inner, outer = f"{output.uri}/", f"{source.uri}/"
-    if inner.startswith(outer) or outer.startswith(inner):
-        raise InputError(f"--output {output.uri} and --source {source.uri} lie in each other: give another --output")
+    if source.encloses(output) or output.encloses(source):
+        inside = f"--output {output.describe()} and --source {source.describe()} lie in each other"
+        raise InputError(f"{inside}: give another --output")

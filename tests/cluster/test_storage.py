@@ -14,7 +14,7 @@ import pytest
 
 from lottery.run import checkpoint
 from lottery.tickets import masks
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import open_store
 from tests.cluster.conftest import children, submit, wait_until
 from tests.cluster.small_sweep import A_LEVEL, TRAININGS, after_dense, arguments, measured, results
 from tests.cluster.test_standalone import begin, kept, options, unchanged
@@ -32,7 +32,7 @@ def test_a_store_that_refuses_writes_for_20_s_is_outlasted(
     credentials = [word for pair in CREDENTIALS.items() for word in ("--conf", f"spark.executorEnv.{'='.join(pair)}")]
     run = after_dense(undisturbed, tmp_path / "before", levels=[0])
     with s3_proxy() as proxy:
-        far = Store(proxy.uri("runs"))
+        far = open_store(proxy.uri("runs"))
         for file in filter(Path.is_file, run.rglob("*")):
             far.write(str(file.relative_to(run.parent)), file.read_bytes())
 

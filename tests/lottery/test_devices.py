@@ -56,12 +56,14 @@ def test_agreement(tensorflow):
 
 
 def test_an_onlooker_reads_and_does_not_write(tmp_path):
-    from lottery.run.read_only_store import OnlookersStore
-    from preprocessing.common.storage import Store
+    from lottery.run.heartbeats import Heartbeat
+    from lottery.run.run_directory import RunDirectory
+    from preprocessing.common.storage import open_store
 
-    Store(tmp_path).write("state", b"chief")
-    onlooker = OnlookersStore(tmp_path)
-    onlooker.write("state", b"other")
-    onlooker.write("new", b"other")
-    assert onlooker.read("state") == b"chief"
-    assert not onlooker.exists("new")
+    chief, onlooker = RunDirectory(open_store(tmp_path)), RunDirectory(open_store(tmp_path), read_only=True)
+    chief.write_metrics("dense", [{"step": 1}])
+    onlooker.write_metrics("dense", [{"step": 2}])
+    onlooker.write_report("results.parquet", b"")
+    onlooker.heartbeats.write(Heartbeat(task=0, executor="e", trainings=1, done=0, images=0, saved=0))
+    assert onlooker.metrics("dense") == [{"step": 1}]
+    assert open_store(tmp_path).list() == ["dense/metrics.jsonl"]

@@ -103,10 +103,10 @@ def test_a_store_that_stays_broken_is_one_clear_error(
 
 
 def test_a_missing_file_is_one_clear_error(tensorflow: object, proxy: Proxy, far: tuple[str, str]) -> None:
-    from preprocessing.common.storage import Store
+    from preprocessing.common.storage import open_store
 
     uri, _ = far
-    store = Store(uri)
+    store = open_store(uri)
     data = store.read("train/part-00001.parquet")
     store.delete("train/part-00001.parquet")
     try:

@@ -16,6 +16,7 @@ from lottery.driver.sweep import prepare
 from lottery.executor.child_environment import inherited
 from lottery.executor.rendezvous import environment
 from lottery.run.run_directory import DENSE
+from preprocessing.common.storage import open_store
 from tests.lottery.datasets import local_dataset
 from tests.lottery.test_experiment import DIGITS
 
@@ -100,7 +101,7 @@ def test_two_workers_train_what_one_does_and_the_chief_writes(tmp_path, model):
     assert (theirs.top1, theirs.top5, theirs.evaluated) == (ours.top1, ours.top5, 21)
     assert 0 < ours.top1 < 1
     assert one.run.missing_masks(2) == two.run.missing_masks(2) == []
-    names = sorted(name for name in two.run.store.list() if name.endswith((".tmp", ".json")))
+    names = sorted(name for name in open_store(two.run.uri).list() if name.endswith((".tmp", ".json")))
     assert names == ["dense/provenance.json", "dense/result.json"]
 
 

@@ -11,6 +11,7 @@ from lottery.run import provenance
 from lottery.run.provenance import Provenance
 from lottery.tickets.tickets import Ticket
 from preprocessing.common.errors import InputError
+from preprocessing.common.storage import open_store
 
 BEFORE = Provenance(model="0123", tensorflow="2.21.0", keras="3.15.0", python="3.11")
 OWN = """
@@ -115,6 +116,6 @@ def test_another_tensorflow_is_in_the_result_and_an_old_run_directory_is_as_good
     worker(sweep, Ticket(0, 5)).train_tickets()
     said = f"trained by TensorFlow {recorded.tensorflow}, the dense run by 2.0.0"
     assert capsys.readouterr().err.splitlines()[-1] == f"warning: {said}"
-    sweep.run.store.delete("dense/provenance.json")
+    open_store(sweep.run.uri).delete("dense/provenance.json")
     worker(sweep, Ticket(1, 5)).train_tickets()
     assert [(result.status, result.note) for result in sweep.run.results()] == [("done", said), ("done", "")]

@@ -16,7 +16,8 @@ from lottery.run import checkpoint
 from lottery.run.run_directory import DENSE, RunDirectory
 from lottery.tickets.tickets import Ticket
 from lottery.worker.preemption import Leaving, Notice
-from preprocessing.common import local_files
+from preprocessing.common.storage import open_store
+from preprocessing.common.stores import local_files
 from tests.lottery.test_worker import Killed, files
 
 # What a training's future depends on besides weights and momentum: statistics, noise, and how they are spread.
@@ -158,7 +159,7 @@ def test_what_another_process_has_finished_is_not_touched(after_dense, small, wo
 
     def tell(event):
         if not torn.run.has_result("00-000005-s0"):
-            torn.run.store.write("tickets/00-000005-s0/result.json", b"{}")
+            open_store(torn.run.uri).write("tickets/00-000005-s0/result.json", b"{}")
             notice._take(15, None)
 
     with pytest.raises(Leaving):
@@ -169,12 +170,12 @@ def test_what_another_process_has_finished_is_not_touched(after_dense, small, wo
 
 def same_dense_run(whole, torn):
     for name in ("dense/state.safetensors", *(f"trellis/{step:06d}.safetensors" for step in (0, 5, 10))):
-        one, other = (checkpoint.unpack(sweep.run.store.read(name)) for sweep in (whole, torn))
+        one, other = (checkpoint.unpack(open_store(sweep.run.uri).read(name)) for sweep in (whole, torn))
         assert {path: value.tobytes() for path, value in one.variables.items()} == {
             path: value.tobytes() for path, value in other.variables.items()
         }
     for name in ("masks/00.safetensors", "masks/01.safetensors", "dense/metrics.jsonl"):
-        assert whole.run.store.read(name) == torn.run.store.read(name)
+        assert open_store(whole.run.uri).read(name) == open_store(torn.run.uri).read(name)
 
 
 @pytest.mark.parametrize("runs", [0, 2])

@@ -13,6 +13,7 @@ from lottery.run.run_directory import DENSE
 from lottery.seeds import derived_seed
 from lottery.tickets import masks
 from lottery.tickets.tickets import Ticket
+from preprocessing.common.storage import open_store
 
 
 class Killed(BaseException):
@@ -234,7 +235,7 @@ def test_a_density_that_keeps_no_weight_is_refused_before_the_dense_run(small, w
     sweep = small("masks.densities=[0.5, 1e-6]")
     with pytest.raises(InputError, match="1e-06 of 1,436 weights is none; leave it out, or give at least 0.0007"):
         worker(sweep)
-    assert not sweep.run.store.list("dense")
+    assert not open_store(sweep.run.uri).list("dense")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from s3_server import Bucket, _Handler, s3_bucket
 
 from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.retries import may_pass
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import Store, open_store
 from preprocessing.dataset.opening import Dataset
 from preprocessing.sources.layouts import open_source
 
@@ -23,7 +23,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setattr("preprocessing.common.storage.SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr("preprocessing.common.stores.base.SETTLE_SECONDS", 0.0)
     with s3_bucket() as found:
         yield found
 
@@ -35,7 +35,7 @@ def upload(folder: Path, store: Store) -> None:
 
 
 def test_blobs(bucket: Bucket) -> None:
-    store = Store(bucket.uri)
+    store = open_store(bucket.uri)
     assert store.list() == []
     assert not store.is_folder()
     store.write("a/x", b"1")
@@ -58,7 +58,7 @@ def test_blobs(bucket: Bucket) -> None:
 
 
 def test_a_large_file_appears_whole(bucket: Bucket, tmp_path: Path) -> None:
-    store, data = Store(bucket.uri), bytes(range(256)) * 70_000  # several parts of an upload
+    store, data = open_store(bucket.uri), bytes(range(256)) * 70_000  # several parts of an upload
     with store.replacing("large") as local:
         local.write_bytes(data)
         assert not bucket.objects
@@ -71,22 +71,22 @@ def test_a_large_file_appears_whole(bucket: Bucket, tmp_path: Path) -> None:
 def test_no_entrance(bucket: Bucket) -> None:
     bucket.deny = True
     with pytest.raises(InputError, match=r"cannot (read|look at) s3://bucket/folder.*; check the") as caught:
-        Store(bucket.uri).read("x")
+        open_store(bucket.uri).read("x")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("folder", ["my images", "größe#1/100%/a?"])
 def test_a_folder_of_any_name(bucket: Bucket, folder: str) -> None:
     head, query = bucket.uri.split("?")
-    store = Store(f"{head}/{folder.replace('?', '%3F')}?{query}").child("50% [of] it?")
+    store = open_store(f"{head}/{folder.replace('?', '%3F')}?{query}").child("50% [of] it?")
     store.write("x", b"1")
     assert bucket.objects[f"folder/{folder}/50% [of] it?/x"] == b"1"
-    assert Store(store.uri).list() == ["x"]
+    assert open_store(store.uri).list() == ["x"]
 
 
 def test_another_bucket(bucket: Bucket) -> None:
     with pytest.raises(StorageError, match=r"s3://other/folder/x: there is no such bucket; correct its name") as caught:
-        Store(bucket.uri.replace("//bucket", "//other")).write("x", b"1")
+        open_store(bucket.uri.replace("//bucket", "//other")).write("x", b"1")
     assert not may_pass(caught.value)
 
 
@@ -106,10 +106,10 @@ def test_what_a_bucket_refuses_is_said_in_a_few_words(
 ) -> None:
     monkeypatch.setattr(_Handler, "_request", lambda handler: handler._error(status, code))
     with pytest.raises(StorageError, match=rf"^cannot list s3://bucket/folder: .*{says}[^;]*$") as caught:
-        Store(bucket.uri).list()
+        open_store(bucket.uri).list()
     assert not may_pass(caught.value)
     with pytest.raises(StorageError, match=r"denied; check|another region; add|refused; check.*region=REGION"):
-        Store(bucket.uri).read("x")  # asks for the head, whose answer has no body
+        open_store(bucket.uri).read("x")  # asks for the head, whose answer has no body
 
 
 @pytest.mark.parametrize("layout", ["folders", "tar"])
@@ -118,7 +118,7 @@ def test_from_bucket_to_bucket(bucket: Bucket, raw: Path, made: Path, tmp_path: 
     if layout == "tar":
         source = tmp_path / "tar"
         write_official(raw, source)
-    store = Store(bucket.uri)
+    store = open_store(bucket.uri)
     upload(source, store.child("raw"))
     bucket.puts.clear()
     preprocess(store.child("raw").uri, store.child("out").uri, rows_per_shard=20)  # type: ignore[arg-type]
@@ -140,7 +140,7 @@ def test_from_bucket_to_bucket(bucket: Bucket, raw: Path, made: Path, tmp_path: 
 
 
 def test_every_object_of_a_bucket_is_accounted_for(bucket: Bucket, raw: Path) -> None:
-    store = Store(bucket.uri).child("raw")
+    store = open_store(bucket.uri).child("raw")
     upload(raw, store)
     for name in (
         "test/a.JPEG",
@@ -162,6 +162,6 @@ def test_every_object_of_a_bucket_is_accounted_for(bucket: Bucket, raw: Path) ->
 
 
 def test_no_dataset_in_the_bucket(bucket: Bucket) -> None:
-    Store(bucket.uri).write("x", b"1")
-    with pytest.raises(InputError, match=r"s3://bucket/folder/absent.* is no dataset: it does not exist"):
-        Dataset.open(Store(bucket.uri).child("absent").uri)
+    open_store(bucket.uri).write("x", b"1")
+    with pytest.raises(InputError, match=r"s3://bucket/folder/absent is not a dataset: it does not exist"):
+        Dataset.open(open_store(bucket.uri).child("absent").uri)

@@ -18,7 +18,7 @@ from archives import write_official
 from raw_images import CLASSES, jpeg, preprocess, write_folders
 
 from preprocessing.common.errors import InputError
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import open_store
 from preprocessing.dataset.opening import Dataset
 from preprocessing.job.shards import Shard, ShardRecord
 from preprocessing.job.spark_run import convert_all, spark_context
@@ -80,7 +80,7 @@ def test_killed_in_the_middle_and_run_again(tmp_path: Path, environment: dict[st
     records = list(output.glob("_work/*/train-*.json"))
     assert 5 <= len(records) < 51
     assert not (output / "manifest.json").exists()
-    with pytest.raises(InputError, match="is no dataset"):
+    with pytest.raises(InputError, match="is not a dataset"):
         Dataset.open(str(output))
     whole = {path.stem.replace("train-", "train/part-") + ".parquet" for path in records}
     before = {name: (output / name).stat().st_mtime_ns for name in whole}
@@ -261,6 +261,6 @@ else:
 
 
 def test_storage_and_sources_reach_tasks(context: Any, raw: Path) -> None:
-    store = Store(raw)
+    store = open_store(raw)
     found = context.parallelize(CLASSES, 2).map(lambda name: len(store.list(f"train/{name}"))).collect()
     assert found == [14] * 3

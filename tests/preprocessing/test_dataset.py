@@ -106,7 +106,7 @@ def test_petastorm_reads_every_row(raw: Path, tmp_path: Path, codec: str, split:
 
 
 def test_no_dataset_there(made: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=rf"{tmp_path}/absent is no dataset: it does not exist; make one with"):
+    with pytest.raises(InputError, match=rf"{tmp_path}/absent is not a dataset: it does not exist; make one with"):
         Dataset.open(str(tmp_path / "absent"))
     with pytest.raises(InputError, match=r"has no manifest\.json"):
         Dataset.open(str(tmp_path))

@@ -11,7 +11,7 @@ from raw_images import jpeg
 from treacherous_decoder import write_treachery
 
 from preprocessing.common.errors import InputError
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import open_store
 from preprocessing.images.decode import Rejected, decode
 from preprocessing.images.decoder_process import DecoderDiedError, DecoderProcess
 from preprocessing.job.convert import convert_shard
@@ -73,7 +73,9 @@ def convert(tmp_path: Path, images: list[bytes], carefully: bool = True) -> Shar
     labels = pa.array([0] * len(images), pa.int32())
     rows = pa.table({"id": names, "path": names, "offset": offsets, "length": lengths, "label": labels})
     shard = Shard("train", 0, len(images), serialise(rows))
-    return convert_shard(shard, Store(tmp_path), Store(tmp_path / "out"), Settings(size=16), "f" * 64, carefully)
+    return convert_shard(
+        shard, open_store(tmp_path), open_store(tmp_path / "out"), Settings(size=16), "f" * 64, carefully
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,7 +102,7 @@ def test_a_plan_survives_an_image_that_kills_its_decoder(tmp_path: Path) -> None
     (tmp_path / "raw" / "train" / "c").mkdir(parents=True)
     for number, data in enumerate([WHOLE, WHOLE + b"mark: segv", WHOLE, b"<html>"]):
         (tmp_path / "raw" / "train" / "c" / f"{number}.JPEG").write_bytes(data)
-    store = Store(tmp_path / "raw")
+    store = open_store(tmp_path / "raw")
     assert 1e-5 < measure(store, FolderSource(store).catalogue(["c"]).splits, 32) < 1
 
 

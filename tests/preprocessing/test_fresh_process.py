@@ -21,18 +21,18 @@ def at_once(function):
         return list(pool.map(lambda number: (start.wait(), function(number))[1], range(16)))
 """
 OPEN = """
-from preprocessing.common.storage import Store
-one = Store(sys.argv[1])
-print(len(at_once(lambda number: (one if number % 2 else Store(sys.argv[1]))._open())))
+from preprocessing.common.storage import open_store
+one = open_store(sys.argv[1])
+print(len(at_once(lambda number: (one if number % 2 else open_store(sys.argv[1]))._open())))
 """
 READ = """
 import pyarrow as pa
 from preprocessing.images.fetch import read_images
 from preprocessing.sources.base import WHOLE_FILE
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import open_store
 names = [f"{number}.JPEG" for number in range(64)]
 table = pa.table({"path": names, "offset": [WHOLE_FILE] * 64, "length": [int(sys.argv[2])] * 64})
-print(len({bytes(data) for data in read_images(Store(sys.argv[1]), table, 10**6)}))
+print(len({bytes(data) for data in read_images(open_store(sys.argv[1]), table, 10**6)}))
 """
 DECODE = """
 from pathlib import Path

@@ -16,7 +16,7 @@ from archives import write_kaggle, write_official
 from raw_images import CLASSES, jpeg, no_spark, preprocess, write_folders
 
 from preprocessing.common.errors import InputError
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import open_store
 from preprocessing.dataset.opening import Dataset
 from preprocessing.job.plan import plan
 from preprocessing.job.run import Request
@@ -120,13 +120,13 @@ def test_a_class_of_val_that_is_a_dead_link(tmp_path: Path) -> None:
     put(tmp_path, "train/a/0.JPEG", "train/b/0.JPEG", "val/a/0.JPEG")
     (tmp_path / "val/b").symlink_to("/gone")
     with pytest.raises(InputError, match="val/b is a link that leads nowhere"):
-        open_source(Store(tmp_path)).classes()
+        open_source(open_store(tmp_path)).classes()
 
 
 def test_a_train_folder_that_is_a_dead_link(tmp_path: Path) -> None:
     (tmp_path / "train").symlink_to("/gone")
     with pytest.raises(InputError, match=r"it holds train \(a link that leads nowhere\)"):
-        open_source(Store(tmp_path))
+        open_source(open_store(tmp_path))
 
 
 def test_what_may_be_missed_is_warned_of(tmp_path: Path, capsys: Any) -> None:
@@ -163,7 +163,7 @@ def test_links_that_lead_in_circles_end(tmp_path: Path) -> None:
     put(tmp_path, "train/a/0.JPEG", "train/b/0.JPEG")
     (tmp_path / "train/a/b").symlink_to("../b")
     (tmp_path / "train/b/a").symlink_to("../a")
-    found = open_source(Store(tmp_path)).catalogue(("a", "b"))
+    found = open_source(open_store(tmp_path)).catalogue(("a", "b"))
     # Each leads to the other, whose link leads back.
     assert found.splits["train"]["id"].to_pylist() == ["a/0.JPEG", "a/b/0.JPEG", "b/0.JPEG", "b/a/0.JPEG"]
     assert found.skipped.as_dict() == {"link that leads nowhere": {"files": 2, "first": "train/a/b/a"}}
@@ -172,7 +172,7 @@ def test_links_that_lead_in_circles_end(tmp_path: Path) -> None:
 def test_an_image_whose_name_is_not_utf8(tmp_path: Path) -> None:
     put(tmp_path, "train/a/0.JPEG")
     (tmp_path / os.fsdecode(b"train/a/\xff.JPEG")).write_bytes(IMAGE)
-    found = open_source(Store(tmp_path)).catalogue(("a",))
+    found = open_source(open_store(tmp_path)).catalogue(("a",))
     assert found.splits["train"]["id"].to_pylist() == ["a/0.JPEG", r"a/\xff.JPEG"]
 
 
@@ -187,14 +187,14 @@ def test_folders_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.Monke
         return real(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    skipped = open_source(Store(tmp_path)).catalogue(("a", "b")).skipped
+    skipped = open_source(open_store(tmp_path)).catalogue(("a", "b")).skipped
     assert skipped.as_dict() == {
         "hidden or a tool's": {"files": 1, "first": "lost+found"},
         "folder that cannot be listed": {"files": 1, "first": "other"},
     }
     refused = ("train/b",)
     with pytest.raises(InputError, match=r"cannot list .*/train/b: Permission denied; check the permissions"):
-        open_source(Store(tmp_path)).catalogue(("a", "b"))
+        open_source(open_store(tmp_path)).catalogue(("a", "b"))
 
 
 def test_what_is_not_chosen_is_counted(raw: Path, tmp_path: Path) -> None:
