@@ -1,7 +1,8 @@
-"""Whether storage can do all that a run will ask of it, found out before the run."""
+"""Whether storage can do everything a run needs, found out before the run."""
 
 from __future__ import annotations
 
+from preprocessing.common.clean_up import afterwards
 from preprocessing.common.errors import InputError
 from preprocessing.common.storage import Store
 
@@ -9,11 +10,11 @@ _NAME = "folder/file"
 
 
 def check_usable(store: Store) -> None:
-    """Does in a folder, which must be of nobody else, what a run does in its own, and deletes it.
+    """Does in a folder, which must be nobody else's, what a run does in its own, and deletes the folder.
 
-    Raises `InputError` where storage does something else than it should, and `StorageError` where it refuses.
+    Raises `InputError` if storage does something else than it should, and `StorageError` if it refuses.
     """
-    try:
+    with afterwards(store.delete_tree):
         for data in (b"first", b"second"):  # the second time in the place of what is there
             store.write(_NAME, data)
             if store.read(_NAME) != data:
@@ -25,7 +26,5 @@ def check_usable(store: Store) -> None:
         store.delete("claim")
         if store.exists("claim"):
             raise InputError(f"{store.describe()} does not delete a file")
-    finally:
-        store.delete_tree()
     if store.list():
         raise InputError(f"{store.describe()} does not delete a folder")

@@ -1,4 +1,4 @@
-"""`manifest.json`: what a dataset holds. It is written last, and a folder without one is no dataset."""
+"""`manifest.json`: what a dataset holds. It is written last; a folder without one is not a dataset."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def content_hash(size: int, codec: Codec, classes: list[str], splits: dict[str, 
 
 
 def read_manifest(store: Store) -> Manifest | None:
-    """The dataset's manifest, or None where there is none; `InputError` where it is not as it should be."""
+    """The dataset's manifest, or None if there is none; `InputError` if it cannot be read or contradicts itself."""
     try:
         data = store.read(MANIFEST)
     except FileNotFoundError:
@@ -89,11 +89,11 @@ def read_manifest(store: Store) -> Manifest | None:
     remedy = "make the dataset again with jobs/preprocess.py --overwrite"
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise InputError(f"{store.describe(MANIFEST)} cannot be understood ({error}); {remedy}") from error
+    except ValueError as error:  # msgspec's own, or Unicode's
+        raise InputError(f"{store.describe(MANIFEST)} cannot be read ({error}); {remedy}") from error
     problem = _inconsistency(manifest)
     if problem:
-        raise InputError(f"{store.describe(MANIFEST)} does not add up ({problem}); {remedy}")
+        raise InputError(f"{store.describe(MANIFEST)} contradicts itself ({problem}); {remedy}")
     return manifest
 
 
@@ -114,5 +114,5 @@ def _inconsistency(manifest: Manifest) -> str | None:
     if rows + manifest.rejected != manifest.images_in:
         return f"{manifest.images_in} images in, but {rows} rows and {manifest.rejected} rejected"
     if manifest.hash != content_hash(manifest.size, manifest.codec, manifest.classes, manifest.splits):
-        return "its hash is another"
+        return "its hash does not match its content"
     return None

@@ -122,13 +122,13 @@ def copied(made: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("field", "value", "says"),
     [
-        ("version", 2, "cannot be understood"),
-        ("format", "other", "cannot be understood"),
-        ("size", "large", "cannot be understood"),
-        ("size", 64, "its hash is another"),
+        ("version", 2, "cannot be read"),
+        ("format", "other", "cannot be read"),
+        ("size", "large", "cannot be read"),
+        ("size", 64, "its hash does not match"),
         ("images_in", 99, "99 images in, but 54 rows and 0 rejected"),
         ("classes", ["b", "a", "c"], "not sorted"),
-        ("surprise", 1, "cannot be understood"),
+        ("surprise", 1, "cannot be read"),
     ],
 )
 def test_a_manifest_that_is_not_right(copied: Path, field: str, value: object, says: str) -> None:
@@ -139,10 +139,17 @@ def test_a_manifest_that_is_not_right(copied: Path, field: str, value: object, s
         Dataset.open(str(copied))
 
 
+def test_a_manifest_that_is_not_utf8(copied: Path) -> None:
+    data = (copied / "manifest.json").read_bytes()
+    (copied / "manifest.json").write_bytes(data.replace(b'"folders"', b'"\xff"'))
+    with pytest.raises(InputError, match=r"manifest\.json cannot be read"):
+        Dataset.open(str(copied))
+
+
 def test_a_manifest_cut_short(copied: Path) -> None:
     data = (copied / "manifest.json").read_bytes()
     (copied / "manifest.json").write_bytes(data[: len(data) // 2])
-    with pytest.raises(InputError, match=r"manifest\.json cannot be understood"):
+    with pytest.raises(InputError, match=r"manifest\.json cannot be read"):
         Dataset.open(str(copied))
 
 
