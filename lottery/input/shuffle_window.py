@@ -1,4 +1,4 @@
-"""Whether an experiment's shuffle window can be held where its dataset is read row group by row group."""
+"""Whether memory can hold an experiment's shuffle window, if its dataset is read row group by row group."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def check(dataset: Dataset, split: Split, settings: Input) -> None:
     Plain files on a local disk are mapped, and small splits held whole: any window will do. So it does where the local
     cache takes the whole dataset, from the second epoch on.
     """
-    if split.at_hand or (settings.cache_dir is not None and dataset.bytes <= settings.cache_bytes):
+    if split.random_access or (settings.cache_dir is not None and dataset.bytes <= settings.cache_bytes):
         return
     most = READ_AHEAD_BYTES // 2 // max(1, split.row_group_bytes)  # one window in use, the next on its way
     if settings.shuffle_window == "all" or settings.shuffle_window > most:

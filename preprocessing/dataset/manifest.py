@@ -21,7 +21,7 @@ VERSION: Literal[1] = 1
 
 
 class FileInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One Parquet file: its name below the dataset, size in bytes, rows, row groups and sha256 over its rows."""
+    """One Parquet file: its name below the dataset, size in bytes, rows, row groups and file hash."""
 
     name: str
     bytes: int
@@ -41,8 +41,8 @@ class SplitInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole of `manifest.json`.
 
-    `mean` and `std` are per channel (R, G, B), in 0..255, over every pixel of train. `fingerprint` names the source's
-    content and the settings, and is known before any image is decoded; `hash` names the content of the rows.
+    `mean` and `std` are per channel (R, G, B), in 0..255, over every pixel of train. `fingerprint` is the job
+    fingerprint, which is known before any image is decoded; `hash` is the content hash.
     """
 
     format: Literal["lottery-trellis-dataset"] = FORMAT
@@ -69,7 +69,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def content_hash(size: int, codec: Codec, classes: list[str], splits: dict[str, SplitInfo]) -> str:
-    """sha256 (hex) of a dataset's content: no location, time or software version has a part in it."""
+    """The content hash: sha256 (hex) of the rows; independent of location, time and software versions."""
     content = {
         "format": [FORMAT, VERSION],
         "size": size,

@@ -1,4 +1,4 @@
-"""Opening a dataset, for those who train on it."""
+"""Opening a dataset to train on it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["Dataset", "Reading", "Split", "SplitInfo"]
 
 
 class Dataset:
-    """A dataset that was committed. Opening it reads `manifest.json` and nothing else.
+    """A finished dataset. Opening it reads `manifest.json` and nothing else.
 
-    `hash` is a sha256 (hex) of the content alone. `class_names` are sorted, and a label is a place in them. `mean` and
+    `hash` is the content hash, a sha256 (hex). `class_names` are sorted, and a label is an index into them. `mean` and
     `std` are of train's pixels per channel, in 0..255. `bytes` is the size of all splits' files.
     """
 
@@ -45,7 +45,7 @@ class Dataset:
         return cls(store, manifest)
 
     def split(self, name: str, reading: Reading | None = None) -> Split:
-        """The split of that name, read as `reading` says; `InputError` lists those that there are."""
+        """The split of that name, read as `reading` says. `InputError` for another name lists the splits."""
         if name not in self.splits:
             raise InputError(f"{self._store.describe()} has no split {name!r}; it has {', '.join(sorted(self.splits))}")
         return Split(self._store, name, self.manifest, reading)

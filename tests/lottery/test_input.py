@@ -216,13 +216,13 @@ def test_workers_share_each_batch_of_the_evaluation(stored, mapped, batch):
 def test_a_resume_is_a_seek(training_input, tensors, monkeypatch):
     """The first batch of a step far on reads that batch's row groups, and none of those before it."""
     monkeypatch.setattr("preprocessing.dataset.split.READ_AHEAD_BYTES", 1)  # else later batches' are on their way
-    monkeypatch.setattr("preprocessing.dataset.row_groups.KEPT_BYTES", 1)
+    monkeypatch.setattr("preprocessing.dataset.row_groups.MEMORY_CACHE_BYTES", 1)
     source = training_input(tensors[0], AUGMENTED, 0, Input(shuffle_window=2), mapped=False)
     groups, fetched = source._split._groups, []
-    fetch = groups._far.fetch
-    monkeypatch.setattr(groups._far, "fetch", lambda *of: fetched.append(of[1]) or fetch(*of))
+    fetch = groups._reader.fetch
+    monkeypatch.setattr(groups._reader, "fetch", lambda *of: fetched.append(of[1]) or fetch(*of))
     images, _ = next(source._runs([(10**6, 10**6 + 1)]))
-    needed = np.unique(groups.holding(source._rows(10**6))[0])
+    needed = np.unique(groups.locate(source._rows(10**6))[0])
     assert len(fetched) == len(needed) < len(groups.starts) - 1
     expected = training_input(tensors[0], AUGMENTED, 0, Input(shuffle_window=2)).batch(10**6)
     assert np.array_equal(images[0], expected[0])
@@ -245,7 +245,7 @@ def test_a_stream_can_be_left_and_begun_anew(training_input, tensors):
 
 @pytest.mark.parametrize("window", ["all", 100])
 def test_a_window_that_cannot_be_held_is_refused(training_input, tensors, monkeypatch, tmp_path, window):
-    monkeypatch.setattr("preprocessing.dataset.row_groups.KEPT_BYTES", 10_000)
+    monkeypatch.setattr("preprocessing.dataset.row_groups.MEMORY_CACHE_BYTES", 10_000)
     monkeypatch.setattr("lottery.input.shuffle_window.READ_AHEAD_BYTES", 60_000)
     dataset = tensors[0]
     settings = Input(shuffle_window=window)

@@ -105,6 +105,26 @@ def test_a_damaged_checkpoint_is_an_error_that_names_the_file(small, damage):
         sweep.run.checkpoint("dense")
 
 
+@pytest.mark.parametrize("damage", [b"", b"{", b"\xff", b'{"task": 0, "executor": "\xff"}'])
+def test_a_damaged_heartbeat_is_passed_over(tmp_path, damage):
+    run = RunDirectory(open_store(tmp_path))
+    run.heartbeats.write(HEARTBEAT)
+    open_store(tmp_path).write("heartbeats/001.json", damage)
+    assert run.heartbeats.read() == [HEARTBEAT]
+
+
+def test_a_heartbeat_is_on_disk_as_it_was(tmp_path):
+    open_store(tmp_path).write(
+        "heartbeats/002.json",
+        b'{"task":2,"executor":"e","trainings":3,"done":1,"images":16,"saved":0,"time":1.5}',
+    )
+    run = RunDirectory(open_store(tmp_path))
+    (heartbeat,) = run.heartbeats.read()
+    before = open_store(tmp_path).read("heartbeats/002.json")
+    run.heartbeats.write(heartbeat)
+    assert open_store(tmp_path).read("heartbeats/002.json") == before
+
+
 def test_all_that_a_training_needs_is_asked_for_again_where_the_store_is_far(tmp_path, monkeypatch):
     """A child that fails for one refused request has to import TensorFlow anew; only a heartbeat may be lost."""
     monkeypatch.setattr("lottery.run.patient_store.PATIENT_PAUSES", (0.0,))

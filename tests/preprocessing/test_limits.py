@@ -42,7 +42,7 @@ Dataset.open(path).split("train", Reading(mapped=False, threads=2)).gather(every
 before = opened()
 resource.setrlimit(resource.RLIMIT_NOFILE, (before + 20,) * 2)
 split = Dataset.open(path).split("train")
-assert split._groups.near
+assert split._groups.mapped
 blobs, _ = split.stored(everything)
 assert opened() <= before, opened()
 for folder in (None, cache, cache):  # the second time from what was kept
@@ -112,7 +112,7 @@ def test_what_cannot_be_mapped_is_read(dataset: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(mapping, "_LIBC", Unmappable)
     split = Dataset.open(str(dataset)).split("train")
-    assert not split._groups.near
+    assert not split._groups.mapped
     assert np.array_equal(split.gather(np.array([30, 5]))[0], np.load(f"{dataset}.npy")[[30, 5]])
 
 

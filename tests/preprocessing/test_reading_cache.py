@@ -16,8 +16,8 @@ from preprocessing.common.errors import InputError
 from preprocessing.dataset.disk_cache import RowGroupCache
 from preprocessing.dataset.manifest import FileInfo
 from preprocessing.dataset.opening import Dataset, Reading
-from preprocessing.dataset.remote import RowGroupStore
 from preprocessing.dataset.row_group import RowGroup, to_bytes
+from preprocessing.dataset.row_group_reader import RowGroupReader
 
 ROW_GROUPS = 7  # of train in `made`: 20, 20 and 2 rows by 8
 
@@ -35,13 +35,13 @@ def used(folder: Path) -> int:
 def fetched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """What was fetched from the store."""
     log: list[tuple[str, int]] = []
-    fetch = RowGroupStore.fetch
+    fetch = RowGroupReader.fetch
 
-    def counted(self: RowGroupStore, file: FileInfo, group: int) -> RowGroup:
+    def counted(self: RowGroupReader, file: FileInfo, group: int) -> RowGroup:
         log.append((file.name, group))
         return fetch(self, file, group)
 
-    monkeypatch.setattr(RowGroupStore, "fetch", counted)
+    monkeypatch.setattr(RowGroupReader, "fetch", counted)
     return log
 
 
@@ -129,8 +129,8 @@ def test_it_is_not_used_where_files_are_mapped(made: Path, tmp_path: Path) -> No
 
 def _read(made: str, folder: str, barrier: object, results: object) -> None:
     log = []
-    fetch = RowGroupStore.fetch
-    RowGroupStore.fetch = lambda self, file, group: log.append(group) or fetch(self, file, group)  # type: ignore[method-assign]
+    fetch = RowGroupReader.fetch
+    RowGroupReader.fetch = lambda self, file, group: log.append(group) or fetch(self, file, group)  # type: ignore[method-assign]
     barrier.wait(30)  # type: ignore[attr-defined]
     rows = everything(Path(made), cached(Path(folder)))
     results.put((len(log), rows.tobytes()))  # type: ignore[attr-defined]
