@@ -51,7 +51,7 @@ def test_another_tensorflow_is_worth_a_line():
 
 def test_another_model_is_refused():
     for now in (replace(BEFORE, model="4567"), replace(BEFORE, model="4567", tensorflow="2.22.0")):
-        with pytest.raises(InputError, match="model own:build: .*put it back, or give it another name"):
+        with pytest.raises(InputError, match="model own:build: .*restore the model, or give it another name"):
             provenance.changes(BEFORE, now, "own:build")
 
 
