@@ -1,12 +1,12 @@
-"""The run directory as the workers beside the chief see it."""
+"""The run directory for the workers that are not the chief."""
 
 from __future__ import annotations
 
 from preprocessing.common.storage import Store
 
 
-class OnlookersStore(Store):
-    """A store that reads and does not write: all workers know the same, and the chief writes it."""
+class ReadOnlyStore(Store):
+    """A store that reads and does not write: all workers have the same results, and the chief writes them."""
 
     def write(self, path: str, data: bytes) -> None:
         """Does nothing."""
