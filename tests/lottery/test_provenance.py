@@ -12,6 +12,7 @@ from lottery.run.provenance import Provenance
 from lottery.tickets.tickets import Ticket
 from preprocessing.common.errors import InputError
 from preprocessing.common.storage import open_store
+from tests.lottery.small_training import strategy
 
 BEFORE = Provenance(model="0123", tensorflow="2.21.0", keras="3.15.0", python="3.11")
 OWN = """
@@ -103,7 +104,8 @@ def test_a_ticket_of_a_changed_model_is_refused(tensorflow, own, small, worker):
     worker(sweep).train_dense()
     own(activation="gelu")
     other = worker(sweep, Ticket(0, 0))
-    other._trainer = type(other._trainer)(sweep.experiment, (8, 8, 3), 10, (0.0,) * 3, (1.0,) * 3, other._strategy)
+    changed = type(other.session.trainer)(sweep.experiment, (8, 8, 3), 10, (0.0,) * 3, (1.0,) * 3, strategy(1))
+    other.session.trainer = changed
     with pytest.raises(InputError, match="own_module:build: its structure or code has changed since the dense run"):
         other.train_tickets()
     assert not sweep.run.results()
