@@ -132,7 +132,7 @@ def duplicate_gpus(places: Sequence[Place]) -> list[str]:
 
 def _dataset_problem(data: str, dataset_hash: str) -> str | None:
     try:
-        found = Dataset.open(data).hash
+        found = Dataset.open(data).content_hash
     except InputError as error:
         return f"{error}; the dataset must be on a file system that executors see"
     if found != dataset_hash:

@@ -76,7 +76,7 @@ class Sweep:
 
     def claim_run_directory(self) -> None:
         """Makes the run directory this experiment's. Raises InputError where it is another's."""
-        self.run.claim_identity(self.experiment, self.dataset.hash, self.train_images)
+        self.run.claim_identity(self.experiment, self.dataset.content_hash, self.train_images)
 
     def cost(self, ticket: Ticket) -> int:
         """How many steps a ticket trains."""
@@ -97,7 +97,7 @@ class Sweep:
         return Assignment(
             run=self.run.uri,
             data=self.dataset.uri,
-            dataset_hash=self.dataset.hash,
+            dataset_hash=self.dataset.content_hash,
             train_images=self.train_images,
             experiment=self.experiment,
             tickets=tuple(tickets),
@@ -124,7 +124,7 @@ def prepare(path: str, data: str, runs: str, overrides: Sequence[str] = (), smok
     line = timeline(config, train.count)
     augment.check(config.data, dataset.size)
     schedules.check(config.training.learning_rate, line.steps_per_epoch, line.total)
-    run = run_directory(runs, config, dataset.hash)
+    run = run_directory(runs, config, dataset.content_hash)
     return Sweep(config, dataset, line, run, tuple(all_tickets(config, line)))
 
 
@@ -295,7 +295,14 @@ def _probe(
     A run does without the question: its first child builds the model before it trains anything.
     """
     folder = preflight.probe_folder()
-    what = (folder, sweep.run.uri, sweep.dataset.uri, sweep.dataset.hash, sweep.experiment.gang.check_gpus, question)
+    what = (
+        folder,
+        sweep.run.uri,
+        sweep.dataset.uri,
+        sweep.dataset.content_hash,
+        sweep.experiment.gang.check_gpus,
+        question,
+    )
     store = open_store(sweep.run.uri)
     with afterwards(lambda: store.delete_tree(folder)):
         probes = run_gang(context, tasks, lambda place: preflight.probe(place, *what))

@@ -60,7 +60,9 @@ class TrainingInput:
         self._worker_batch = len(worker_slice(np.arange(data.batch), worker, workers))
         self._steps_per_epoch = self._split.count // data.batch
         starts, window = self._split.row_group_starts, settings.shuffle_window
-        self._order = lru_cache(maxsize=2)(lambda epoch: sample_order(dataset.hash, seed, epoch, starts, window))
+        self._order = lru_cache(maxsize=2)(
+            lambda epoch: sample_order(dataset.content_hash, seed, epoch, starts, window)
+        )
         self._buffers = Buffers()
         self._assembler = BatchAssembler(self._split, settings, _work_is_long(dataset, data))
 

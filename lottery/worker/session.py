@@ -52,7 +52,7 @@ class Session:
         self.assignment, self.experiment = assignment, assignment.experiment
         self.report, self.shutdown = report, shutdown or ShutdownRequest()
         dataset = Dataset.open(assignment.data)
-        if dataset.hash != assignment.dataset_hash:
+        if dataset.content_hash != assignment.dataset_hash:
             raise InputError(f"dataset {assignment.data}: has changed since the sweep began; run the sweep again")
         self._dataset = dataset
         self.timeline = timeline(self.experiment, dataset.split(self.experiment.data.train).count)

@@ -16,14 +16,14 @@ __all__ = ["Dataset", "Reading", "Split", "SplitInfo"]
 class Dataset:
     """A finished dataset. Opening it reads `manifest.json` and nothing else.
 
-    `hash` is the content hash, a sha256 (hex). `class_names` are sorted, and a label is an index into them. `mean` and
+    `content_hash` is a sha256 (hex). `class_names` are sorted, and a label is an index into them. `mean` and
     `std` are of train's pixels per channel, in 0..255. `bytes` is the size of all splits' files.
     """
 
     def __init__(self, store: Store, manifest: Manifest) -> None:
         self.manifest = manifest
         self.uri: str = store.uri
-        self.hash: str = manifest.hash
+        self.content_hash: str = manifest.hash
         self.size: int = manifest.size
         self.codec: Codec = manifest.codec
         self.class_names: list[str] = manifest.classes

@@ -52,8 +52,8 @@ class ShardWriter:
         self._parquet = ParquetWriter(self._file, COLUMNS)
 
     @property
-    def hash(self) -> str:
-        """The file hash, sha256 (hex): see docs/data-format.md."""
+    def file_hash(self) -> str:
+        """sha256 (hex) of the rows; docs/data-format.md defines it."""
         return self._digest.hexdigest()
 
     def next_image(self) -> NDArray[np.uint8]:

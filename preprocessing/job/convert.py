@@ -68,7 +68,7 @@ def _convert(
         size = path.stat().st_size
     file = None
     if writer.rows:
-        file = FileInfo(shard.file_name, size, writer.rows, writer.row_groups, writer.hash)
+        file = FileInfo(shard.file_name, size, writer.rows, writer.row_groups, writer.file_hash)
     else:
         output.delete(shard.file_name)
     record = ShardRecord(

@@ -53,7 +53,7 @@ def test_batches_are_the_canonical_order(training_input, stored, window, mapped)
     source = training_input(dataset, Data(batch=12), 5, Input(shuffle_window=window), mapped=mapped)
     got, got_labels = read(source, [(0, 5), (5, 16), (16, 20)])  # two and a half epochs of 8 steps: 4 images left out
     starts = dataset.split("train").row_group_starts
-    orders = [sample_order(dataset.hash, 5, epoch, starts, window)[:96] for epoch in range(3)]
+    orders = [sample_order(dataset.content_hash, 5, epoch, starts, window)[:96] for epoch in range(3)]
     rows = np.concatenate(orders)[: 20 * 12]
     assert np.array_equal(got.reshape(240, 16, 16, 3), images[rows])
     assert np.array_equal(got_labels.reshape(240), labels[rows])

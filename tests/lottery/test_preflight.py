@@ -73,7 +73,7 @@ def probe(sweep, **fields):
         "folder": "probes",
         "run": sweep.run.uri,
         "data": sweep.dataset.uri,
-        "dataset_hash": sweep.dataset.hash,
+        "dataset_hash": sweep.dataset.content_hash,
         "check_gpus": True,
     }
     return preflight.probe(fields.pop("where", place()), **{**what, **fields}).problems
@@ -99,7 +99,7 @@ def test_what_an_executor_cannot_see_is_named(small, tmp_path):
 
 def test_an_executor_with_a_folder_of_its_own_is_named(small, tmp_path):
     sweep = small()
-    what = (sweep.dataset.uri, sweep.dataset.hash, False)
+    what = (sweep.dataset.uri, sweep.dataset.content_hash, False)
     folder = preflight.probe_folder()
     shared = preflight.probe(place(0), folder, sweep.run.uri, *what)
     own = preflight.probe(place(1), folder, str(tmp_path / "own"), *what)

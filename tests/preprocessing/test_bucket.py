@@ -123,7 +123,7 @@ def test_from_bucket_to_bucket(bucket: Bucket, raw: Path, made: Path, tmp_path: 
     bucket.puts.clear()
     preprocess(store.child("raw").uri, store.child("out").uri, rows_per_shard=20)  # type: ignore[arg-type]
     dataset = Dataset.open(store.child("out").uri)
-    assert dataset.hash == Dataset.open(str(made)).hash
+    assert dataset.content_hash == Dataset.open(str(made)).content_hash
     for path in (made / "train").iterdir():
         assert bucket.objects[f"folder/out/train/{path.name}"] == path.read_bytes()
     images, labels = dataset.split("train").gather(np.array([41, 3, 3, 17]))

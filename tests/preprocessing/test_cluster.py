@@ -48,7 +48,7 @@ def same_files(one: Path, other: Path) -> None:
         # The manifest says where the source was.
         if name != "manifest.json":
             assert (one / name).read_bytes() == (other / name).read_bytes(), name
-    assert Dataset.open(str(one)).hash == Dataset.open(str(other)).hash
+    assert Dataset.open(str(one)).content_hash == Dataset.open(str(other)).content_hash
 
 
 def test_spark_submit_and_again(raw: Path, tmp_path: Path, environment: dict[str, str]) -> None:

@@ -35,7 +35,7 @@ def official(raw: Path, tmp_path: Path) -> Path:
 
 def is_the_same(root: Path, made: Path) -> None:
     preprocess(root, root.parent / "out", rows_per_shard=20)
-    assert Dataset.open(str(root.parent / "out")).hash == Dataset.open(str(made)).hash
+    assert Dataset.open(str(root.parent / "out")).content_hash == Dataset.open(str(made)).content_hash
 
 
 def contents(data: bytes) -> dict[str, bytes]:

@@ -56,7 +56,7 @@ def test_folders_of_tools_are_no_classes(raw: Path, made: Path, tmp_path: Path, 
         f"train/{CLASSES[0]}/Thumbs.db",
     )
     manifest = preprocess(root, tmp_path / "out", rows_per_shard=20)
-    assert Dataset.open(str(tmp_path / "out")).hash == Dataset.open(str(made)).hash
+    assert Dataset.open(str(tmp_path / "out")).content_hash == Dataset.open(str(made)).content_hash
     assert skipped(manifest) == {"hidden or a tool's": 4 * len(TOOLS) + 2, "no image by name": 1}
     out = capsys.readouterr().out
     assert "not converted: 27 files: hidden or a tool's 26 (such as $RECYCLE.BIN/c), no image by name 1" in out
