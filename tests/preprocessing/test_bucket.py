@@ -112,6 +112,21 @@ def test_what_a_bucket_refuses_is_said_in_a_few_words(
         open_store(bucket.uri).read("x")  # asks for the head, whose answer has no body
 
 
+def test_an_output_inside_its_source_is_refused(bucket: Bucket, raw: Path) -> None:
+    """The settings at the end of both URIs hid that one lies in the other."""
+    store = open_store(bucket.uri).child("raw")
+    upload(raw, store)
+    with pytest.raises(InputError, match=r"^--output s3://bucket/folder/raw/out and --source .* lie in each other"):
+        preprocess(store.uri, store.child("out").uri)  # type: ignore[arg-type]
+
+
+def test_what_is_wrong_with_a_dataset_is_named_without_the_settings_of_its_uri(bucket: Bucket) -> None:
+    store = open_store(bucket.uri)
+    store.write("manifest.json", b"{}")
+    with pytest.raises(InputError, match=r"^s3://bucket/folder/manifest\.json cannot be read"):
+        Dataset.open(bucket.uri)
+
+
 @pytest.mark.parametrize("layout", ["folders", "tar"])
 def test_from_bucket_to_bucket(bucket: Bucket, raw: Path, made: Path, tmp_path: Path, layout: str) -> None:
     source = raw
