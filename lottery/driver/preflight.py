@@ -113,7 +113,7 @@ def unseen_probes(store: Store, folder: str, probes: Sequence[Probe]) -> list[st
     """One line for each executor whose blob the driver does not see: it writes to a folder of its own."""
     seen = set(store.list(folder))
     return [
-        f"executor {probe.place.executor}: what it writes to {store.uri} the driver does not see; "
+        f"executor {probe.place.executor}: what it writes to {store.describe()} the driver does not see; "
         "--runs must be on a file system that driver and executors share"
         for probe in probes
         if probe.blob not in seen and not probe.problems

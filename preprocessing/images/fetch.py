@@ -108,14 +108,14 @@ class _Reader:
         try:
             data = self._read_file(piece) if piece.whole else self._read_range(piece)
         except FileNotFoundError as error:
-            gone = f"{self._source.uri}/{piece.path} is gone since the source was listed: run again"
+            gone = f"{self._source.describe(piece.path)} is gone since the source was listed: run again"
             raise InputError(gone) from error
         except OSError as error:
             why = f"{error.strerror or error}; check the disk and the permissions of this user"
-            raise InputError(f"cannot read {self._source.uri}/{piece.path}: {why}") from error
+            raise InputError(f"cannot read {self._source.describe(piece.path)}: {why}") from error
         if len(data) != piece.length:
             raise InputError(
-                f"{self._source.uri}/{piece.path} has changed since the source was listed "
+                f"{self._source.describe(piece.path)} has changed since the source was listed "
                 f"({len(data):,} bytes for {piece.length:,}): run again"
             )
         return data

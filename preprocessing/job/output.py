@@ -44,10 +44,10 @@ def inspect(output: Store, fingerprint: str, overwrite: bool) -> State:
     Raises `InputError` where another dataset is in the way and `overwrite` is not given, and, whatever is given, where
     the folder holds what is no dataset's.
     """
-    place = output.uri
+    place = output.describe()
     if output.exists(MANIFEST):
         if FORMAT.encode() not in output.read(MANIFEST):
-            raise InputError(f"{place}/{MANIFEST} is no dataset's: give an empty or new folder as --output")
+            raise InputError(f"{output.describe(MANIFEST)} is no dataset's: give an empty or new folder as --output")
         if overwrite:
             return State.FRESH
         manifest = read_manifest(output)
@@ -59,7 +59,9 @@ def inspect(output: Store, fingerprint: str, overwrite: bool) -> State:
         for info in manifest.splits.values():
             for file in info.files:
                 if sizes.get(file.name) != file.bytes:
-                    raise InputError(f"{place}/{file.name} is missing or damaged: give --overwrite to make it again")
+                    raise InputError(
+                        f"{output.describe(file.name)} is missing or damaged: give --overwrite to make it again"
+                    )
         return State.DONE
     if output.is_folder(work_folder(fingerprint)):
         return State.BEGUN

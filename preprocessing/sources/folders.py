@@ -63,7 +63,7 @@ class FolderSource(Source):
         """The folders of `train`; hidden ones and tools' are none."""
         known = class_folders(self.store, list_folder(self.store, TRAIN))
         if not known:
-            raise InputError(f"{self.store.uri}/{TRAIN} has no class folders: put images into {TRAIN}/<class>/")
+            raise InputError(f"{self.store.describe(TRAIN)} has no class folders: put images into {TRAIN}/<class>/")
         self._check_val(set(known))
         return known
 
@@ -91,7 +91,7 @@ class FolderSource(Source):
         return self._listed[key]
 
     def _check_val(self, known: set[str]) -> None:
-        where = f"{self.store.uri}/{VAL}"
+        where = self.store.describe(VAL)
         root, val = list_folder(self.store), list_folder(self.store, VAL)
         if VAL in root.dead_links:
             raise InputError(f"{where} is a link that leads nowhere: mount what it points at, or remove it")
@@ -135,13 +135,13 @@ class FolderSource(Source):
             else:
                 rows[split] += rows_of(folder, images, split, name)
         if not rows[TRAIN]:
-            raise InputError(f"{self.store.uri}/{TRAIN} holds no images: its class folders have no *.JPEG files")
+            raise InputError(f"{self.store.describe(TRAIN)} holds no images: its class folders have no *.JPEG files")
         if val_images == 0:
             raise InputError(
-                f"{self.store.uri}/{VAL} holds no images in its class folders: put some there, or remove it"
+                f"{self.store.describe(VAL)} holds no images in its class folders: put some there, or remove it"
             )
         check_classes_have_images(
-            rows[TRAIN], classes, f"{self.store.uri}/{TRAIN}", "put some into its folder, or remove the folder"
+            rows[TRAIN], classes, self.store.describe(TRAIN), "put some into its folder, or remove the folder"
         )
         return Catalogue({split: make_table(found) for split, found in rows.items() if found}, skipped)
 
@@ -150,14 +150,15 @@ def class_folders(store: Store, folder: Folder) -> list[str]:
     """The class folders directly in a folder, sorted; `InputError` for a link where there may have been one."""
     dead = [name for name in folder.dead_links if not is_hidden(name) and not is_image_name(name)]
     if dead:
+        where = store.describe(one_line(folder.join(dead[0])))
         raise InputError(
-            f"{store.uri}/{one_line(folder.join(dead[0]))} is a link that leads nowhere, and may have been a class: "
+            f"{where} is a link that leads nowhere, and may have been a class: "
             "mount what it points at, or remove the link"
         )
     names = [name for name in folder.folders if not is_hidden(name)]
     for name in names:
         if not is_text(name):
-            where = one_line(f"{store.uri}/{folder.join(name)}")
+            where = one_line(store.describe(folder.join(name)))
             raise InputError(f"{where}: the name of this class is not UTF-8: rename the folder")
     return names
 
@@ -196,10 +197,10 @@ def skip(folder: Folder, images: Sequence[Entry], reason: str, skipped: Skipped)
 
 def _convert_tiny(store: Store) -> str:
     command = (
-        f'cd {shlex.quote(store.uri)}/{VAL} && while read -r image class rest; do mkdir -p "$class" && '
+        f'cd {shlex.quote(store.describe(VAL))} && while read -r image class rest; do mkdir -p "$class" && '
         f'mv "images/$image" "$class/"; done < {TINY_LABELS} && rmdir images'
     )
     return (
-        f"{store.uri} is in Tiny ImageNet's layout, with the labels of val in {VAL}/{TINY_LABELS}, which is not read "
-        f"yet: sort val into class folders first: {command}"
+        f"{store.describe()} is in Tiny ImageNet's layout, with the labels of val in {VAL}/{TINY_LABELS}, which is not "
+        f"read yet: sort val into class folders first: {command}"
     )

@@ -33,9 +33,9 @@ class KaggleSource(FolderSource):
         """The folders of train; hidden ones and tools' are none."""
         known = class_folders(self.store, list_folder(self.store, _TRAIN))
         if not known:
-            raise InputError(f"{self.store.uri}/{_TRAIN} has no class folders: unpack the archive again")
+            raise InputError(f"{self.store.describe(_TRAIN)} has no class folders: unpack the archive again")
         if VAL in list_folder(self.store, IMAGES).dead_links:
-            where = f"{self.store.uri}/{_VAL}"
+            where = self.store.describe(_VAL)
             raise InputError(f"{where} is a link that leads nowhere: mount what it points at, or remove it")
         return known
 
@@ -59,8 +59,8 @@ class KaggleSource(FolderSource):
             else:
                 skip(folder, images, UNLABELLED if inside.startswith(f"{_TEST}/") else OUTSIDE, skipped)
         if not train:
-            raise InputError(f"{self.store.uri}/{_TRAIN} holds no images: unpack the archive again")
-        check_classes_have_images(train, classes, f"{self.store.uri}/{_TRAIN}", "unpack the archive again")
+            raise InputError(f"{self.store.describe(_TRAIN)} holds no images: unpack the archive again")
+        check_classes_have_images(train, classes, self.store.describe(_TRAIN), "unpack the archive again")
         splits = {TRAIN: make_table(train)}
         if val is not None:
             rows = self._label_val(*val, wanted, skipped)
@@ -69,7 +69,7 @@ class KaggleSource(FolderSource):
         return Catalogue(splits, skipped)
 
     def _label_val(self, folder: Folder, images: Sequence[Entry], wanted: set[str], skipped: Skipped) -> list[Row]:
-        where = f"{self.store.uri}/{SOLUTION}"
+        where = self.store.describe(SOLUTION)
         try:
             solution = parse_solution(decode_text(self.store.read(SOLUTION)))
         except FileNotFoundError as error:
@@ -82,13 +82,14 @@ class KaggleSource(FolderSource):
             name = solution.pop(image.name.rsplit(".", 1)[0], None)
             if name not in known:
                 said = f"gives it {name}, which is no class of train" if name else "does not name it"
-                raise InputError(f"{self.store.uri}/{path} has no label: {where} {said}; download it again")
+                raise InputError(f"{self.store.describe(path)} has no label: {where} {said}; download it again")
             if name in wanted:
                 rows.append((f"{name}/{image.name}", name, path, WHOLE_FILE, image.size))
             else:
                 skipped.add(NOT_CHOSEN, path)
         if solution:
-            missing = f"{self.store.uri}/{_VAL}/{min(solution)}.JPEG is missing"
+            first = f"{_VAL}/{min(solution)}.JPEG"
+            missing = f"{self.store.describe(first)} is missing"
             raise InputError(
                 f"{missing}, with {len(solution) - 1} more that {SOLUTION} names: unpack the archive again"
             )

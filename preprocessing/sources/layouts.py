@@ -29,7 +29,7 @@ def open_source(store: Store, layout: str | None = None) -> Source:
     found = list_folder(store)
     packed = compressed_archive([file.name for file in found.files])
     if packed:
-        raise InputError(f"{store.uri}/{packed}")
+        raise InputError(f"{store.describe()}/{packed}")
     seen = sorted(
         [f"{name}/" for name in found.folders]
         + [file.name for file in found.files]

@@ -68,7 +68,7 @@ class TarSource(Source):
         super().__init__(store)
         size = store.size(TRAIN_TAR)
         if size is None:
-            raise InputError(f"{store.uri}/{TRAIN_TAR} is missing: put the official file there")
+            raise InputError(f"{store.describe(TRAIN_TAR)} is missing: put the official file there")
         outer = index_tar(store, _Part(TRAIN_TAR, TRAIN_TAR, 0, size))
         if isinstance(outer, str):
             raise InputError(outer)
@@ -77,15 +77,15 @@ class TarSource(Source):
         for member in filter(_is_class_tar, outer):
             if _class_name(member) in self._class_tars:
                 raise InputError(
-                    f"{store.uri}/{TRAIN_TAR} has {_class_name(member)}.tar twice: download the official file again"
+                    f"{store.describe(TRAIN_TAR)} has {_class_name(member)}.tar twice: download the official file again"
                 )
             self._class_tars[_class_name(member)] = member
         if not self._class_tars:
-            raise InputError(f"{store.uri}/{TRAIN_TAR} has no class tars in it: download the official file again")
+            raise InputError(f"{store.describe(TRAIN_TAR)} has no class tars in it: download the official file again")
         self._val_size = store.size(VAL_TAR)
         packed = compressed_archive([file.name for file in list_folder(store).files], VAL_TAR)
         if self._val_size is None and packed:
-            raise InputError(f"{store.uri}/{packed}")
+            raise InputError(f"{store.describe()}/{packed}")
         self._devkit, self._devkit_hash = self._read_devkit()
 
     @classmethod
@@ -124,7 +124,7 @@ class TarSource(Source):
             if part.path == TRAIN_TAR:
                 where = f"{TRAIN_TAR}/{part.name}.tar"
                 rows += [_row(part.name, member) for member in _images(inside, where, skipped)]
-        where = f"{self.store.uri}/{TRAIN_TAR}"
+        where = self.store.describe(TRAIN_TAR)
         if not rows:
             raise InputError(f"{where} holds no images: download it again")
         check_classes_have_images(rows, classes, where, "download it again")
@@ -149,7 +149,7 @@ class TarSource(Source):
 
     def _label_val(self, inside: Sequence[Member], wanted: set[str], skipped: Skipped) -> list[Row]:
         truth = self._devkit.classes
-        where = f"{self.store.uri}/{VAL_TAR}"
+        where = self.store.describe(VAL_TAR)
         images = _images(inside, VAL_TAR, skipped)
         if len(images) != len(truth):
             counts = f"{len(images):,} images and {self._devkit_name} has {len(truth):,} labels"
@@ -176,7 +176,7 @@ class TarSource(Source):
         self._devkit_name = DEVKIT
         if not self.store.exists(DEVKIT) and self.store.exists(UNPACKED_DEVKIT):
             self._devkit_name = UNPACKED_DEVKIT
-        where = f"{self.store.uri}/{self._devkit_name}"
+        where = self.store.describe(self._devkit_name)
         try:
             data = self.store.read(self._devkit_name)
         except FileNotFoundError as error:
@@ -209,10 +209,10 @@ def index_tar(store: Store, part: _Part) -> list[Member] | str:
                 read_at = _Blocks(read_at, part.offset + part.length)
             return list(members(read_at, part.offset, part.length))
     except FileNotFoundError:
-        return f"{store.uri}/{part.path} is missing: it was there a moment ago"
+        return f"{store.describe(part.path)} is missing: it was there a moment ago"
     except TarError as error:
         inner = "" if part.name == part.path else f": {part.name}.tar in it"
-        return f"{store.uri}/{part.path}{inner} is damaged: {error}; download it again"
+        return f"{store.describe(part.path)}{inner} is damaged: {error}; download it again"
 
 
 class _Blocks:
@@ -250,9 +250,9 @@ def _compression(start: bytes) -> tuple[str, str, str] | None:
 
 def _explain_compression(store: Store, part: _Part, kind: str, command: str, suffix: str) -> str:
     if part.name != part.path:
-        inner = f"{store.uri}/{part.path}: {part.name}.tar in it is compressed with {kind}"
+        inner = f"{store.describe(part.path)}: {part.name}.tar in it is compressed with {kind}"
         return f"{inner}, and is read only uncompressed: download the official file"
-    where = f"{store.uri}/{part.path} is compressed with {kind}, and is read only uncompressed"
+    where = f"{store.describe(part.path)} is compressed with {kind}, and is read only uncompressed"
     return f"{where}: mv {part.path} {part.path}{suffix} && {command} {part.path}{suffix}"
 
 

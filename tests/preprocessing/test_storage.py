@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -306,3 +307,12 @@ def test_a_path_is_described_without_the_settings_of_its_uri() -> None:
 )
 def test_what_a_folder_encloses(outer: str, inner: str, encloses: bool) -> None:
     assert open_store(outer).encloses(open_store(inner)) is encloses
+
+
+def test_nobody_glues_a_uri_and_a_name() -> None:
+    """A URI may end in settings, and a name after those means nothing: `Store.describe` says where something is."""
+    root = Path(__file__).parents[2]
+    sources = [path for top in ("preprocessing", "lottery", "jobs") for path in (root / top).rglob("*.py")]
+    glued = re.compile(r"\buri\)?\}'?/|\bplace\}/|\buri \+ ")
+    assert glued.search('f"{store.uri}/{name}"')
+    assert [str(path) for path in sources if glued.search(path.read_text())] == []
