@@ -6,10 +6,11 @@ import os
 import sys
 import zlib
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import msgspec
+import tensorflow as tf
 
 from lottery.experiment.steps import timeline
 from lottery.input.augment import image_shape
@@ -164,7 +165,10 @@ class Session:
     def wait_for_others(self) -> None:
         """Waits until the chief has written the results, so that all workers end together."""
         if self.position.workers > 1:
-            devices.agree(self._strategy, 0)
+            # Whoever gets through first leaves, and its closed connection may be seen before its last message. Whether
+            # the results are there is for the tasks to find out.
+            with suppress(tf.errors.OpError):
+                devices.agree(self._strategy, 0)
 
     def _evaluating(self) -> None:
         """A long evaluation is progress: it must not be taken for a hang, nor outlast a shutdown request."""

@@ -12,6 +12,7 @@ from lottery.run.run_directory import DENSE
 from lottery.seeds import derived_seed
 from lottery.tickets import masks
 from lottery.tickets.tickets import Ticket
+from lottery.worker.position import WorkerPosition
 from preprocessing.common.storage import open_store
 from tests.lottery.worker_runs import Killed, equal, files, final
 
@@ -369,3 +370,16 @@ def test_a_supervisor_that_is_gone_requests_a_shutdown(worker, monkeypatch):
     with pytest.raises(ShutdownRequested):
         shutdown.check()
     report({"saved": 1})  # what is reported while shutting down goes nowhere
+
+
+def test_a_worker_that_leaves_first_is_no_error_of_the_others(small, worker, monkeypatch):
+    """Its connection may be closed before its last message is seen; all that was to be written is there by then."""
+    import tensorflow as tf
+
+    def agree(strategy, value):
+        raise tf.errors.UnavailableError(None, None, "Collective ops is aborted by: Socket closed")
+
+    session = worker(small()).session
+    monkeypatch.setattr(session, "position", WorkerPosition(0, 2))
+    monkeypatch.setattr("lottery.worker.devices.agree", agree)
+    session.wait_for_others()

@@ -252,6 +252,18 @@ def test_a_blob_on_hdfs_is_there_whenever_who_replaces_it_is_killed(hdfs: Store,
         hdfs.read("a/state")
 
 
+def test_a_large_file_on_hdfs_appears_whole(hdfs: Store, tmp_path: Path) -> None:
+    for content in (b"first", b"second"):
+        with hdfs.replacing("deep/large") as local:
+            local.write_bytes(content)
+        assert hdfs.read("deep/large") == content
+    hdfs._fs.moves_left = 0
+    with pytest.raises(KilledError), hdfs.replacing("deep/large") as local:
+        local.write_bytes(b"third")
+    assert hdfs.read("deep/large") == b"second"
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["large"]  # no temporary is left
+
+
 def test_what_is_put_aside_on_hdfs_is_not_listed_and_goes_with_the_blob(hdfs: Store, tmp_path: Path) -> None:
     hdfs.write("state", b"new")
     (tmp_path / "state.replaced").write_bytes(b"old")  # its writer was killed at the very end
