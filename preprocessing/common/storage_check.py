@@ -12,8 +12,8 @@ _NAME = "folder/file"
 def check_usable(store: Store) -> None:
     """Does in a folder, which must be nobody else's, what a run does in its own, and deletes the folder.
 
-    Raises `InputError` if storage does something else than it should, and `StorageError` if it refuses. The caller adds the
-    remedy.
+    Raises `InputError` if storage does something else than it should, and `StorageError` if it refuses. The
+    caller adds the remedy.
     """
     with afterwards(store.delete_tree):
         for data in (b"first", b"second"):  # the second time in the place of what is there
