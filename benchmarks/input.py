@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wanted = options.only.split(",") if options.only else [*(name for name, _, _ in CONTENDERS), "resume"]
     dataset = Dataset.open(options.dataset)
     split = dataset.split(options.split)
-    if dataset.codec != "tensor" or dataset.size < 224 or not split.at_hand or split.count < options.batch:
+    if dataset.codec != "tensor" or dataset.size < 224 or not split.random_access or split.count < options.batch:
         raise InputError(
             f"--dataset {options.dataset}: give a local dataset of tensors of 224 px or more, with at least "
             f"{options.batch} images in {options.split}"

@@ -57,7 +57,7 @@ def ours(request: dict[str, Any], dataset: Dataset, mapped: bool = True, **data:
     import tensorflow as tf
 
     from lottery.experiment.config import Data, Input
-    from lottery.input.pipeline import TrainingInput
+    from lottery.input.training_batches import TrainingInput
 
     settings = Input(shuffle_window="all" if mapped else 4)
     options = Data(batch=request["batch"], train=request["split"], **data)
@@ -158,11 +158,11 @@ def _run(stream: Stream, seconds: float) -> tuple[int, float, float]:
 def time_resume(request: dict[str, Any], dataset: Dataset) -> float:
     """Seconds from nothing to the first batch of a step far on, in the order of as many images as ImageNet has."""
     from lottery.experiment.config import Data
-    from lottery.input import pipeline as data_input
+    from lottery.input import training_batches
 
-    data_input.sample_order = _order_of_imagenet  # type: ignore[assignment]
+    training_batches.sample_order = _order_of_imagenet  # type: ignore[assignment]
     started = time.perf_counter()
-    source = data_input.TrainingInput(dataset, Data(batch=request["batch"], train=request["split"], crop=CROP), 0)
+    source = training_batches.TrainingInput(dataset, Data(batch=request["batch"], train=request["split"], crop=CROP), 0)
     next(source.stream([(1_000_000, 1_000_001)]))
     return time.perf_counter() - started
 

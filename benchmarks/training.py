@@ -177,10 +177,11 @@ def mask_ratio(folder: str, rounds: int) -> float:
     """A masked step of MobileNetV2 at 224 px in batches of 8 against a step that knows no masks."""
     from lottery.training.trainer import Trainer
     from lottery.worker import devices
+    from lottery.worker.position import WorkerPosition
 
     devices.configure(1, True)
     sweep = _Bench(Path(folder), rounds).sweep(Path(folder) / "photos", *_RATE, *_MOBILENET)
-    strategy = devices.strategy(devices.Position())
+    strategy = devices.strategy(WorkerPosition())
     masked, dense = (
         Trainer(sweep.experiment, (224, 224, 3), 4, sweep.dataset.mean, sweep.dataset.std, strategy) for _ in range(2)
     )
@@ -200,24 +201,22 @@ def checkpoint_seconds(folder: str, rounds: int) -> float:
     """Checking and saving a bundle of five tickets of MobileNetV2, to a local disk."""
     from lottery.tickets import masks
     from lottery.worker import devices
-    from lottery.worker.__main__ import Worker
-    from lottery.worker.training_loop import Member
+    from lottery.worker.member import Member
+    from lottery.worker.session import Session
 
     devices.configure(1, True)
     sweep = _Bench(Path(folder), rounds).sweep(Path(folder) / "photos", *_RATE, *_MOBILENET)
-    worker = Worker(sweep.assignment(()), lambda event: None)
-    state: dict[str, Any] = worker._trainer.first_state(0)
-    kernels = {path: state[path] for path in worker._trainer.kernels}
+    session = Session(sweep.assignment(()), lambda event: None)
+    state: dict[str, Any] = session.trainer.first_state(0)
+    kernels = {path: state[path] for path in session.trainer.kernels}
     members = []
     for level, mask in enumerate(masks.global_magnitude_masks(kernels, sweep.experiment.masks.densities)):
-        worker._trainer.load({path: value * mask.get(path, 1) for path, value in state.items()}, mask)
-        members.append(Member(Ticket(level, 0).name, worker._trainer.state(), mask=mask))
+        session.trainer.load({path: value * mask.get(path, 1) for path, value in state.items()}, mask)
+        members.append(Member(Ticket(level, 0), mask, session.trainer.state()))
     seconds = []
     for _ in range(rounds):
         started = time.perf_counter()
-        for member in members:
-            worker._check(member)
-            worker._record.save(member)
+        session.save(members)
         seconds.append(time.perf_counter() - started)
         assert {member.status for member in members} == {"training"}
     return statistics.median(seconds)

@@ -8,7 +8,7 @@ from lottery.tickets.tickets import all_tickets
 from preprocessing.common.command_line import CommandLine
 from preprocessing.common.errors import InputError
 from preprocessing.common.program import run_or_explain
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import open_store
 
 
 def status(run: RunDirectory) -> int:
@@ -23,8 +23,9 @@ def status(run: RunDirectory) -> int:
             if result.status == ended:
                 print(f"  {result.ticket.name} {ended}: {result.note}")
     if len(results) < len(tickets):
-        for beat in run.beats():
-            print(f"  task {beat['task']} on {beat['executor']}: {beat['done']} of {beat['trainings']} trainings done")
+        for heartbeat in run.heartbeats.read():
+            done = f"{heartbeat.done} of {heartbeat.trainings} trainings done"
+            print(f"  task {heartbeat.task} on {heartbeat.executor}: {done}")
     return 0
 
 
@@ -32,7 +33,7 @@ def make_report(run: RunDirectory) -> int:
     """Writes results.parquet and the picture anew, from the results that there are, and prints the table."""
     dense = run.dense_result()
     if dense is None:
-        raise InputError(f"{run.uri}: the dense run is not done yet; there is nothing to report")
+        raise InputError(f"{run.describe()}: the dense run is not done yet; there is nothing to report")
     publish.publish(run, dense)
     return 0
 
@@ -46,7 +47,7 @@ def main() -> int:
     parser.add_argument("command", choices=sorted(COMMANDS), help="what to do")
     parser.add_argument("run", metavar="URI", help="a run directory, such as runs/digits-0123456789ab")
     arguments = parser.parse_args()
-    run = RunDirectory(Store(arguments.run))
+    run = RunDirectory(open_store(arguments.run))
     try:
         run.identity()
     except FileNotFoundError:

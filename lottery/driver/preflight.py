@@ -13,7 +13,7 @@ from lottery.executor import gpu_check, model_check
 from lottery.executor.model_check import ModelFacts, Question
 from lottery.executor.task import Place, child_environment, memory
 from preprocessing.common.errors import InputError
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import Store, open_store
 from preprocessing.common.storage_check import check_usable
 from preprocessing.dataset.opening import Dataset
 
@@ -113,7 +113,7 @@ def unseen_probes(store: Store, folder: str, probes: Sequence[Probe]) -> list[st
     """One line for each executor whose blob the driver does not see: it writes to a folder of its own."""
     seen = set(store.list(folder))
     return [
-        f"executor {probe.place.executor}: what it writes to {store.uri} the driver does not see; "
+        f"executor {probe.place.executor}: what it writes to {store.describe()} the driver does not see; "
         "--runs must be on a file system that driver and executors share"
         for probe in probes
         if probe.blob not in seen and not probe.problems
@@ -132,7 +132,7 @@ def duplicate_gpus(places: Sequence[Place]) -> list[str]:
 
 def _dataset_problem(data: str, dataset_hash: str) -> str | None:
     try:
-        found = Dataset.open(data).hash
+        found = Dataset.open(data).content_hash
     except InputError as error:
         return f"{error}; the dataset must be on a file system that executors see"
     if found != dataset_hash:
@@ -141,7 +141,7 @@ def _dataset_problem(data: str, dataset_hash: str) -> str | None:
 
 
 def _run_directory_problem(run: str, blob: str) -> str | None:
-    store = Store(run)
+    store = open_store(run)
     try:
         check_usable(store.child(f"{blob}-check"))
         store.write(blob, b"probe")

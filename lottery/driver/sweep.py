@@ -41,9 +41,11 @@ from lottery.tickets.gang_size import Layout, layout
 from lottery.tickets.scheduling import Plan, bundle_size, estimate, plan
 from lottery.tickets.tickets import NO_CONTROL, Ticket, all_tickets, first_step
 from preprocessing.common.claim import claimed
+from preprocessing.common.clean_up import afterwards
 from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.places import local_path
 from preprocessing.common.progress import Pace, Progress
+from preprocessing.common.storage import open_store
 from preprocessing.dataset.opening import Dataset
 
 EXIT_FAILED_TICKETS = 1
@@ -74,7 +76,7 @@ class Sweep:
 
     def claim_run_directory(self) -> None:
         """Makes the run directory this experiment's. Raises InputError where it is another's."""
-        self.run.claim_identity(self.experiment, self.dataset.hash, self.train_images)
+        self.run.claim_identity(self.experiment, self.dataset.content_hash, self.train_images)
 
     def cost(self, ticket: Ticket) -> int:
         """How many steps a ticket trains."""
@@ -95,7 +97,7 @@ class Sweep:
         return Assignment(
             run=self.run.uri,
             data=self.dataset.uri,
-            dataset_hash=self.dataset.hash,
+            dataset_hash=self.dataset.content_hash,
             train_images=self.train_images,
             experiment=self.experiment,
             tickets=tuple(tickets),
@@ -122,7 +124,7 @@ def prepare(path: str, data: str, runs: str, overrides: Sequence[str] = (), smok
     line = timeline(config, train.count)
     augment.check(config.data, dataset.size)
     schedules.check(config.training.learning_rate, line.steps_per_epoch, line.total)
-    run = run_directory(runs, config, dataset.hash)
+    run = run_directory(runs, config, dataset.content_hash)
     return Sweep(config, dataset, line, run, tuple(all_tickets(config, line)))
 
 
@@ -146,7 +148,7 @@ def describe(
     Raises InputError as `run_sweep` does.
     """
     dense, left = _usable(sweep.run.dense_result()), [*sweep.left(), *sweep.run.failed()]
-    lines = [f"run directory: {sweep.run.uri}", _standing(sweep, left)]
+    lines = [f"run directory: {sweep.run.describe()}", _standing(sweep, left)]
     try:
         slots = wait_for_slots(context)
         laid = _layout(sweep, context, slots, left, first=True)
@@ -191,7 +193,7 @@ def run_sweep(sweep: Sweep, context: Callable[[], SparkContext]) -> int:
         SweepError: the gang died again and again, or the dense run diverged.
         StorageError: the storage failed again and again.
     """
-    _say(f"run directory: {sweep.run.uri}")
+    _say(f"run directory: {sweep.run.describe()}")
     sweep.claim_run_directory()
     failed = sweep.run.failed()
     left = sweep.left()
@@ -200,7 +202,7 @@ def run_sweep(sweep: Sweep, context: Callable[[], SparkContext]) -> int:
     if dense is not None and not left and not failed:
         _say("nothing to train")
         return _report(sweep, dense)
-    with claimed(sweep.run.store, "sweep"):
+    with claimed(open_store(sweep.run.uri), "sweep"):
         for ticket in sweep.run.failed():  # another may just have tried them
             _say(f"ticket {ticket.name} failed before and is tried again")
             sweep.run.reopen(ticket)
@@ -234,8 +236,8 @@ def _train(sweep: Sweep, context: SparkContext) -> DenseResult:
         laid = _layout(sweep, context, slots, left, first)
         first = False
         stage = uuid.uuid4().hex
-        sweep.run.clear_words()
-        sweep.run.clear_beats()  # of an earlier stage: what it saved is no progress of this one
+        sweep.run.mailbox.clear()
+        sweep.run.heartbeats.clear()  # of an earlier stage: what it saved is no progress of this one
         try:
             if not probed:
                 preflight.refuse(_probe(sweep, context, max(laid.tasks, laid.dense))[1])
@@ -273,7 +275,7 @@ def _train(sweep: Sweep, context: SparkContext) -> DenseResult:
 def _progressed(sweep: Sweep, dense: DenseResult | None, left: Sequence[Ticket]) -> bool:
     """Whether a stage left a result or a checkpoint behind; a lost executor may cost days without the first."""
     results = len(sweep.left()) < len(left) or (dense is None and sweep.run.dense_result() is not None)
-    return results or any(beat["saved"] for beat in sweep.run.beats())
+    return results or any(heartbeat.saved for heartbeat in sweep.run.heartbeats.read())
 
 
 def _usable(dense: DenseResult | None) -> DenseResult | None:
@@ -293,13 +295,19 @@ def _probe(
     A run does without the question: its first child builds the model before it trains anything.
     """
     folder = preflight.probe_folder()
-    what = (folder, sweep.run.uri, sweep.dataset.uri, sweep.dataset.hash, sweep.experiment.gang.check_gpus, question)
-    try:
+    what = (
+        folder,
+        sweep.run.uri,
+        sweep.dataset.uri,
+        sweep.dataset.content_hash,
+        sweep.experiment.gang.check_gpus,
+        question,
+    )
+    store = open_store(sweep.run.uri)
+    with afterwards(lambda: store.delete_tree(folder)):
         probes = run_gang(context, tasks, lambda place: preflight.probe(place, *what))
-        unseen = preflight.unseen_probes(sweep.run.store, folder, probes)
-        at_driver = preflight.driver_problems(sweep.run.store, folder)
-    finally:
-        sweep.run.store.delete_tree(folder)
+        unseen = preflight.unseen_probes(store, folder, probes)
+        at_driver = preflight.driver_problems(store, folder)
     found = {problem: None for probe in probes for problem in probe.problems}  # distinct, in order
     return probes, [*preflight.duplicate_gpus([probe.place for probe in probes]), *at_driver, *found, *unseen]
 
@@ -325,11 +333,11 @@ def _progress(sweep: Sweep, stage: str, trainings: int, steps: int) -> Iterator[
             while not last:
                 last = ended.wait(_POLL)  # and once more after the end, for the final figures
                 try:
-                    beats = sweep.run.beats()
+                    heartbeats = sweep.run.heartbeats.read()
                 except StorageError:
                     continue  # away for a moment
-                images = sum(beat["images"] for beat in beats)
-                done = sum(beat["done"] for beat in beats)
+                images = sum(heartbeat.images for heartbeat in heartbeats)
+                done = sum(heartbeat.done for heartbeat in heartbeats)
                 pace.update(images, time.monotonic())
                 worked, seconds = pace.since(time.monotonic(), ended=last)
                 progress.update(

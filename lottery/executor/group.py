@@ -38,7 +38,8 @@ class Group:
     """
 
     def __init__(self, run: RunDirectory, stage: str, number: int, worker: int, workers: int, patience: float) -> None:
-        self._run, self._worker, self._workers, self._patience = run, worker, workers, patience
+        self._mailbox = run.mailbox
+        self._worker, self._workers, self._patience = worker, workers, patience
         self._folder = f"{stage}-{number:03d}"
         self._round = 0
 
@@ -55,10 +56,10 @@ class Group:
         if self._workers == 1:
             return [blob]
         self._round += 1
-        self._run.write_word(self._folder, self._round, self._worker, blob)
+        self._mailbox.post(self._folder, self._round, self._worker, blob)
         deadline = time.monotonic() + self._patience
         while True:
-            found = self._run.words(self._folder, self._round)
+            found = self._mailbox.messages(self._folder, self._round)
             if len(found) == self._workers:
                 return found
             if time.monotonic() > deadline:

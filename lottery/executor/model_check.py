@@ -78,11 +78,12 @@ def lines(facts: ModelFacts, experiment: Experiment) -> list[str]:
 
 def _main() -> int:
     question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
-    from lottery.worker.lean_import import absent
+    from lottery.worker.hide_modules import hide_modules
 
-    with absent("matplotlib", "pandas", "sklearn"):
+    with hide_modules("matplotlib", "pandas", "sklearn"):
         from lottery.training.trainer import Trainer
         from lottery.worker import devices
+        from lottery.worker.position import WorkerPosition
     # As a child builds it to train.
     trainer = Trainer(
         question.experiment,
@@ -90,7 +91,7 @@ def _main() -> int:
         question.classes,
         mean=(0.0,) * 3,
         std=(1.0,) * 3,
-        strategy=devices.strategy(devices.Position()),
+        strategy=devices.strategy(WorkerPosition()),
     )
     masks.check_densities(question.experiment.masks.densities, trainer.prunable)
     print(msgspec.json.encode(ModelFacts(trainer.parameters, trainer.prunable)).decode(), flush=True)

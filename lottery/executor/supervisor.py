@@ -59,7 +59,7 @@ def supervise(
     killed: a hung child looks healthy to Spark, whose heartbeats come from the JVM. Where `stop` is set the child gets
     SIGTERM, and SIGKILL when the notice is over. Whatever ends this call, the child's whole process group is gone
     afterwards; where this process itself is killed, the child is given notice by the kernel (see
-    `lottery.worker.preemption`).
+    `lottery.worker.parent_death`).
 
     Raises ChildError where the child cannot be killed.
     """

@@ -20,11 +20,12 @@ from lottery.executor.group import Group, Outcome
 from lottery.executor.supervisor import ChildError, Ended, supervise
 from lottery.experiment.steps import timeline
 from lottery.protocol import EXIT_NO_GPUS, EXIT_OUT_OF_MEMORY, Assignment
+from lottery.run.heartbeats import Heartbeat
 from lottery.run.run_directory import DENSE, RunDirectory, ticket_result
 from lottery.tickets.scheduling import bundle_size, bundles
 from lottery.tickets.tickets import Ticket
 from preprocessing.common.errors import EXIT_BAD_INPUT, EXIT_STORAGE, InputError, StorageError
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import open_store
 
 _BEAT_EVERY = 5.0  # seconds
 _PATIENCE = 120.0  # seconds between the ends of the children of tasks that train together
@@ -73,7 +74,7 @@ def run_tickets(assignment: Assignment, place: Place, parameters: int, stage: st
     taken apart, and a ticket whose child does so when it is alone is recorded as failed: it must not keep the others
     from being trained. A child that was given notice is followed by another, for as long as the machine is there.
     """
-    run = RunDirectory(Store(assignment.run))
+    run = RunDirectory(open_store(assignment.run))
     beats = _Beats(run, place, len(assignment.tickets))
     group = _group(assignment, run, place, stage)
     size = group.least(bundle_size(assignment.experiment.gang.bundle, parameters, memory(place)))
@@ -110,7 +111,7 @@ def run_dense(assignment: Assignment, place: Place, stage: str = "") -> None:
 
     Raises ChildError where its child dies twice without a checkpoint in between.
     """
-    run = RunDirectory(Store(assignment.run))
+    run = RunDirectory(open_store(assignment.run))
     beats = _Beats(run, place, 1)
     group = _group(assignment, run, place, stage)
     deaths = 0
@@ -165,17 +166,16 @@ class _Beats:
         """Writes the sign of life; a store that is away for a moment is no reason to stop."""
         self._written = time.monotonic()
         with contextlib.suppress(StorageError):
-            self._run.write_beat(
-                self._place.task,
-                {
-                    "task": self._place.task,
-                    "executor": self._place.executor,
-                    "trainings": self._total,
-                    "done": self._done + self._running,
-                    "images": self._images,
-                    "saved": self.saved,
-                    "time": time.time(),
-                },
+            self._run.heartbeats.write(
+                Heartbeat(
+                    task=self._place.task,
+                    executor=self._place.executor,
+                    trainings=self._total,
+                    done=self._done + self._running,
+                    images=self._images,
+                    saved=self.saved,
+                    time=time.time(),
+                )
             )
 
 
@@ -187,7 +187,7 @@ def _group(assignment: Assignment, run: RunDirectory, place: Place, stage: str) 
 
 def _train(assignment: Assignment, tickets: tuple[Ticket, ...], place: Place, beats: _Beats, group: Group) -> Outcome:
     """What came of a child that trained these tickets, or the dense run."""
-    run, saved = RunDirectory(Store(assignment.run)), beats.saved
+    run, saved = RunDirectory(open_store(assignment.run)), beats.saved
     told = msgspec.structs.replace(
         assignment,
         tickets=tickets,

@@ -60,11 +60,11 @@ class Data(_Section, frozen=True):
 class Input(_Section, frozen=True):
     """How the dataset is read. Only `shuffle_window` can change a result, and only it is in the identity."""
 
-    # Row groups that are shuffled together: `all` is a permutation of all images, a number can be read from afar.
+    # Row groups that are shuffled together: `all` is a permutation of all images, a number also suits remote datasets.
     shuffle_window: Positive | Literal["all"] = "all"
-    cache_dir: str | None = None  # a local folder for what is read from afar, shared by all processes of a node
+    cache_dir: str | None = None  # a local folder that caches a remote dataset for all processes of a node
     cache_bytes: Positive = 100 * 2**30  # how large it may become
-    read_threads: Positive = 8  # that read from afar
+    read_threads: Positive = 8  # that read from a remote dataset
     threads: Positive | Auto = "auto"  # that decode, crop and copy; `auto`: the task's cores, at most 8
 
 

@@ -15,14 +15,14 @@ from preprocessing.common.errors import InputError
 
 Image = NDArray[np.uint8]
 
-# Weights of R, G and B in grey (Rec. 601), which contrast and saturation leave alone.
+# Weights of R, G and B in grey (Rec. 601), which contrast and saturation do not change.
 _GREY = np.array([0.299, 0.587, 0.114])
 _SHRINKS_MUCH = 1.5
-_ATTEMPTS = 10  # at a part of the wanted area and aspect that lies within the image; then the largest centre part
+_ATTEMPTS = 10  # to draw a box that lies within the image; after that, the whole image
 
 
 def check(data: Data, size: int) -> None:
-    """Raises InputError where the settings do not fit together or ask for more than images of `size` pixels have."""
+    """Raises InputError if the settings contradict each other, or do not fit images of `size` pixels."""
     if data.crop is not None and data.crop > size:
         raise InputError(
             f"data.crop: {data.crop} px is more than the dataset's {size} px; "
@@ -41,69 +41,76 @@ def check(data: Data, size: int) -> None:
 
 
 def side(data: Data, size: int) -> int:
-    """Pixels a side of a cropped image."""
+    """Pixels per side of a cropped image."""
     return data.crop or size
 
 
+def image_shape(data: Data, size: int) -> tuple[int, int, int]:
+    """[height, width, channels] of a cropped image. Raises InputError if the settings do not fit, as `check` does."""
+    check(data, size)
+    return side(data, size), side(data, size), 3
+
+
 @dataclass(frozen=True)
-class Views:
-    """What is done to each image of a batch: the part that is taken (int64 [n, 4]: top, left, height, width; black
-    where it lies outside a padded image), whether it is mirrored (bool [n]) and its colours' factors (float64 [n, 3]:
-    brightness, contrast, saturation) or None.
+class CropParameters:
+    """How each of a batch's n images is cropped, flipped and recoloured.
+
+    `boxes`, int64 [n, 4]: top, left, height, width; black where a box leaves the image. `flipped`, bool [n]: left to
+    right. `colour_factors`, float64 [n, 3]: of brightness, contrast and saturation; None leaves colours alone.
     """
 
-    parts: NDArray[np.int64]
-    mirrored: NDArray[np.bool_]
-    colours: NDArray[np.float64] | None
+    boxes: NDArray[np.int64]
+    flipped: NDArray[np.bool_]
+    colour_factors: NDArray[np.float64] | None
 
-    def render(self, index: int, image: Image, out: Image) -> None:
-        """Puts image `index` of the batch, uint8 [size, size, 3], into `out`, uint8 [side, side, 3]."""
-        top, left, height, width = self.parts[index].tolist()
+    def apply(self, index: int, image: Image, out: Image) -> None:
+        """Writes image `index` of the batch, uint8 [size, size, 3], into `out`, uint8 [side, side, 3]."""
+        top, left, height, width = self.boxes[index].tolist()
         part = image[max(top, 0) : top + height, max(left, 0) : left + width]
         if part.shape[:2] != (height, width):
             above, before = max(-top, 0), max(-left, 0)
             below, after = height - above - part.shape[0], width - before - part.shape[1]
             part = cv2.copyMakeBorder(part, above, below, before, after, cv2.BORDER_CONSTANT)
-        mirrored = bool(self.mirrored[index])
+        flipped = bool(self.flipped[index])
         if part.shape != out.shape:
             rows, columns = out.shape[:2]
-            # Means over pixel areas take five times as long: where it shrinks so much that else pixels were passed by.
+            # Means over areas take five times as long, so only if it shrinks so much that pixels would be skipped.
             shrinks = min(height / rows, width / columns)
             kind = cv2.INTER_AREA if shrinks >= _SHRINKS_MUCH else cv2.INTER_LINEAR
             part = cv2.resize(part, (columns, rows), interpolation=kind)
-        if mirrored:
+        if flipped:
             cv2.flip(part, 1, dst=out)
         else:
             cv2.copyTo(part, None, dst=out)  # in less time than numpy, which copies row by row
-        if self.colours is not None:
-            _recolour(out, *self.colours[index].tolist())
+        if self.colour_factors is not None:
+            _recolour(out, *self.colour_factors[index].tolist())
 
 
-def training_views(data: Data, size: int, seed: int, epoch: int, position: int) -> Views:
-    """The views of batch `position` of an epoch, for the whole global batch: a worker's are its share of them."""
+def training_crops(data: Data, size: int, seed: int, epoch: int, position: int) -> CropParameters:
+    """The crops of batch `position` of an epoch, for the whole global batch, of which a worker takes its part."""
     count, to = data.batch, side(data, size)
     random = random_stream("augment", seed, epoch, position)
     if data.crop_scale is None:
         corners = random.integers(size + 2 * data.pad - to + 1, size=(count, 2)) - data.pad
-        parts = np.concatenate([corners, np.full((count, 2), to)], axis=1)
+        boxes = np.concatenate([corners, np.full((count, 2), to)], axis=1)
     else:
-        parts = _random_parts(random, count, size, data.crop_scale, data.crop_aspect)
-    mirrored = random.random(count) < 0.5 if data.flip else np.zeros(count, np.bool_)
-    colours = random.uniform(1 - data.colour, 1 + data.colour, (count, 3)) if data.colour else None
-    return Views(parts, mirrored, colours)
+        boxes = _random_boxes(random, count, size, data.crop_scale, data.crop_aspect)
+    flipped = random.random(count) < 0.5 if data.flip else np.zeros(count, np.bool_)
+    colour_factors = random.uniform(1 - data.colour, 1 + data.colour, (count, 3)) if data.colour else None
+    return CropParameters(boxes, flipped, colour_factors)
 
 
-def centre_views(data: Data, size: int, count: int) -> Views:
+def centre_crops(data: Data, size: int, count: int) -> CropParameters:
     """The centre crop of `count` images; the margin's odd pixel is below and to the right."""
     to = side(data, size)
     margin = (size - to) // 2
-    return Views(np.tile(np.array([margin, margin, to, to]), (count, 1)), np.zeros(count, np.bool_), None)
+    return CropParameters(np.tile(np.array([margin, margin, to, to]), (count, 1)), np.zeros(count, np.bool_), None)
 
 
-def _random_parts(
+def _random_boxes(
     random: np.random.Generator, count: int, size: int, scale: tuple[float, float], aspect: tuple[float, float]
 ) -> NDArray[np.int64]:
-    """Parts of random area and aspect, as Szegedy et al., 2015 ("Going deeper with convolutions") crop them."""
+    """Boxes of random area and aspect, as Szegedy et al., 2015 ("Going deeper with convolutions") crop them."""
     area = random.uniform(*scale, (count, _ATTEMPTS)) * size * size
     ratio = np.exp(random.uniform(math.log(aspect[0]), math.log(aspect[1]), (count, _ATTEMPTS)))
     heights = np.maximum(1, np.rint(np.sqrt(area / ratio))).astype(np.int64)

@@ -1,6 +1,6 @@
 """The canonical order of samples: a pure function of (dataset, seed, epoch, shuffle window).
 
-It does not depend on how many workers, replicas, threads or restarts there are, nor on how the dataset is read.
+The number of workers, replicas, threads or restarts does not change it, nor how the dataset is read.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def windowed_order(
 ) -> NDArray[np.int64]:
     """The order of an epoch that can be read row group by row group: int64 [count].
 
-    The row groups are shuffled, and then the images within each `window` of them in turn, so that no more than that
-    many need be held at a time. `row_group_starts` is the first row of each and, last, the number of rows.
+    The row groups are shuffled, and then the images within each `window` of them in turn, so that no more than
+    `window` row groups are held at a time. `row_group_starts` is the first row of each and, last, the number of rows.
     """
     random = random_stream("windowed order", dataset_hash, seed, epoch, window)
     groups = random.permutation(len(row_group_starts) - 1)
@@ -33,7 +33,7 @@ def windowed_order(
     # Row group after row group, in the shuffled order of these.
     rows = np.arange(row_group_starts[-1]) + np.repeat(row_group_starts[groups] - (ends - sizes), sizes)
     windows = np.repeat(np.arange(len(groups)) // window, sizes)
-    # Of two sorts this one decides within a window; stable, so that even a tie has one outcome.
+    # Stable, so that even a tie has only one outcome.
     order: NDArray[np.int64] = rows[np.lexsort((random.random(len(rows)), windows))]
     return order
 
@@ -47,6 +47,6 @@ def sample_order(
     return windowed_order(dataset_hash, seed, epoch, row_group_starts, window)
 
 
-def share(rows: NDArray[np.int64], worker: int, workers: int) -> NDArray[np.int64]:
-    """The part of a global batch that worker `worker` of `workers` takes: all parts, in turn, are the batch."""
+def worker_slice(rows: NDArray[np.int64], worker: int, workers: int) -> NDArray[np.int64]:
+    """The rows of a global batch that worker `worker` of `workers` takes; together the slices are the batch."""
     return rows[len(rows) * worker // workers : len(rows) * (worker + 1) // workers]

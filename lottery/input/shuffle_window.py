@@ -1,4 +1,4 @@
-"""Whether an experiment's shuffle window can be held where its dataset is read row group by row group."""
+"""Whether an experiment's shuffle window fits into memory, if its dataset is read row group by row group."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from preprocessing.dataset.split import READ_AHEAD_BYTES
 
 
 def check(dataset: Dataset, split: Split, settings: Input) -> None:
-    """Raises InputError for a window that takes more memory than there is for it, naming the largest that does not.
+    """Raises InputError for a window that needs too much memory; the error names the largest that fits.
 
-    Plain files on a local disk are mapped, and small splits held whole: any window will do. So it does where the local
-    cache takes the whole dataset, from the second epoch on.
+    Any window fits if the files are plain and on a local disk (they are mapped), if the split is small (it is held
+    whole), or, from the second epoch on, if the local cache holds the whole dataset.
     """
-    if split.at_hand or (settings.cache_dir is not None and dataset.bytes <= settings.cache_bytes):
+    if split.random_access or (settings.cache_dir is not None and dataset.bytes <= settings.cache_bytes):
         return
     most = READ_AHEAD_BYTES // 2 // max(1, split.row_group_bytes)  # one window in use, the next on its way
     if settings.shuffle_window == "all" or settings.shuffle_window > most:

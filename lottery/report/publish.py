@@ -137,8 +137,8 @@ def publish(run: RunDirectory, dense: DenseResult) -> list[TicketResult]:
     run.write_report("results.parquet", parquet(results))
     run.write_report("report/accuracy.png", accuracy_plot(run.experiment().name, dense, results))
     print(table(dense, results))
-    print(f"results: {run.uri}/results.parquet")
-    print(f"picture: {run.uri}/report/accuracy.png", flush=True)
+    print(f"results: {run.describe('results.parquet')}")
+    print(f"picture: {run.describe('report/accuracy.png')}", flush=True)
     return results
 
 

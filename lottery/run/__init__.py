@@ -1,1 +1,1 @@
-"""The run directory: what is done, and the blobs that it consists of."""
+"""The run directory: its artefacts, heartbeats and mailbox."""

@@ -1,4 +1,4 @@
-"""Arrays with metadata, and masks, as safetensors blobs: nothing in them can run code."""
+"""Arrays with metadata, and masks, as safetensors blobs, which cannot run code."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from lottery.tickets.masks import Mask
 
 
 def pack(arrays: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes:
-    """A blob of arrays (of any shape and memory layout) by name, and metadata, with a checksum of both.
+    """A blob of arrays by name (any shape and memory layout) and metadata, with a checksum of both.
 
-    The same arrays and metadata make the same bytes.
+    The same arrays and metadata always give the same bytes.
     """
     # ascontiguousarray makes a scalar 1-dimensional, so its shape is put back.
     plain = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in arrays.items()}
     blob = safetensors.numpy.save(plain)
     header = {"__metadata__": {**metadata, checksum.KEY: _checksum(plain, metadata)}, **_header(blob)}
-    # The library writes metadata in random order. Arrays are counted from the header's end, which is padded to 8 bytes.
+    # The library writes metadata in random order. Offsets count from the end of the header, which is padded to 8 bytes.
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text + memoryview(blob)[_data(blob) :]
 
 
 def unpack(blob: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """The arrays and the metadata of a blob. One without a checksum, as earlier versions wrote them, is taken as it is.
+    """The arrays and the metadata of a blob. A blob without a checksum, as earlier versions wrote it, is accepted.
 
-    Raises ValueError where it is truncated, no safetensors, or not what was packed.
+    Raises ValueError if it is truncated, not safetensors, or not what was packed.
     """
     try:
         arrays = safetensors.numpy.load(blob)
-    except (SafetensorError, KeyError) as error:  # the latter for a kind of number that NumPy does not have
+    except (SafetensorError, KeyError) as error:  # the latter for a data type that NumPy does not have
         raise ValueError(f"not a whole safetensors blob: {error}") from None
     metadata = _header(blob).get("__metadata__", {})
     found = metadata.pop(checksum.KEY, None)
@@ -47,13 +47,13 @@ def unpack(blob: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
 
 
 def pack_mask(mask: Mask) -> bytes:
-    """The mask as safetensors, eight weights a byte (first weight in the highest bit), shapes in the metadata."""
+    """The mask as safetensors, eight weights a byte (the first in the highest bit), shapes in the metadata."""
     shapes = json.dumps({name: kernel.shape for name, kernel in mask.items()})
     return pack({name: np.packbits(kernel) for name, kernel in mask.items()}, {"shapes": shapes})
 
 
 def unpack_mask(blob: bytes) -> Mask:
-    """The mask in a blob of `pack_mask`. Raises ValueError where the blob is not one."""
+    """The mask in a blob of `pack_mask`. Raises ValueError if the blob holds no mask."""
     packed, metadata = unpack(blob)
     try:
         return {
@@ -65,7 +65,7 @@ def unpack_mask(blob: bytes) -> Mask:
 
 
 def _data(blob: bytes) -> int:
-    """Where the arrays begin: behind the header and its length."""
+    """Where the arrays begin: after the header and its length."""
     return 8 + int.from_bytes(blob[:8], "little")
 
 

@@ -13,11 +13,11 @@ from lottery.run import blobs
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A training after `step` steps: its variables by path, and what it has to remember besides."""
+    """A training after `step` steps: its variables by path, and its running sums."""
 
     step: int
     variables: Mapping[str, NDArray[Any]]
-    seconds: float = 0.0  # spent so far
+    seconds: float = 0.0  # of training so far
     loss_sum: float = 0.0  # over the steps since the last evaluation
     loss_steps: int = 0
 
@@ -29,7 +29,7 @@ def pack(checkpoint: Checkpoint) -> bytes:
 
 
 def unpack(blob: bytes) -> Checkpoint:
-    """The checkpoint in a blob of `pack`. Raises ValueError where the blob is none."""
+    """The checkpoint in a blob of `pack`. Raises ValueError if the blob holds no checkpoint."""
     variables, metadata = blobs.unpack(blob)
     try:
         return Checkpoint(

@@ -1,4 +1,4 @@
-"""Checksums within what is kept in a run directory, so that a flipped bit is not taken for a result."""
+"""Checksums inside the files of a run directory, so that a flipped bit is not taken for a result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def of_parts(parts: Iterable[Any]) -> str:
-    """8 hex digits of bytes, or what else is a buffer, one after the other."""
+    """The CRC-32, as 8 hex digits, of several buffers one after the other."""
     value = 0
     for part in parts:
         value = zlib.crc32(part, value)
@@ -23,18 +23,18 @@ def of_parts(parts: Iterable[Any]) -> str:
 
 
 def seal(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A JSON object with its checksum as one more key."""
+    """A JSON object with its checksum as an additional key."""
     return {**tree, KEY: _of_tree(tree)}
 
 
 def unseal(blob: bytes | str) -> dict[str, Any]:
-    """The JSON object in a text, without its checksum. One without, as earlier versions wrote them, is taken as it is.
+    """The JSON object in a text, without its checksum. One that has none, as earlier versions wrote it, is accepted.
 
-    Raises ValueError where it is none, or not what was sealed.
+    Raises ValueError if the text is not a JSON object, or its checksum does not match.
     """
     tree = json.loads(blob)
     if not isinstance(tree, dict):
-        raise ValueError("no JSON object")
+        raise ValueError("not a JSON object")
     found = tree.pop(KEY, None)
     if found not in (None, _of_tree(tree)):
         raise ValueError("its checksum does not match")
@@ -47,7 +47,7 @@ def encode(record: msgspec.Struct) -> bytes:
 
 
 def decode(blob: bytes, kind: type[T]) -> T:
-    """The struct in a text of `encode`. Raises ValueError where it is none."""
+    """The struct in a text of `encode`. Raises ValueError if there is none."""
     try:
         return msgspec.convert(unseal(blob), kind)
     except msgspec.ValidationError as error:

@@ -10,25 +10,25 @@ from preprocessing.common.errors import InputError
 class Provenance(msgspec.Struct, frozen=True):
     """`dense/provenance.json` of a run directory."""
 
-    model: str  # hash of the model's structure and code, by `lottery.models.fingerprint`
+    model: str  # the model fingerprint: a hash of its structure and code, by `lottery.models.fingerprint`
     tensorflow: str
     keras: str
     python: str
 
 
 def changes(before: Provenance, now: Provenance, model: str) -> str:
-    """What a reader of a result has to know of the software that has changed since the dense run; "" where none has.
+    """A note for the reader of a result on the software that has changed since the dense run; "" if none has.
 
-    Numerics may differ from version to version of TensorFlow, but tickets are still tickets. Of another model they are
-    none. With other versions of Keras or Python a model is described in another way, so that hashes say nothing.
+    Another version of TensorFlow may compute slightly differently, but tickets stay tickets; with another model they do
+    not. Other versions of Keras or Python describe a model differently, so that fingerprints cannot be compared.
 
-    Raises InputError where the model itself has changed.
+    Raises InputError if the model itself has changed.
     """
     described = (before.keras, before.python) == (now.keras, now.python)
     if described and before.model != now.model:
         raise InputError(
-            f"model {model}: its structure or code has changed since the dense run, whose weights and masks are of "
-            "the model as it was; put it back, or give it another name"
+            f"model {model}: its structure or code has changed since the dense run, and its weights and masks are of "
+            "the model as it was; restore the model, or give it another name"
         )
     parts = [
         f"{name} {ours}, the dense run by {theirs}"

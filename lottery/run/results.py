@@ -1,4 +1,4 @@
-"""How the dense run and each ticket ended, as they are kept and reported."""
+"""How the dense run and each ticket ended, as saved and reported."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from lottery.tickets.tickets import Ticket
 
 
 class DenseResult(msgspec.Struct, frozen=True):
-    """How the dense run ended, and what its model has."""
+    """How the dense run ended, and the size of its model."""
 
     status: str  # done or diverged
-    note: str  # why it diverged or failed, or what else to know
+    note: str  # why it diverged or failed, or a remark
     top1: float | None
     top5: float | None
     loss: float | None
@@ -32,13 +32,13 @@ class TicketResult(msgspec.Struct, frozen=True):
     level: int
     density: float
     kept: int  # weights that the mask keeps
-    prunable: int  # of how many
+    prunable: int  # weights that could be pruned
     step: int  # reset step
     epoch: float  # the same in epochs
     control: str
     seed: int
     status: str  # done, diverged or failed
-    note: str  # why it diverged or failed, or what else to know
+    note: str  # why it diverged or failed, or a remark
     top1: float | None
     top5: float | None
     loss: float | None
@@ -49,7 +49,7 @@ class TicketResult(msgspec.Struct, frozen=True):
 
     @property
     def ticket(self) -> Ticket:
-        """Whose result it is."""
+        """The ticket whose result this is."""
         return Ticket(self.level, self.step, self.control, self.seed)
 
 

@@ -1,13 +1,11 @@
-"""The run directory: where an experiment's state lives, and what of it is done."""
+"""The run directory: where an experiment's state lives, and which of it is done."""
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from ruamel.yaml import YAML
@@ -18,19 +16,23 @@ from lottery.experiment.config import Experiment
 from lottery.experiment.steps import Timeline, timeline
 from lottery.run import blobs, checkpoint, checksum
 from lottery.run.checkpoint import Checkpoint
+from lottery.run.heartbeats import Heartbeats
+from lottery.run.mailbox import Mailbox
+from lottery.run.patient_store import PatientStore, ReadOnlyStore
 from lottery.run.provenance import Provenance
 from lottery.run.results import DenseResult, TicketResult, ticket_result
 from lottery.tickets import masks
 from lottery.tickets.tickets import Ticket, from_name
 from preprocessing.common.errors import InputError
-from preprocessing.common.retries import PATIENT_PAUSES, retrying
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import Store, open_store
 
-__all__ = ["DENSE", "Beat", "DenseResult", "RunDirectory", "TicketResult", "run_directory", "ticket_result"]
+__all__ = ["DENSE", "DenseResult", "RunDirectory", "TicketResult", "run_directory", "ticket_result"]
 
 DENSE = "dense"
+_EXPERIMENT = "experiment.yaml"
+_PROVENANCE = "dense/provenance.json"
 _REWRITTEN = "restore it, or delete it, and the same command writes it again; or choose another --runs"
-# What makes a damaged file again; each is tried by a test.
+# How to recreate a damaged file; each is tried by a test.
 _AGAIN = "the same command"
 _REMEDIES = {
     "result": f"delete it, and {_AGAIN} makes it again from the last state",
@@ -38,28 +40,13 @@ _REMEDIES = {
     "metrics": f"delete it and state.safetensors beside it, and {_AGAIN} begins this training anew",
     "mask": f"delete dense/result.json, and {_AGAIN} makes the masks again",
     "trellis": (
-        f"restore it, or delete the folder dense, and {_AGAIN} trains the dense run again, to the same bits where "
+        f"restore it, or delete the folder dense, and {_AGAIN} trains the dense run again, to the same bits if "
         "training.deterministic is true and as many executors train it"
     ),
-    "provenance": "delete it; whether the model has changed since the dense run is then not looked at",
+    "provenance": "delete it; no check is then made whether the model has changed since the dense run",
 }
 
 T = TypeVar("T")
-
-
-class _Counts(TypedDict):
-    task: int
-    executor: str
-    trainings: int  # that the task has to do
-    done: int
-    images: int
-    saved: int  # checkpoints
-
-
-class Beat(_Counts, total=False):
-    """A task's sign of life."""
-
-    time: float  # seconds since 1970
 
 
 class _Record(msgspec.Struct, frozen=True):
@@ -72,48 +59,57 @@ class _Record(msgspec.Struct, frozen=True):
 
 
 class RunDirectory:
-    """`<runs>/<name>-<identity>/` on any filesystem. A training is done exactly when its result.json exists.
+    """`<runs>/<name>-<identity>/` in any store. A training is done exactly when its result.json exists.
 
-    Where it is far away, what fails is tried again for a minute or so; to leave a sign of life is not worth it.
+    If the store is remote, each access is tried again for a minute or so before it raises StorageError.
+
+    Args:
+        read_only: drops what it is given to write. Workers beside the chief know what the chief knows, and it writes.
     """
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, store: Store, read_only: bool = False) -> None:
+        self._files = ReadOnlyStore(store) if read_only else PatientStore(store)
+        self.heartbeats = Heartbeats(self._files)
+        self.mailbox = Mailbox(self._files)
 
     @property
     def uri(self) -> str:
-        """Where it is."""
-        return self.store.uri
+        """A string from which `open_store` makes its store. For messages there is `describe`."""
+        return self._files.uri
+
+    def describe(self, path: str = "") -> str:
+        """The run directory, or a file in it, for people."""
+        return self._files.describe(path)
 
     def claim_identity(self, config: Experiment, dataset_hash: str, train_images: int) -> None:
         """Writes experiment.yaml, or checks that the one there is of the same experiment and dataset.
 
-        Raises InputError where it is of another, so that results never mix.
+        Raises InputError if it is of another, so that results never mix.
         """
         wanted = experiment.identity(config, dataset_hash)
         record = _Record(wanted, dataset_hash, train_images, experiment.to_tree(config))
         try:
             found = self.identity()
         except FileNotFoundError:
-            self._write("experiment.yaml", _yaml(msgspec.to_builtins(record)))
+            self._files.write(_EXPERIMENT, _yaml(msgspec.to_builtins(record)))
             return
         if found == wanted and self._record()[1].train_images != train_images:
-            raise self._damaged("experiment.yaml", "train_images is not the dataset's", _REWRITTEN)
+            raise self._damaged(_EXPERIMENT, "train_images is not the dataset's", _REWRITTEN)
         if found != wanted:
             raise InputError(
-                f"run directory {self.uri} is of another experiment ({found}, not {wanted}); "
+                f"run directory {self.describe()} is of another experiment ({found}, not {wanted}); "
                 "choose another --runs, or move the directory away"
             )
 
     def identity(self) -> str:
-        """The identity of the experiment whose results lie here, from what experiment.yaml says of it.
+        """The identity of the experiment whose results lie here, as experiment.yaml has it.
 
-        Raises FileNotFoundError where there is no experiment.yaml, InputError where it does not fit together.
+        Raises FileNotFoundError if there is no experiment.yaml, InputError if it contradicts itself.
         """
         config, record = self._record()
         if experiment.identity(config, record.dataset_hash) != record.identity:
             raise InputError(
-                f"{self.uri}/experiment.yaml was changed by hand, or is damaged: its experiment is not the "
+                f"{self.describe(_EXPERIMENT)} was changed by hand, or is damaged: its experiment is not the "
                 f"{record.identity} that it names; {_REWRITTEN}"
             )
         return record.identity
@@ -128,28 +124,28 @@ class RunDirectory:
         return timeline(config, record.train_images)
 
     def trellis_state(self, step: int) -> Checkpoint:
-        """The dense run's state after `step` steps. Raises InputError where it is damaged or gone."""
+        """The dense run's state after `step` steps. Raises InputError if it is damaged or missing."""
         state = self._needed(_trellis(step), checkpoint.unpack, "trellis")
         if state.step != step:
             raise self._damaged(_trellis(step), f"it is of step {state.step}", _REMEDIES["trellis"])
         return state
 
     def trellis_file(self, step: int) -> tuple[str, str]:
-        """Where the state after `step` steps is kept, and what makes it again."""
-        return f"{self.uri}/{_trellis(step)}", _REMEDIES["trellis"]
+        """For error messages: the file of the state after `step` steps, and how to recreate it."""
+        return self.describe(_trellis(step)), _REMEDIES["trellis"]
 
     def state_file(self, training: str) -> tuple[str, str]:
-        """Where is kept how far a training is, and what makes it again."""
-        return f"{self.uri}/{_folder(training)}/state.safetensors", _REMEDIES["state"]
+        """For error messages: the file of a training's last checkpoint, and how to recreate it."""
+        return self.describe(_state(training)), _REMEDIES["state"]
 
     def write_trellis_state(self, state: Checkpoint) -> None:
-        """Keeps the dense run's state at a point of the trellis."""
-        self._write(_trellis(state.step), checkpoint.pack(state))
+        """Saves the dense run's state at a point of the trellis."""
+        self._files.write(_trellis(state.step), checkpoint.pack(state))
 
     def mask(self, level: int, kernels: Mapping[str, tuple[int, ...]] | None = None) -> masks.Mask:
         """The mask of a level.
 
-        Raises InputError where it is damaged or gone, or not of kernels with these shapes by path.
+        Raises InputError if it is damaged or missing, or not of kernels with these shapes by path.
         """
         mask = self._needed(_mask(level), blobs.unpack_mask, "mask")
         shapes = {path: kept.shape for path, kept in mask.items()}
@@ -161,182 +157,135 @@ class RunDirectory:
         return mask
 
     def write_mask(self, level: int, mask: masks.Mask) -> None:
-        """Keeps the mask of a level."""
-        self._write(_mask(level), blobs.pack_mask(mask))
+        """Saves the mask of a level."""
+        self._files.write(_mask(level), blobs.pack_mask(mask))
 
     def missing_masks(self, levels: int) -> list[int]:
-        """The levels of which there is no mask yet."""
-        present = set(self._list("masks"))
+        """The levels that have no mask yet."""
+        present = set(self._files.list("masks"))
         return [level for level in range(levels) if _mask(level) not in present]
 
     def checkpoint(self, training: str) -> Checkpoint | None:
-        """Where a training (a ticket's name, or DENSE) stands, or None where it has not saved anything.
+        """The last checkpoint of a training (a ticket's name, or DENSE); None if it has not saved one.
 
-        Raises InputError where that is damaged.
+        Raises InputError if it is damaged.
         """
-        return self._found(f"{_folder(training)}/state.safetensors", checkpoint.unpack, "state")
+        return self._found(_state(training), checkpoint.unpack, "state")
 
     def write_checkpoint(self, training: str, state: Checkpoint) -> None:
-        """Keeps where a training stands; the last one is its final state."""
-        self._write(f"{_folder(training)}/state.safetensors", checkpoint.pack(state))
+        """Saves a training's checkpoint; the last one is its final state."""
+        self._files.write(_state(training), checkpoint.pack(state))
 
     def metrics(self, training: str) -> list[dict[str, Any]]:
-        """A training's rows of metrics.jsonl, one an evaluation. Raises InputError where they are damaged."""
-        return self._found(f"{_folder(training)}/metrics.jsonl", _rows, "metrics") or []
+        """A training's rows of metrics.jsonl, one an evaluation. Raises InputError if they are damaged."""
+        return self._found(_metrics(training), _rows, "metrics") or []
 
     def lacks_metrics(self, training: str, step: int) -> InputError:
-        """The error to raise where metrics.jsonl lacks the evaluation at a step that the state has behind it."""
-        path = f"{_folder(training)}/metrics.jsonl"
-        return self._damaged(path, f"the evaluation at step {step} is not in it", _REMEDIES["metrics"])
+        """The error to raise if metrics.jsonl lacks the evaluation at a step that the checkpoint is past."""
+        why = f"the evaluation at step {step} is not in it"
+        return self._damaged(_metrics(training), why, _REMEDIES["metrics"])
 
     def write_metrics(self, training: str, rows: Iterable[dict[str, Any]]) -> None:
-        """Replaces a training's metrics.jsonl: object stores have no appending."""
-        self._write_rows(f"{_folder(training)}/metrics.jsonl", rows)
+        """Replaces a training's metrics.jsonl: object stores cannot append."""
+        self._write_rows(_metrics(training), rows)
 
     def telemetry(self, training: str) -> list[dict[str, Any]]:
-        """Rows on how well the process of the bundle that this training leads used its machine, one a checkpoint.
+        """Rows on how well a bundle's process used its machine, one a checkpoint. Named by the bundle's first training.
 
-        None where they are damaged: no result depends on them.
+        Empty if they are missing or damaged: no result depends on them.
         """
         try:
-            return _rows(self._read(f"telemetry/{training}.jsonl"))
+            return _rows(self._files.read(_telemetry(training)))
         except (FileNotFoundError, ValueError):
             return []
 
     def write_telemetry(self, training: str, rows: Iterable[dict[str, Any]]) -> None:
-        """Replaces the rows of the bundle that this training leads."""
-        self._write_rows(f"telemetry/{training}.jsonl", rows)
+        """Replaces the telemetry of the bundle whose first training this is."""
+        self._write_rows(_telemetry(training), rows)
 
     def dense_result(self) -> DenseResult | None:
-        """How the dense run ended, or None where it has not."""
-        return self._found("dense/result.json", lambda blob: checksum.decode(blob, DenseResult), "result")
+        """How the dense run ended; None if it has not ended."""
+        return self._found(_result(DENSE), lambda blob: checksum.decode(blob, DenseResult), "result")
 
     def write_dense_result(self, result: DenseResult) -> None:
         """Ends the dense run. Written last, after masks and state."""
-        self._write("dense/result.json", checksum.encode(result))
+        self._files.write(_result(DENSE), checksum.encode(result))
 
     def done(self) -> set[Ticket]:
         """The tickets that have a result."""
-        names = (name.split("/") for name in self._list("tickets"))
+        names = (name.split("/") for name in self._files.list("tickets"))
         return {ticket for parts in names if parts[2:] == ["result.json"] and (ticket := from_name(parts[1]))}
 
     def has_result(self, training: str) -> bool:
         """Whether a training (a ticket's name, or DENSE) has ended."""
-        return self.store.exists(f"{_folder(training)}/result.json")
+        return self._files.exists(_result(training))
 
     def failed(self) -> list[Ticket]:
-        """The tickets whose result is a failure: of a machine, say, so that another try may succeed."""
+        """The tickets whose result is a failure, such as a machine's: another try may succeed."""
         return [result.ticket for result in self.results() if result.status == "failed"]
 
     def reopen(self, ticket: Ticket) -> None:
-        """Takes a ticket's result back; its checkpoint stays."""
-        self._delete(f"tickets/{ticket.name}/result.json")
+        """Deletes a ticket's result; its checkpoint stays."""
+        self._files.delete(_result(ticket.name))
 
     def provenance(self) -> Provenance | None:
-        """What trained the dense run; None where nothing has, or something that left no record."""
-        return self._found("dense/provenance.json", lambda blob: checksum.decode(blob, Provenance), "provenance")
+        """What trained the dense run; None if nothing has, or a version of this suite that left no record."""
+        return self._found(_PROVENANCE, lambda blob: checksum.decode(blob, Provenance), "provenance")
 
     def write_provenance(self, provenance: Provenance) -> None:
         """Records what trains the dense run, before its first checkpoint."""
-        self._write("dense/provenance.json", checksum.encode(provenance))
+        self._files.write(_PROVENANCE, checksum.encode(provenance))
 
     def results(self) -> list[TicketResult]:
-        """All results there are, by ticket. Raises InputError where one is damaged."""
-        return [self._result(ticket) for ticket in sorted(self.done())]
+        """All results there are, by ticket. Raises InputError if one is damaged."""
+        return [self._ticket_result(ticket) for ticket in sorted(self.done())]
 
     def write_result(self, result: TicketResult) -> None:
         """Ends a ticket. Written last, after its state and metrics."""
-        self._write(f"tickets/{result.ticket.name}/result.json", checksum.encode(result))
+        self._files.write(_result(result.ticket.name), checksum.encode(result))
 
     def write_report(self, name: str, blob: bytes) -> None:
-        """Writes a part of the report, such as results.parquet, in the place of an earlier one."""
-        self._write(name, blob)
-
-    def beats(self) -> list[Beat]:
-        """The last sign of life of each task that is at work."""
-        found = []
-        for name in self._list("heartbeats"):
-            # It may be replaced or cleared between the listing and the reading. Where it is damaged the next will do.
-            with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
-                found.append(msgspec.json.decode(self._read(name), type=Beat))
-        return found
-
-    def write_beat(self, task: int, beat: Beat) -> None:
-        """Leaves a task's sign of life."""
-        self.store.write(f"heartbeats/{task:03d}.json", msgspec.json.encode(beat))
-
-    def clear_beats(self) -> None:
-        """Forgets the signs of life of an earlier gang."""
-        self._patiently(lambda: self.store.delete_tree("heartbeats"))
-
-    def write_word(self, group: str, number: int, worker: int, word: bytes) -> None:
-        """Leaves what a task has to tell the others of its group, as its word `number`."""
-        self._write(f"groups/{group}/{number:06d}-{worker:03d}.json", word)
-
-    def words(self, group: str, number: int) -> list[bytes]:
-        """What a group's tasks have told as their word `number`, by worker, as far as they have."""
-        prefix = f"groups/{group}/{number:06d}-"
-        return [self._read(name) for name in self._list(f"groups/{group}") if name.startswith(prefix)]
+        """Writes a part of the report, such as results.parquet, over an earlier one."""
+        self._files.write(name, blob)
 
     def tidy(self) -> None:
-        """Removes the run directory where there is nothing in it but empty folders."""
-        if not self._list(""):
-            self._patiently(self.store.delete_tree)
+        """Removes the run directory if there is nothing in it but empty folders."""
+        if not self._files.list():
+            self._files.delete_tree()
 
-    def clear_words(self) -> None:
-        """Forgets what earlier groups told each other."""
-        self._patiently(lambda: self.store.delete_tree("groups"))
-
-    def _read(self, path: str) -> bytes:
-        return self._patiently(lambda: self.store.read(path))
-
-    def _write(self, path: str, blob: bytes) -> None:
-        self._patiently(lambda: self.store.write(path, blob))
-
-    def _delete(self, path: str) -> None:
-        self._patiently(lambda: self.store.delete(path))
-
-    def _list(self, prefix: str) -> list[str]:
-        return self._patiently(lambda: self.store.list(prefix))
-
-    def _patiently(self, action: Callable[[], T]) -> T:
-        if self.store.local_path is not None:  # a local disk that fails does not come back by itself
-            return action()
-        return retrying(action, PATIENT_PAUSES, _say_again)
-
-    def _result(self, ticket: Ticket) -> TicketResult:
-        path = f"tickets/{ticket.name}/result.json"
+    def _ticket_result(self, ticket: Ticket) -> TicketResult:
+        path = _result(ticket.name)
         result = self._needed(path, lambda blob: checksum.decode(blob, TicketResult), "result")
         if result.ticket != ticket:
             raise self._damaged(path, f"it is of ticket {result.ticket.name}", _REMEDIES["result"])
         return result
 
     def _found(self, path: str, decode: Callable[[bytes], T], kind: str) -> T | None:
-        """What is in a file, None where there is none; InputError where it is damaged."""
+        """A file's decoded content; None if there is no such file, InputError if it is damaged."""
         try:
-            return decode(self._read(path))
+            return decode(self._files.read(path))
         except FileNotFoundError:
             return None
         except ValueError as error:
             raise self._damaged(path, str(error), _REMEDIES[kind]) from None
 
     def _needed(self, path: str, decode: Callable[[bytes], T], kind: str) -> T:
-        """What is in a file; InputError where it is damaged, or gone."""
+        """A file's decoded content; InputError if it is damaged or missing."""
         found = self._found(path, decode, kind)
         if found is None:
-            raise InputError(f"{self.uri}/{path} is missing; {_REMEDIES[kind]}")
+            raise InputError(f"{self.describe(path)} is missing; {_REMEDIES[kind]}")
         return found
 
     def _damaged(self, path: str, why: str, remedy: str) -> InputError:
-        return InputError(f"{self.uri}/{path} is damaged ({' '.join(why.split())}); {remedy}")
+        return InputError(f"{self.describe(path)} is damaged ({' '.join(why.split())}); {remedy}")
 
     def _write_rows(self, path: str, rows: Iterable[dict[str, Any]]) -> None:
-        self._write(path, "".join(json.dumps(checksum.seal(row)) + "\n" for row in rows).encode())
+        self._files.write(path, "".join(json.dumps(checksum.seal(row)) + "\n" for row in rows).encode())
 
     def _record(self) -> tuple[Experiment, _Record]:
-        origin = f"{self.uri}/experiment.yaml"
+        origin = self.describe(_EXPERIMENT)
         try:
-            tree = YAML(typ="safe", pure=True).load(self._read("experiment.yaml").decode())
+            tree = YAML(typ="safe", pure=True).load(self._files.read(_EXPERIMENT).decode())
             record = msgspec.convert(tree, _Record)
         except (msgspec.ValidationError, YAMLError, UnicodeDecodeError):
             raise InputError(f"{origin} is damaged, or not of this suite; {_REWRITTEN}") from None
@@ -345,15 +294,27 @@ class RunDirectory:
 
 def run_directory(runs: str, config: Experiment, dataset_hash: str) -> RunDirectory:
     """The run directory of an experiment on a dataset, below `runs`; nothing is read or made yet."""
-    return RunDirectory(Store(runs).child(f"{config.name}-{experiment.identity(config, dataset_hash)}"))
-
-
-def _say_again(error: Exception) -> None:
-    print(f"{error}; trying again", file=sys.stderr, flush=True)
+    return RunDirectory(open_store(runs).child(f"{config.name}-{experiment.identity(config, dataset_hash)}"))
 
 
 def _folder(training: str) -> str:
     return DENSE if training == DENSE else f"tickets/{training}"
+
+
+def _result(training: str) -> str:
+    return f"{_folder(training)}/result.json"
+
+
+def _state(training: str) -> str:
+    return f"{_folder(training)}/state.safetensors"
+
+
+def _metrics(training: str) -> str:
+    return f"{_folder(training)}/metrics.jsonl"
+
+
+def _telemetry(training: str) -> str:
+    return f"telemetry/{training}.jsonl"
 
 
 def _trellis(step: int) -> str:

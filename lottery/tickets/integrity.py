@@ -13,21 +13,21 @@ from lottery.tickets.masks import Mask
 _LOST = 0.01  # share of the kept weights that may be exactly 0 before the density counts as another
 
 
-def fault(mask: Mask, state: Mapping[str, Any], slots: Mapping[str, Sequence[str]], density: float) -> str | None:
-    """Why a state is not one of a ticket of this density; None where it is.
+def violation(mask: Mask, state: Mapping[str, Any], slots: Mapping[str, Sequence[str]], density: float) -> str | None:
+    """Why this cannot be the state of a ticket of this density; None if it can.
 
-    The mask has to be of the model's prunable kernels, all of them, and to keep as many weights as the density says;
-    what it masks, and the optimizer's slots of that, has to be exactly 0. So no more weights live than the density
-    says. Whether all that are kept do is for `remark` to say.
+    The mask has to fit the model's prunable kernels, all of them, and to keep as many weights as the density says.
+    Masked weights and their optimizer slots have to be exactly 0. So no more weights are alive than the density says;
+    `density_note` says whether fewer are.
 
     Args:
         state: arrays by path.
-        slots: for each prunable kernel's path those of its slots.
+        slots: for each prunable kernel's path the paths of its optimizer slots.
     """
     shapes = {kernel: tuple(np.shape(state[kernel])) for kernel in slots}
     other = [kernel for kernel in {**shapes, **mask} if kernel not in mask or mask[kernel].shape != shapes.get(kernel)]
     if other:
-        return f"the mask is not of the model's kernels: {', '.join(other)}"
+        return f"the mask does not fit the model's kernels: {', '.join(other)}"
     kept, wanted = masks.kept(mask), masks.kept_weights(density, masks.prunable_weights(mask))
     if kept != wanted:
         return f"the mask keeps {kept:,} weights, density {density:g} is {wanted:,}"
@@ -46,11 +46,11 @@ def not_finite(state: Mapping[str, Any], weights: Iterable[str]) -> str | None:
     return next((weight for weight in weights if not np.isfinite(np.asarray(state[weight])).all()), None)
 
 
-def remark(mask: Mask, state: Mapping[str, Any]) -> str:
-    """What a reader of the result has to know of the realised density, or "" where it is the mask's.
+def density_note(mask: Mask, state: Mapping[str, Any]) -> str:
+    """A note on the realised density for the result; "" if it is the mask's.
 
-    A kept weight may become exactly 0 by itself: one that starts there and sees no gradient, or that decays below what
-    float32 can hold. A few change nothing; where more than 1% of them do, the ticket is sparser than it is said to be.
+    A kept weight may become exactly 0 by itself: it starts at 0 and sees no gradient, or it decays below what float32
+    can hold. A few do not matter. If more than 1% do, the ticket is sparser than its density says.
     """
     kept = masks.kept(mask)
     alive = sum(int(np.count_nonzero(np.asarray(state[kernel])[kept_here])) for kernel, kept_here in mask.items())

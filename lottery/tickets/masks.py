@@ -16,7 +16,7 @@ Kernels = Mapping[str, NDArray[np.floating[Any]]]
 
 
 def prunable_weights(kernels: Mapping[str, NDArray[Any]]) -> int:
-    """How many weights the kernels, or the masks of them, have together."""
+    """How many weights the kernels, or their masks, have together."""
     return sum(kernel.size for kernel in kernels.values())
 
 
@@ -47,7 +47,7 @@ def global_magnitude_masks(kernels: Kernels, densities: Sequence[float]) -> list
         densities: fractions in (0, 1].
 
     Raises:
-        ValueError: where a weight is not finite; such weights have no rank.
+        ValueError: a weight is not finite, so it has no rank.
     """
     magnitudes = np.concatenate([np.abs(kernel).ravel() for kernel in kernels.values()])
     if not np.isfinite(magnitudes).all():
@@ -76,7 +76,7 @@ def kept(mask: Mask) -> int:
 
 
 def empty_kernels(mask: Mask) -> list[str]:
-    """Names of the kernels that are left with no weight: nothing passes through their layers."""
+    """Names of the kernels that keep no weight: nothing passes through their layers."""
     return [name for name, kernel in mask.items() if not kernel.any()]
 
 

@@ -15,7 +15,7 @@ _FACTOR = 2.0
 def next_scale(scale: Any, good: Any, finite: Any) -> tuple[Any, Any]:
     """The loss scale after a step, and how many steps in a row have been good.
 
-    It halves after a step whose gradients were not all finite (which is left out), and doubles after 2,000 good ones.
+    It halves after a step whose gradients were not all finite (the step is skipped), and doubles after 2,000 good ones.
     """
     good = tf.where(finite, good + 1, tf.zeros_like(good))
     grows = good >= _GROW_AFTER

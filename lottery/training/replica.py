@@ -1,4 +1,4 @@
-"""What one replica computes: its part of a training step, and of an evaluation. It reads variables and writes none."""
+"""What one replica computes: its part of a training step and of an evaluation. It only reads variables."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lottery.models import custom
 from lottery.training import loss_scale, scores
 
 _SUM = tf.distribute.ReduceOp.SUM
-_SEEDS = "seed_generator_state"  # Keras' name of the variable of a SeedGenerator: int64 [2], seed and counter
+SEED_GENERATOR = "seed_generator_state"  # Keras' name of a SeedGenerator's variable: int64 [2], seed and counter
 _SEED_STRIDE = 0x9E3779B97F4A7C  # between the seeds of two replicas: odd, and far from any seed that a user gives
 
 
 class Replica:
-    """The step of one replica of several, each of which sees its part of the global batch.
+    """One of the replicas that compute a step together, each on its part of the global batch.
 
     Args:
         model: called statelessly; its variables are mirrored.
@@ -29,7 +29,7 @@ class Replica:
         shape: [height, width, channels] of an image.
         classes: number of classes.
         mean, std: per channel, in units of 0..255; a channel that is constant, std 0, becomes 0.
-        replicas, local: how many there are over all workers, and of each.
+        replicas, local: how many replicas there are, over all workers and in each.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Replica:
         All but the seed generators are the same on every replica.
 
         Args:
-            images, labels: this worker's share of the global batch, of which a replica takes its own.
+            images, labels: this worker's part of the global batch, from which a replica takes its own.
         """
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         share = self._batch // self._replicas
@@ -68,10 +68,8 @@ class Replica:
         images, labels = tf.ensure_shape(images, [share, *self._shape]), tf.ensure_shape(labels, [share])
         weights = [tf.convert_to_tensor(weight.value) for weight in self._model.trainable_variables]
         others = [tf.convert_to_tensor(other.value) for other in self._model.non_trainable_variables]
-        offsets = [
-            tf.cast(replica, tf.int64) * tf.constant([_SEED_STRIDE, 0], tf.int64) if other.name == _SEEDS else None
-            for other in self._model.non_trainable_variables
-        ]
+        offset = tf.cast(replica, tf.int64) * tf.constant([_SEED_STRIDE, 0], tf.int64)
+        offsets = [offset if other.name == SEED_GENERATOR else None for other in self._model.non_trainable_variables]
         others = [other if by is None else other + by for other, by in zip(others, offsets, strict=True)]
         scale = self._scale if self._training.precision == "mixed_float16" else 1.0
         with tf.GradientTape() as tape:
@@ -92,12 +90,12 @@ class Replica:
         return loss, self._shape_gradients([gradient / scale for gradient in gradients]), others, finite
 
     def sums(self, images: Any, labels: Any) -> Any:
-        """`scores.sums` of this replica's part of this worker's share of a batch, of any size."""
+        """`scores.sums` over this replica's part of this worker's part of a batch, of any size."""
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         count = tf.shape(labels)[0]
         share = -(-count // self._local)
         first = replica % self._local * share
-        # A replica for which nothing is left scores an image that does not count: convolutions refuse to have none.
+        # A replica with no image left scores one that does not count: convolutions refuse empty batches.
         first, counts = tf.where(first < count, first, 0), tf.cast(first < count, tf.float64)
         images, labels = (tensor[first : first + share] for tensor in (images, labels))
         return counts * scores.sums(self._model(self._normalise(images), training=False), labels)
@@ -130,7 +128,7 @@ class Replica:
     def _shape_gradients(self, gradients: list[Any]) -> list[Any]:
         """The gradients with 0 at masked weights, so that their slots, 0 at the start, stay 0; clipped; with L2 decay.
 
-        The norm that clipping bounds is that of the loss' gradient over the weights that there are.
+        Clipping bounds the norm of the loss's gradient over the weights that are kept.
         """
         weights = self._model.trainable_variables
         masks = [self._masks.get(weight.path) for weight in weights]
@@ -149,7 +147,7 @@ class Replica:
 
 
 def is_kernel(variable: Any) -> bool:
-    """Whether weight decay is for this variable."""
+    """Whether weight decay applies to this variable."""
     return str(variable.name).endswith("kernel")
 
 

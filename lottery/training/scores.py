@@ -1,4 +1,4 @@
-"""How well a network does on an evaluation split: sums over batches, and the means they give."""
+"""A network's scores on an evaluation split: sums over batches, and their means."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def sums(logits: Any, labels: Any) -> Any:
     """A batch's sums, float64 [4]: right answers, right ones among the five likeliest, loss, images."""
     logits = tf.cast(logits, tf.float32)
     loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-    parts = hits(logits, labels, 1), hits(logits, labels, 5), loss, tf.ones_like(loss)
+    parts = in_top_k(logits, labels, 1), in_top_k(logits, labels, 5), loss, tf.ones_like(loss)
     return tf.stack([tf.reduce_sum(tf.cast(part, tf.float64)) for part in parts])
 
 
@@ -33,7 +33,7 @@ def means(total: NDArray[np.float64]) -> Scores:
     return Scores(top1 / count, top5 / count, loss / count)
 
 
-def hits(logits: Any, labels: Any, top: int) -> Any:
+def in_top_k(logits: Any, labels: Any, top: int) -> Any:
     """Whether each label is among the `top` likeliest classes, bool [batch].
 
     Of equal logits the lower class is the likelier, so that a network whose output is constant is right by chance only

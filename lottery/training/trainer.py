@@ -17,7 +17,7 @@ from lottery.models import build, custom, fingerprint
 from lottery.run.provenance import Provenance
 from lottery.tickets.masks import Mask
 from lottery.training import loss_scale, optimizers, scores
-from lottery.training.replica import Replica, decoupled, is_kernel
+from lottery.training.replica import SEED_GENERATOR, Replica, decoupled, is_kernel
 from lottery.training.scores import Scores
 from preprocessing.common.errors import InputError
 
@@ -36,7 +36,7 @@ class Trainer:
 
     The step is a function of the state: the model is called statelessly on every replica, gradients and new
     statistics are reduced (`lottery.training.replica`), and only then are the variables written, the same on every
-    replica. So a state read from one replica is all there is.
+    replica. So the state can be read from any one replica.
 
     Args:
         experiment: model, optimizer and recipe.
@@ -70,7 +70,7 @@ class Trainer:
         self._rule = optimizers.rule(self._training.optimizer)
         self._model = self._build(experiment.seed, strategy.scope())
         self._provenance = fingerprint.provenance(self._model)
-        if self.is_one_of_several:
+        if self.is_distributed:
             self._synchronize_batch_norm()
         kernels = build.prunable_kernels(self._model, experiment.masks.classifier, shape)
         if not kernels:
@@ -93,8 +93,8 @@ class Trainer:
         )
         self._loaded = False
         self._loaded_mask: Mask | None = None
-        # A large model's trace takes seconds: with signatures, runs and batches of all lengths share one; without
-        # AutoGraph, which rewrites Python that has no need of it, it takes half as long.
+        # Tracing a large model takes seconds. With signatures, runs and batches of all lengths share one trace; without
+        # AutoGraph, which rewrites Python that does not need it, it takes half as long.
         self._compiled_steps = tf.function(
             self._steps,
             input_signature=(
@@ -129,7 +129,7 @@ class Trainer:
         return [weight.path for weight in self._model.trainable_variables]
 
     @property
-    def is_one_of_several(self) -> bool:
+    def is_distributed(self) -> bool:
         """Whether other processes train with this one."""
         return bool(self._local < self._replicas)
 
@@ -144,7 +144,7 @@ class Trainer:
         return sum(math.prod(kernel.shape) for kernel in self._kernels.values())
 
     def provenance(self) -> Provenance:
-        """What it is that trains here."""
+        """The model's fingerprint and the versions of the software."""
         return self._provenance
 
     def slots(self, kernel: str) -> list[str]:
@@ -170,7 +170,7 @@ class Trainer:
         return fresh
 
     def check(self, state: State, origin: str = "the saved state", remedy: str = "") -> None:
-        """Raises InputError where a state is not of this model: a user's own may have changed, or the file be another.
+        """Raises InputError if a state does not fit this model: a user may have changed the model since.
 
         `origin` names the file; `remedy` is what else to do.
         """
@@ -197,10 +197,10 @@ class Trainer:
         """The values of all variables by path, as tensors that later steps do not change."""
         return {path: tf.identity(variable) for path, variable in self._variables.items()}
 
-    def put(self, images: Any) -> Any:
-        """A run's images where `run` wants them, once for all tickets that it is called for.
+    def to_device(self, images: Any) -> Any:
+        """A run's images on the device that computes, copied once for all tickets of a bundle.
 
-        Of several devices each takes its part from main memory.
+        Several devices each take their part from main memory.
         """
         devices = self._strategy.extended.worker_devices
         if len(devices) > 1:
@@ -220,16 +220,28 @@ class Trainer:
             losses: NDArray[np.float32] = self._compiled_steps(images, labels, rates).numpy()
         return losses
 
-    def evaluate(self, batches: Any) -> Scores:
-        """Scores of the loaded state over (uint8 images, int32 labels) batches of any sizes.
+    def load_model(self, state: State) -> None:
+        """Puts a state's weights and statistics into the model. An evaluation needs no mask and no optimizer."""
+        self._loaded = True
+        for variable in self._model.variables:
+            variable.value.assign(state[variable.path])
 
-        Several workers are each given a share of the images, and all have the scores of the whole.
-        """
-        total = np.zeros(4)
-        for images, labels in batches:
-            if len(labels):
-                total += self._compiled_sums(images, labels).numpy()
-        return scores.means(self._compiled_total(total).numpy())
+    def score_sums(self, images: Any, labels: Any) -> NDArray[np.float64]:
+        """`scores.sums` of the loaded model over uint8 [n, height, width, channels] and int32 [n]: float64 [4]."""
+        sums: NDArray[np.float64] = self._compiled_sums(images, labels).numpy()
+        return sums
+
+    def scores(self, sums: NDArray[np.float64]) -> Scores:
+        """The scores from the `score_sums` of all batches, added up; over all workers, each of which has to call it."""
+        return scores.means(self._compiled_total(sums).numpy())
+
+    def seed_generators(self) -> dict[str, tf.Tensor]:
+        """The part of the loaded state that an evaluation may change: a user's model may draw noise in it."""
+        return {
+            variable.path: tf.identity(variable.value)
+            for variable in self._model.non_trainable_variables
+            if variable.name == SEED_GENERATOR
+        }
 
     def _build(self, seed: int, scope: AbstractContextManager[Any] | None = None, again: bool = False) -> keras.Model:
         config, precision = self._experiment.model, self._training.precision
@@ -287,7 +299,7 @@ class Trainer:
         update(self._iteration, _assign_add, args=(1,))
 
     def _apply_where_finite(self, finite: Any, gradients: list[Any], others: list[Any], rate: Any) -> None:
-        """`_apply`, left out where a gradient overflowed float16; and the next loss scale."""
+        """`_apply`, unless a gradient overflowed float16; and the next loss scale."""
         finite = self._strategy.experimental_local_results(finite)[0]
 
         def take() -> Any:
@@ -322,7 +334,7 @@ class Trainer:
 
     def _total(self, own: Any) -> Any:
         """The sum of every worker's `own`, once at the end: batch by batch, all would wait for the slowest."""
-        if not self.is_one_of_several:
+        if not self.is_distributed:
             return own
 
         def all_of_them() -> Any:

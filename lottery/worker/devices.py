@@ -1,15 +1,12 @@
-"""What a training process computes on: its threads and GPUs, and the other processes that train with it."""
+"""What a training process computes on: its threads and GPUs, and the other workers' devices."""
 
 from __future__ import annotations
-
-import json
-from collections.abc import Mapping
-from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
 from lottery.protocol import EXIT_NO_GPUS
+from lottery.worker.position import WorkerPosition
 from preprocessing.common.errors import InputError
 
 
@@ -19,47 +16,13 @@ class NoGpusError(InputError):
     exit_status = EXIT_NO_GPUS
 
 
-class Position(NamedTuple):
-    """This process among those that train one model together."""
-
-    worker: int = 0
-    workers: int = 1
-
-    @property
-    def chief(self) -> bool:
-        """Whether it is the one that writes."""
-        return self.worker == 0
-
-
-def position(environment: Mapping[str, str]) -> Position:
-    """Where TF_CONFIG puts this process; alone without one.
-
-    TF_CONFIG is TensorFlow's: `{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}`.
-    Raises InputError where it is another.
-    """
-    text = environment.get("TF_CONFIG")
-    if not text:
-        return Position()
-    try:
-        tree = json.loads(text)
-        workers, task = tree["cluster"]["worker"], tree["task"]
-        if set(tree["cluster"]) != {"worker"} or task["type"] != "worker" or not 0 <= int(task["index"]) < len(workers):
-            raise ValueError("not a cluster of workers")
-        return Position(int(task["index"]), len(workers))
-    except (KeyError, TypeError, ValueError):
-        raise InputError(
-            f"TF_CONFIG: {' '.join(text.split())} names no place in a cluster of workers; give a list cluster.worker, "
-            "task.type worker and a task.index into it, or unset TF_CONFIG"
-        ) from None
-
-
 def configure(threads: int, deterministic: bool) -> None:
-    """Sets TensorFlow and Keras up for this process, before anything has used them."""
+    """Sets TensorFlow and Keras up for this process. Call it before anything uses them."""
     # As they are without a ~/.keras/keras.json, which would make a ticket's result depend on where it was trained.
     keras.config.set_floatx("float32")
     keras.config.set_epsilon(1e-7)
     keras.config.set_image_data_format("channels_last")
-    # Spark's workers get OMP_NUM_THREADS=1 and TensorFlow would take all cores of the machine: neither is the task's.
+    # Spark's workers get OMP_NUM_THREADS=1, and TensorFlow would take all cores of the machine: neither is right.
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     for gpu in tf.config.list_physical_devices("GPU"):
@@ -69,7 +32,7 @@ def configure(threads: int, deterministic: bool) -> None:
 
 
 def check_gpus(given: int) -> None:
-    """Raises NoGpusError where TensorFlow does not see as many GPUs as the task was given; 0 is not checked."""
+    """Raises NoGpusError if TensorFlow does not see as many GPUs as the task was given; 0 is not checked."""
     seen = len(tf.config.list_physical_devices("GPU"))
     if given and seen != given:
         raise NoGpusError(
@@ -77,13 +40,13 @@ def check_gpus(given: int) -> None:
         )
 
 
-def strategy(place: Position) -> tf.distribute.Strategy:
-    """The strategy for the GPUs there are (else one CPU), together with the other workers.
+def strategy(position: WorkerPosition) -> tf.distribute.Strategy:
+    """The strategy for this machine's GPUs (one CPU if there are none), together with the other workers.
 
     With several workers it has to be made before TensorFlow computes anything, and waits for the others.
     """
-    gpus = tf.config.list_physical_devices("GPU")  # looking at the logical ones would start the runtime
-    if place.workers > 1:
+    gpus = tf.config.list_physical_devices("GPU")  # listing the logical ones would start the runtime
+    if position.workers > 1:
         kind = tf.distribute.experimental.CommunicationImplementation
         options = tf.distribute.experimental.CommunicationOptions(implementation=kind.NCCL if gpus else kind.RING)
         return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)

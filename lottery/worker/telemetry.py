@@ -1,4 +1,4 @@
-"""How well a training process uses its machine: images a second, waiting for input, memory and GPUs."""
+"""How well a training process uses its machine: images per second, waiting for input, memory and GPUs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class GpuUse(NamedTuple):
-    """Of this process' GPUs: mean use in percent, and memory in MiB over all of them."""
+    """The use of this process's GPUs: the mean in percent, and memory in MiB over all of them."""
 
     use: float
     memory: float
@@ -34,7 +34,7 @@ class Telemetry:
     """
 
     def __init__(self, gpus: str | None = None) -> None:
-        """Watches the GPUs named as CUDA_VISIBLE_DEVICES names them; none with None, "" or "-1"."""
+        """Watches the GPUs in `gpus`, a value of CUDA_VISIBLE_DEVICES; None, "" or "-1" is no GPU."""
         self._images = 0
         self._waited = 0.0
         self._since = time.perf_counter()
@@ -44,7 +44,7 @@ class Telemetry:
             threading.Thread(target=self._watch, args=(gpus,), daemon=True).start()
 
     def waiting(self, batches: Iterable[T]) -> Iterator[T]:
-        """The batches, with the time that each is waited for taken down."""
+        """The batches; measures how long each is waited for."""
         iterator = iter(batches)
         while True:
             started = time.perf_counter()
@@ -79,7 +79,7 @@ class Telemetry:
         return row
 
     def close(self) -> None:
-        """Stops looking at the GPUs."""
+        """Stops watching the GPUs."""
         self._ended.set()
 
     def _watch(self, gpus: str) -> None:
@@ -93,7 +93,7 @@ class Telemetry:
 
 
 def parse(said: str) -> GpuUse:
-    """nvidia-smi's lines of `use, memory`, one a GPU. Raises ValueError where there is none, or no number in one."""
+    """Parses nvidia-smi's lines of `use, memory`, one per GPU. Raises ValueError without lines, or without numbers."""
     rows = [tuple(float(value) for value in line.split(",")) for line in said.splitlines() if line.strip()]
     if not rows:
         raise ValueError("nvidia-smi named no GPU")

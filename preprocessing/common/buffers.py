@@ -1,4 +1,4 @@
-"""Memory for batches and row groups that is used again once nothing looks at it any more."""
+"""Memory for batches and row groups that is reused once nothing refers to it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# TensorFlow takes an array as it is where it begins at a multiple of this, and copies it where not.
+# TensorFlow uses an array in place if its address is a multiple of this, and copies it if not.
 _ALIGNMENT = 64
-# Free blocks that are kept: about as many as a stream has under way.
+# Free blocks that are kept: about as many as a stream has in use.
 _FREE = 4
 
 
 class Buffers:
-    """Arrays of uint8 that TensorFlow takes without a copy.
+    """Arrays of uint8 that TensorFlow uses without a copy.
 
-    A block is handed out again only when no array, view or tensor refers to it: numpy makes every view refer to the
-    array that owns the memory, and TensorFlow refers to the view it was given for as long as a tensor lives. Without
-    this each batch would be new pages from the kernel, and filling these takes longer than the copy.
+    A block is handed out again only when no array, view or tensor refers to it: in numpy every view refers to the array
+    that owns the memory, and TensorFlow refers to the view it was given for as long as a tensor lives. Without reuse
+    each batch would take new pages from the kernel, and to fill those takes longer than the copy.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Buffers:
         self._lock = threading.Lock()
 
     def take(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """An array uint8 of that shape, with anything in it."""
+        """An uninitialised uint8 array of that shape."""
         size = int(np.prod(shape))
         with self._lock:
             block = self._free_block(size + _ALIGNMENT)

@@ -1,14 +1,14 @@
-"""One job at a time on a run directory or a dataset: who is at work on it, and since when."""
+"""One job at a time on a run directory or a dataset, by a claim that says who is at work on it, and since when."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import re
 import signal
 import socket
-import sys
 import threading
 import time
 import uuid
@@ -18,18 +18,21 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from preprocessing.common.errors import InputError, StorageError
+from preprocessing.common.clean_up import afterwards
+from preprocessing.common.errors import InputError
 from preprocessing.common.retries import PATIENT_PAUSES, retrying
 from preprocessing.common.storage import Store
 
 EXIT_BUSY = 75  # EX_TEMPFAIL of sysexits.h: try again later
-STALE_AFTER = 300.0  # seconds by which a heartbeat may be off this machine's clock and still count as fresh
+STALE_AFTER = 300.0  # seconds: a heartbeat this far off this machine's clock no longer counts as fresh
 CLAIM = "claim.json"
 _HEARTBEAT = 30.0  # seconds
-_WATCH = 3.5 * _HEARTBEAT  # seconds in which whoever is alive has beaten several times
+_WATCH = 3.5 * _HEARTBEAT  # seconds in which a living holder has renewed its claim several times
 _LOOK = 1.0  # seconds between looks while watching
-_BEGINNING = b'{"token":'  # of every claim, of which a part may be there where files are not linked into place
+_BEGINNING = b'{"token":'  # of every claim; on a filesystem without hard links a claim may be seen half written
 _OWN = re.compile(r"claim(\.json|-\w+\.taken-over)")
+
+logger = logging.getLogger(__name__)
 
 
 class BusyError(InputError):
@@ -39,10 +42,10 @@ class BusyError(InputError):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """Who works: a process by host, process id and the time it was started, all times in seconds since 1970.
+    """The process that holds a claim, by host, process id and start time. Times are in seconds since 1970.
 
-    `numbering` says where the process id means that process: a boot of a kernel and, in a container, its namespace.
-    `process_ticks` is when it was started in clock ticks since that boot, which no step of the wall clock moves; 0 if
+    `numbering` says where the process id is valid: one boot of a kernel and, in a container, its namespace.
+    `process_ticks` is the start time in clock ticks since that boot, which no step of the wall clock moves; 0 if
     unknown.
     """
 
@@ -58,14 +61,14 @@ class Claim(msgspec.Struct, frozen=True):
 
 @contextlib.contextmanager
 def claimed(store: Store, job: str) -> Iterator[None]:
-    """Holds the claim on a folder while the block runs, with a heartbeat every 30 s. `job` says what, such as "sweep".
+    """Holds the claim on a folder while the block runs, with a heartbeat every 30 s. `job` is a word for messages.
 
-    A claim is taken over at once where its process can be seen from here and is gone. One of another host or another
+    A claim whose process can be seen from here, and is gone, is taken over at once. One of another host or another
     container is believed while its heartbeat is less than 5 minutes off this machine's clock. If it is off by more,
     that host is dead or a clock is wrong: the claim is watched, and taken over if it has not changed in 105 s.
-    Whoever finds its own claim taken over (it was suspended, say) is interrupted.
+    A holder that finds its claim taken over (it was suspended, say) is interrupted.
 
-    Raises BusyError, which names the holder, while its holder is alive.
+    Raises BusyError, which names the holder, while the holder is alive.
     """
     folder = store.local_path
     made = folder is not None and not folder.exists()
@@ -75,9 +78,8 @@ def claimed(store: Store, job: str) -> Iterator[None]:
     ended = threading.Event()
     beating = threading.Thread(target=_beat, args=(store, me, job, ended), daemon=True)
     beating.start()
-    try:
-        yield
-    finally:
+
+    def let_go() -> None:
         ended.set()
         beating.join()
         pauses = PATIENT_PAUSES if folder is None else ()
@@ -85,7 +87,10 @@ def claimed(store: Store, job: str) -> Iterator[None]:
             retrying(lambda: store.delete(CLAIM), pauses)
         if folder is not None and made:
             with contextlib.suppress(OSError):
-                folder.rmdir()  # if nothing came into it
+                folder.rmdir()  # if it is still empty
+
+    with afterwards(let_go):
+        yield
 
 
 def is_of_claim(name: str) -> bool:
@@ -94,7 +99,7 @@ def is_of_claim(name: str) -> bool:
 
 
 def _clear(store: Store, me: Claim, job: str) -> None:
-    """Removes a claim whose holder is dead; raises BusyError where it is alive."""
+    """Removes a claim whose holder is dead; raises BusyError if it is alive."""
     data = _read(store)
     if data is None:
         return  # let go just now
@@ -105,7 +110,7 @@ def _clear(store: Store, me: Claim, job: str) -> None:
     elif holder is not None and abs(time.time() - holder.heartbeat) < STALE_AFTER:
         raise _busy(store, holder)
     elif holder is None and not data.startswith(_BEGINNING[: len(data)]):
-        raise InputError(f"{store.uri}/{CLAIM} is not a claim; delete it if nothing is at work there")
+        raise InputError(f"{store.describe(CLAIM)} is not a claim; delete it if nothing is at work there")
     elif not _unchanged(store, data):
         return  # let go meanwhile
     _remove(store, data, me, job)
@@ -115,8 +120,8 @@ def _unchanged(store: Store, data: bytes) -> bool:
     """Watches a claim for 105 s of this machine's: True if it stays, False if it goes. BusyError if it beats."""
     holder = _decode(data)
     who = "unknown" if holder is None else f"process {holder.process} on {holder.host}"
-    watching = f"{store.uri} is claimed by {who}: watching it for {_WATCH:.0f} s, to see whether that is alive"
-    print(watching, file=sys.stderr, flush=True)
+    watching = "%s is claimed by %s: watching for %.0f s whether that is still alive"
+    logger.info(watching, store.describe(), who, _WATCH)
     end = time.monotonic() + _WATCH
     while time.monotonic() < end:
         time.sleep(_LOOK)
@@ -131,22 +136,21 @@ def _unchanged(store: Store, data: bytes) -> bool:
 
 def _remove(store: Store, stale: bytes, me: Claim, job: str) -> None:
     """Deletes a stale claim, and never one that another has put in its place since."""
-    # Of all that saw this claim one may delete it, and only while it is still there.
+    # Only one of those that saw this claim may delete it, and only while it is still there.
     holder = _decode(stale)
     token = holder.token if holder is not None else hashlib.sha256(stale).hexdigest()[:32]
     lock = f"claim-{token}.taken-over"
     if not store.create(lock, msgspec.json.encode(me)):
-        raise BusyError(f"{store.uri} is just being taken over by another {job}; if not, delete {store.uri}/{lock}")
-    try:
+        here = store.describe()
+        raise BusyError(f"{here} is just being taken over by another {job}; if not, delete {store.describe(lock)}")
+    with afterwards(lambda: store.delete(lock)):
         if _read(store) == stale:
             store.delete(CLAIM)
-    finally:
-        store.delete(lock)
 
 
 def _busy(store: Store, holder: Claim) -> BusyError:
     return BusyError(
-        f"{store.uri} is being worked on by process {holder.process} on {holder.host} "
+        f"{store.describe()} is being worked on by process {holder.process} on {holder.host} "
         f"since {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(holder.since))}; "
         "wait until it has ended, or stop it"
     )
@@ -160,7 +164,7 @@ def _new() -> Claim:
 
 
 def _numbering() -> str:
-    """Where process ids mean what they mean here; a container may share the host's name and not its processes."""
+    """Where process ids are those of here. A container may share the host's name, but not its processes."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -169,7 +173,7 @@ def _numbering() -> str:
 
 
 def _ticks(process: int) -> int:
-    """When a process was started, in clock ticks since the boot; 0 where that cannot be told."""
+    """When a process was started, in clock ticks since the boot; 0 if that is not known."""
     try:
         return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19])
     except OSError:
@@ -184,20 +188,22 @@ def _read(store: Store) -> bytes | None:
 
 
 def _decode(data: bytes) -> Claim | None:
-    """The claim; None where it is not whole yet, or is something else."""
+    """The claim; None if it is not whole yet, damaged, or something else."""
     try:
         return msgspec.json.decode(data, type=Claim)
-    except msgspec.DecodeError:
+    except ValueError:  # not of msgspec's own kind if text is not UTF-8
         return None
 
 
 def _holds(store: Store, claim: Claim) -> bool:
-    held = _decode(_read(store) or b"")
-    return held is not None and held.token == claim.token
+    """Whether the claim is still ours. A damaged one is: whoever took it over would have written its own, whole."""
+    data = _read(store)
+    held = None if data is None else _decode(data)
+    return data is not None and (held is None or held.token == claim.token)
 
 
 def _runs(holder: Claim) -> bool:
-    """Whether the holder, a process that can be seen from here, is still there and no other has its id."""
+    """Whether the holder, a process that can be seen from here, still runs and its id is not another process's now."""
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(holder.process)
         if process.status() == psutil.STATUS_ZOMBIE:
@@ -210,11 +216,11 @@ def _runs(holder: Claim) -> bool:
 
 def _beat(store: Store, claim: Claim, job: str, ended: threading.Event) -> None:
     while not ended.wait(_HEARTBEAT):
-        with contextlib.suppress(StorageError):  # away for a moment; the next beat tries again
+        try:
             if not _holds(store, claim):
-                print(
-                    f"error: {store.uri} was taken over by another {job}; this one stops", file=sys.stderr, flush=True
-                )
+                logger.error("%s was taken over by another %s; this one stops", store.describe(), job)
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # also out of a blocking call
                 return
             store.write(CLAIM, msgspec.json.encode(msgspec.structs.replace(claim, heartbeat=time.time())))
+        except Exception as error:  # a claim without heartbeats would be taken over from a living job
+            logger.warning("the claim was not renewed: %s; trying again in %.0f s", error, _HEARTBEAT)

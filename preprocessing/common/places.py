@@ -1,4 +1,4 @@
-"""Where a path or URI points. A damaged or mistyped one is refused, not taken for a new folder of that name."""
+"""Where a path or URI points. A damaged or mistyped one is refused, and not taken for the name of a new folder."""
 
 from __future__ import annotations
 
@@ -6,52 +6,37 @@ import os
 import re
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote, unquote
+from urllib.parse import parse_qs, quote, unquote
 
 from preprocessing.common.errors import InputError
 
 SCHEMES = ("s3", "gs", "gcs", "hdfs", "viewfs", "file")
 _ALIASES = {"s3a": "s3", "s3n": "s3"}  # Hadoop's own names for a bucket of S3
-# What no folder is meant by: `run:1` may be one, `abfs:x` is not.
+# With these before a colon no folder is meant: `run:1` may be one, `abfs:x` is not.
 _OTHERS = (
-    *(
-        "abfs",
-        "abfss",
-        "adl",
-        "cos",
-        "dbfs",
-        "ftp",
-        "har",
-        "http",
-        "https",
-        "maprfs",
-        "memory",
-        "oss",
-        "sftp",
-        "swebhdfs",
-    ),
-    *("wasb", "wasbs", "webhdfs"),
+    *("abfs", "abfss", "adl", "cos", "dbfs", "ftp", "har", "http", "https", "maprfs", "memory", "oss", "sftp"),
+    *("swebhdfs", "wasb", "wasbs", "webhdfs"),
 )
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _MISTYPED = re.compile(rf"({'|'.join((*SCHEMES, *_ALIASES, *_OTHERS))})(?::[/\\]*|//+)(.*)", re.DOTALL | re.IGNORECASE)
 _QUERY = re.compile(r"[\w.-]+=[^&\s]*(&[\w.-]+=[^&\s]*)*")
-# What a URI may not hold as it is; a % that begins no %XX stands for itself.
+# What a URI must encode; a % that does not begin %XX stands for itself.
 _UNSAFE = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9\-._~!$&'()*+,;=:@/%]")
 _LOCALE = "set LC_ALL=C.UTF-8 where the job is submitted"
-# What a local path hardly ever holds, and why it does then. A `?` or U+FFFD is all that is left of a character where
-# spark-submit's JVM runs in an ASCII locale.
+# What a local path hardly ever holds, and the likely reason if it does. A `?` or U+FFFD is all that is left of a
+# character if spark-submit's JVM runs in an ASCII locale.
 _DAMAGE = (
     (
         re.compile(r"[?\ufffd]"),
         f"characters other than ASCII were lost: {_LOCALE}; or make the folder first, if that is its name",
     ),
     (re.compile(r"^~"), "there is no such user: write the folder out, or ./~ for a folder of that name"),
-    (re.compile(r"^\$"), "the shell has not put in the variable's value: write the folder out"),
+    (re.compile(r"^\$"), "the shell has not replaced the variable: write the folder out"),
 )
 
 
 class Place(NamedTuple):
-    """A folder or file: an absolute local path where `scheme` is empty, else a bucket or host and a path in it.
+    """A folder or file: an absolute local path if `scheme` is empty, else a bucket or host and a path in it.
 
     `path` of a URI is as the user wrote it: `%20` stands for a space, and so does a space.
     """
@@ -68,7 +53,7 @@ class Place(NamedTuple):
 
     @property
     def uri(self) -> str:
-        """The place as a string that `parse` makes an equal place of."""
+        """The place as a string from which `parse` makes an equal place."""
         return self.base + (f"?{self.query}" if self.query else "")
 
     @property
@@ -84,9 +69,16 @@ class Place(NamedTuple):
             name = name.replace("%", "%25").replace("?", "%3F")
         return self._replace(path=f"{self.path.rstrip('/')}/{name}")
 
+    def encloses(self, other: Place) -> bool:
+        """Whether `other` is this place or lies below it. Of the query only another server's address counts."""
+        if (self.scheme, self.host, _server(self)) != (other.scheme, other.host, _server(other)):
+            return False
+        outer, inner = (unquote(place.path) if place.scheme else place.path for place in (self, other))
+        return f"{inner}/".startswith(f"{outer.rstrip('/')}/")
+
 
 def parse(text: str) -> Place:
-    """The place that a user means by a path or URI; `InputError` where it is none, or is not what was typed."""
+    """The place that a user means by a path or URI; `InputError` if it is none, or seems damaged on its way here."""
     _check_characters(text)
     uri = _URI.fullmatch(text)
     if uri is None:
@@ -100,7 +92,7 @@ def parse(text: str) -> Place:
             raise InputError(_unknown(text, scheme))
         where = {"file": "/", "hdfs": "NAMENODE/", "viewfs": "CLUSTER/"}.get(scheme, "")
         raise InputError(
-            f"{text}: is no URI; write {scheme}://{where}{mistyped[2]}, or ./{text} for a local folder of that name"
+            f"{text}: not a URI; write {scheme}://{where}{mistyped[2]}, or ./{text} for a local folder of that name"
         )
     scheme = _ALIASES.get(uri[1].lower(), uri[1].lower())
     if scheme not in SCHEMES:
@@ -109,8 +101,8 @@ def parse(text: str) -> Place:
     host, slash, path = rest.partition("/")
     if mark and (scheme == "file" or not _QUERY.fullmatch(query)):
         raise InputError(
-            f"{text}: what follows the ? is no setting such as region=eu-west-1: write %3F for a ? in a name; "
-            f"if none was typed, characters were lost: {_LOCALE}"
+            f"{text}: after the ? there must be a setting such as region=eu-west-1; write %3F for a ? in a name; "
+            f"if you typed no ?, characters were lost: {_LOCALE}"
         )
     if scheme == "file":
         if host not in ("", "localhost"):
@@ -122,7 +114,7 @@ def parse(text: str) -> Place:
 
 
 def local_path(text: str, what: str) -> Path:
-    """The path of what has to be on this machine; `InputError`, which begins with `what`, where it is not one."""
+    """A path that has to be on this machine; `InputError`, which begins with `what`, if it is not."""
     try:
         place = parse(text)
     except InputError as error:
@@ -132,9 +124,13 @@ def local_path(text: str, what: str) -> Path:
     return Path(place.path)
 
 
+def _server(place: Place) -> list[str]:
+    return parse_qs(place.query).get("endpoint_override", [])
+
+
 def _check_characters(text: str) -> None:
     if not text.strip():
-        raise InputError("an empty string is no place: give a folder or a URI such as s3://bucket/folder")
+        raise InputError("an empty string is not a path: give a folder or a URI such as s3://bucket/folder")
     if re.search(r"[\ud800-\udfff]", text):
         raise InputError(f"{text!a}: is not UTF-8; {_LOCALE}, or rename the folder")
     if re.search(r"[\x00-\x1f\x7f]", text):
@@ -142,9 +138,9 @@ def _check_characters(text: str) -> None:
 
 
 def _local(text: str) -> str:
-    """An absolute path. A name that looks damaged is right only where there is something of that name."""
+    """An absolute path. A name that looks damaged is accepted only if it exists."""
     home = text.startswith("~") and (text[1:2] in ("", "/") or not os.path.lexists(text.split("/")[0]))
-    expanded = os.path.expanduser(text) if home else text  # noqa: PTH111 - `Path` raises where there is no such user
+    expanded = os.path.expanduser(text) if home else text  # noqa: PTH111 - `Path` raises if there is no such user
     for mark, how in _DAMAGE:
         found = [match.start() for match in mark.finditer(expanded)]
         if found and not os.path.lexists(expanded[: f"{expanded}/".index("/", found[-1])]):

@@ -1,4 +1,4 @@
-"""Doing again what a store failed to do."""
+"""Trying again after a store failed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 # Seconds before the second, third ... attempt. The clients of S3 and GCS have retried a few times themselves by then.
 PAUSES = (0.1, 0.5, 2.0)
-# For what must not be lost: a store may be away for 20 s, even where every attempt fails at once.
+# For work that must not be lost: bridges 20 s without the store, even if every attempt fails at once.
 PATIENT_PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 16.0)
 
 
@@ -25,11 +25,11 @@ def retrying(
     pauses: Sequence[float] | None = None,
     failed: Callable[[Exception], None] = lambda error: None,
 ) -> T:
-    """What `action` returns, tried again after failures that may pass; the last failure is raised as it is.
+    """The result of `action`, tried again after failures that may pass. The last failure is raised.
 
     Args:
-        pauses: seconds before the second, third ... attempt; `PAUSES` where None.
-        failed: told of each failure after which it is tried again.
+        pauses: seconds before the second, third ... attempt; `PAUSES` if None.
+        failed: called with each failure that is followed by another attempt.
     """
     for pause in PAUSES if pauses is None else pauses:
         try:
@@ -43,7 +43,7 @@ def retrying(
 
 
 def may_pass(error: BaseException | None) -> bool:
-    """Whether a failure may be one of the moment. A file that is not there and a refusal are not."""
+    """Whether a failure may be temporary. A missing file and a refusal are not."""
     if isinstance(error, InputError):  # as `Store` explains what the filesystem said
         error = error.__cause__
     return isinstance(error, OSError | pa.ArrowException) and storage_errors.may_pass(error)

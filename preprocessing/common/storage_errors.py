@@ -1,4 +1,4 @@
-"""What a failure of storage means: why in a few words, the remedy, and whether it may pass by itself."""
+"""What a failure of storage means: the reason in a few words, the remedy, and whether it may pass by itself."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ALWAYS_ALIKE = (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+_CLIENT = re.compile("AWS Error|google::cloud|HDFS")
 _AWS = re.compile(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))?")
 _AWS_MESSAGE = re.compile(r"operation: (?:Unable to parse ExceptionName: )?(\w+)")
 _CREDENTIALS = "check the credentials, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the machine's role"
@@ -59,17 +60,27 @@ def remedy(error: BaseException, local: bool) -> str:
         return "set JAVA_HOME, and HADOOP_HOME or ARROW_LIBHDFS_DIR, on this machine"
     if isinstance(error, PermissionError):
         return "check the permissions of this user"
-    if number in _FULL:
+    if is_full(error):
         return "free some space, or choose another place"
     if isinstance(error, NotADirectoryError | IsADirectoryError | FileExistsError):
-        return "a file stands where a folder should be, or the other way round: choose another place"
+        return "there is a file where a folder should be, or a folder where a file should be: choose another place"
     if number in _REMEDIES:
         return _REMEDIES[number]
     return "check the disk, or choose another place" if local else _NETWORK
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether a disk or a quota is full."""
+    return getattr(error, "errno", None) in _FULL
+
+
+def of_client(error: BaseException) -> bool:
+    """Whether the client of an object store or of HDFS says so, and not a parser of what was read."""
+    return _CLIENT.search(str(error)) is not None
+
+
 def may_pass(error: BaseException) -> bool:
-    """Whether a failure of storage may be one of the moment."""
+    """Whether a failure of storage may be temporary."""
     if isinstance(error, FileNotFoundError | PermissionError) or getattr(error, "errno", None) in _ALWAYS_ALIKE:
         return False
     answer = _aws_answer(error)

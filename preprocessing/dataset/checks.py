@@ -1,7 +1,9 @@
-"""Whether a Parquet file is the one that the manifest lists, and the error where it is not."""
+"""Whether a Parquet file is the one that the manifest lists, and the error if it is not."""
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from typing import Any
 
@@ -9,22 +11,22 @@ import pyarrow as pa
 
 from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.storage import Store
-from preprocessing.common.storage_errors import reason, remedy
+from preprocessing.common.storage_errors import of_client, reason, remedy
 from preprocessing.dataset.manifest import FileInfo
 from preprocessing.dataset.schema import SCHEMA
 
-# What Arrow says of bytes that it cannot understand, as the same kind of error as a failed connection's.
+# What Arrow says of bytes that it cannot parse, by the same kind of error as for a failed connection.
 _PARSING = re.compile(r"deserialize thrift|decompress|Corrupt .* data|[Uu]nexpected end of stream|ZSTD")
 
 
 def check_size(store: Store, file: FileInfo, size: int) -> None:
-    """Raises `InputError` where the file has not as many bytes as the manifest says."""
+    """Raises `InputError` if the file's size in bytes is not the manifest's."""
     if size != file.bytes:
         raise damaged(store, file, f"it has {size:,} bytes, the manifest says {file.bytes:,}")
 
 
 def check_footer(store: Store, file: FileInfo, metadata: Any, group_rows: int) -> None:
-    """Raises `InputError` where the footer's rows or columns are not those of the manifest."""
+    """Raises `InputError` if the footer's rows or columns are not those of the manifest."""
     groups = -(-file.rows // group_rows)
     last = file.rows - (groups - 1) * group_rows
     if (
@@ -38,20 +40,28 @@ def check_footer(store: Store, file: FileInfo, metadata: Any, group_rows: int) -
 
 
 def failed(store: Store, file: FileInfo, error: BaseException) -> InputError:
-    """The error of a file that could not be read: it is damaged, or storage or this machine failed (`StorageError`).
+    """The error to raise for a file that could not be read.
 
-    `error` is what the filesystem or a parser raised. Only parsers raise an `OSError` without a number on a local disk.
+    It is a `StorageError` if storage or this machine failed, so that another try may succeed, and an `InputError`
+    proper if the file is missing or damaged. `error` is what the filesystem or a parser raised.
     """
-    local = store.local_path is not None
     if isinstance(error, FileNotFoundError):
         return damaged(store, file, "it is missing")
-    parsing = local or isinstance(error, pa.ArrowException) or _PARSING.search(str(error))
-    if getattr(error, "errno", None) is None and parsing:
+    if isinstance(error, MemoryError):  # Arrow's, without a number
+        error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+    if _is_of_parser(error, store.is_local):
         return damaged(store, file, reason(error))
-    return StorageError(f"cannot read {store.uri}/{file.name}: {reason(error)}; {remedy(error, local)}")
+    return StorageError(f"cannot read {store.describe(file.name)}: {reason(error)}; {remedy(error, store.is_local)}")
+
+
+def _is_of_parser(error: BaseException, local: bool) -> bool:
+    if getattr(error, "errno", None) is not None or of_client(error):
+        return False
+    # On a local disk only parsers raise an `OSError` without a number.
+    return local or isinstance(error, pa.ArrowException) or _PARSING.search(str(error)) is not None
 
 
 def damaged(store: Store, file: FileInfo, how: str) -> InputError:
-    """The error of a file that has to be made or copied again."""
+    """The error to raise for a file that has to be made or copied again."""
     remedy = "copy the file again, or make the dataset again with jobs/preprocess.py --overwrite"
-    return InputError(f"{store.uri}/{file.name} is damaged: {how}; {remedy}")
+    return InputError(f"{store.describe(file.name)} is damaged: {how}; {remedy}")

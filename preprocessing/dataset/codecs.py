@@ -27,7 +27,7 @@ class StoredImages:
         self._bytes = NPY_HEADER_BYTES + size * size * 3
 
     def decode(self, blob: NDArray[np.uint8]) -> NDArray[np.uint8] | None:
-        """The image, uint8 RGB [size, size, 3], of a stored image's bytes; None where it is not one of that size.
+        """The image, uint8 RGB [size, size, 3], of a stored image's bytes; None if it is not one of that size.
 
         A tensor's is a view of `blob`.
         """
@@ -45,7 +45,7 @@ class StoredImages:
         return blob[NPY_HEADER_BYTES:].reshape(self._shape)
 
     def _is_sound(self, data: bytes) -> bool:
-        """Whether a JPEG is of the kind and size that are stored. The decoder asks memory for whatever a frame says."""
+        """Whether a JPEG is of the stored kind and size. The decoder would allocate any size that a header claims."""
         try:
             header = parse_header(data)
         except ValueError:

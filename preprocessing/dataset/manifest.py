@@ -1,4 +1,4 @@
-"""`manifest.json`: what a dataset holds. It is written last, and a folder without one is no dataset."""
+"""`manifest.json`: what a dataset holds. It is written last; a folder without one is not a dataset."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VERSION: Literal[1] = 1
 
 
 class FileInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One Parquet file: its name below the dataset, size in bytes, rows, row groups and sha256 over its rows."""
+    """One Parquet file: its name below the dataset, size in bytes, rows, row groups and file hash."""
 
     name: str
     bytes: int
@@ -41,8 +41,8 @@ class SplitInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole of `manifest.json`.
 
-    `mean` and `std` are per channel (R, G, B), in 0..255, over every pixel of train. `fingerprint` names the source's
-    content and the settings, and is known before any image is decoded; `hash` names the content of the rows.
+    `mean` and `std` are per channel (R, G, B), in 0..255, over every pixel of train. `fingerprint` is the job
+    fingerprint, which is known before any image is decoded; `hash` is the content hash.
     """
 
     format: Literal["lottery-trellis-dataset"] = FORMAT
@@ -69,7 +69,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def content_hash(size: int, codec: Codec, classes: list[str], splits: dict[str, SplitInfo]) -> str:
-    """sha256 (hex) of a dataset's content: no location, time or software version has a part in it."""
+    """The content hash: sha256 (hex) of the rows; independent of location, time and software versions."""
     content = {
         "format": [FORMAT, VERSION],
         "size": size,
@@ -81,7 +81,7 @@ def content_hash(size: int, codec: Codec, classes: list[str], splits: dict[str, 
 
 
 def read_manifest(store: Store) -> Manifest | None:
-    """The dataset's manifest, or None where there is none; `InputError` where it is not as it should be."""
+    """The dataset's manifest, or None if there is none; `InputError` if it cannot be read or contradicts itself."""
     try:
         data = store.read(MANIFEST)
     except FileNotFoundError:
@@ -89,11 +89,11 @@ def read_manifest(store: Store) -> Manifest | None:
     remedy = "make the dataset again with jobs/preprocess.py --overwrite"
     try:
         manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise InputError(f"{store.uri}/{MANIFEST} cannot be understood ({error}); {remedy}") from error
+    except ValueError as error:  # msgspec's own, or Unicode's
+        raise InputError(f"{store.describe(MANIFEST)} cannot be read ({error}); {remedy}") from error
     problem = _inconsistency(manifest)
     if problem:
-        raise InputError(f"{store.uri}/{MANIFEST} does not add up ({problem}); {remedy}")
+        raise InputError(f"{store.describe(MANIFEST)} contradicts itself ({problem}); {remedy}")
     return manifest
 
 
@@ -114,5 +114,5 @@ def _inconsistency(manifest: Manifest) -> str | None:
     if rows + manifest.rejected != manifest.images_in:
         return f"{manifest.images_in} images in, but {rows} rows and {manifest.rejected} rejected"
     if manifest.hash != content_hash(manifest.size, manifest.codec, manifest.classes, manifest.splits):
-        return "its hash is another"
+        return "its hash does not match its content"
     return None

@@ -1,4 +1,4 @@
-"""A local Parquet file, memory-mapped: row groups whose pages are plain, where they lie."""
+"""A local Parquet file, memory-mapped: row groups whose pages are plain are used without a copy."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ from preprocessing.common.storage import Store
 from preprocessing.dataset.checks import check_footer, check_size, failed
 from preprocessing.dataset.manifest import FileInfo, Manifest
 from preprocessing.dataset.mapping import map_file
-from preprocessing.dataset.pages import Span, locate
+from preprocessing.dataset.plain_pages import Span, locate_chunks
 from preprocessing.dataset.row_group import RowGroup, from_chunks
 
 
 class MappedFile:
-    """Maps a file of a dataset; `InputError` where it cannot be read or is not as the manifest says."""
+    """Maps a file of a dataset.
+
+    Raises `InputError` if the file is not as the manifest says, `StorageError` if it cannot be read.
+    """
 
     def __init__(self, store: Store, file: FileInfo, manifest: Manifest) -> None:
         self._store, self._file, self._manifest = store, file, manifest
@@ -38,23 +41,23 @@ class MappedFile:
         check_footer(store, file, self._metadata, manifest.row_group_rows)
 
     def check(self) -> None:
-        """Raises `InputError` where the file has become shorter: to touch what is mapped beyond its end is SIGBUS."""
+        """Raises `InputError` if the file has become shorter: reading mapped memory beyond its end is a SIGBUS."""
         try:
             status = self._path.stat()
         except OSError:
-            return  # deleted, perhaps, and what is mapped lives on
-        if (status.st_dev, status.st_ino) == self._identity:  # else the name has come to mean another file
+            return  # deleted, perhaps; its mapped bytes can still be read
+        if (status.st_dev, status.st_ino) == self._identity:  # else another file has taken the name
             check_size(self._store, self._file, status.st_size)
 
     def row_group(self, group: int) -> RowGroup | None:
-        """A row group that looks at the mapped bytes; None where its pages are not plain, or cannot be mapped."""
-        place = locate(self._metadata, group)
-        if place is None or place.whole.end > len(self._bytes):
+        """A row group as a view of the mapped bytes; None if its pages are not plain, or the file cannot be mapped."""
+        location = locate_chunks(self._metadata, group)
+        if location is None or location.both.end > len(self._bytes):
             return None
-        images, labels = self._span(place.images), self._span(place.labels)
-        return from_chunks(images, labels, place.rows, self._manifest.codec, self._manifest.size)
+        images, labels = self._view(location.images), self._view(location.labels)
+        return from_chunks(images, labels, location.rows, self._manifest.codec, self._manifest.size)
 
-    def _span(self, span: Span) -> Any:
+    def _view(self, span: Span) -> Any:
         return self._bytes[span.start : span.end]
 
 

@@ -1,4 +1,4 @@
-"""A file's bytes as an array, without a descriptor that stays open: more files than a machine lets be open."""
+"""A file's bytes as a memory-mapped array that keeps no descriptor open: there may be more files than the limit."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _FAILED = ctypes.c_void_p(-1).value
 def map_file(descriptor: int, size: int) -> NDArray[np.uint8]:
     """The first `size` bytes of an open file, uint8 [size], read-only, mapped for as long as any view of them is alive.
 
-    The descriptor may be closed at once: Python's own `mmap` would keep a copy of it. `OSError` where the filesystem
-    cannot be mapped or there is no memory for it.
+    The descriptor may be closed at once; Python's own `mmap` would keep a copy of it. Raises `OSError` if the
+    filesystem cannot be mapped or there is not enough address space.
     """
     address = _LIBC.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, descriptor, 0)
     if address == _FAILED:

@@ -1,10 +1,10 @@
-"""Opening a dataset, for those who train on it."""
+"""Opening a dataset to train on it."""
 
 from __future__ import annotations
 
 from preprocessing.common.errors import InputError
 from preprocessing.common.retries import retrying
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import Store, open_store
 from preprocessing.dataset.manifest import MANIFEST, Manifest, SplitInfo, read_manifest
 from preprocessing.dataset.row_groups import Reading
 from preprocessing.dataset.schema import Codec
@@ -14,16 +14,16 @@ __all__ = ["Dataset", "Reading", "Split", "SplitInfo"]
 
 
 class Dataset:
-    """A dataset that was committed. Opening it reads `manifest.json` and nothing else.
+    """A finished dataset. Opening it reads `manifest.json` and nothing else.
 
-    `hash` is a sha256 (hex) of the content alone. `class_names` are sorted, and a label is a place in them. `mean` and
+    `content_hash` is a sha256 (hex). `class_names` are sorted, and a label is an index into them. `mean` and
     `std` are of train's pixels per channel, in 0..255. `bytes` is the size of all splits' files.
     """
 
     def __init__(self, store: Store, manifest: Manifest) -> None:
         self.manifest = manifest
         self.uri: str = store.uri
-        self.hash: str = manifest.hash
+        self.content_hash: str = manifest.hash
         self.size: int = manifest.size
         self.codec: Codec = manifest.codec
         self.class_names: list[str] = manifest.classes
@@ -35,16 +35,17 @@ class Dataset:
 
     @classmethod
     def open(cls, uri: str) -> Dataset:
-        """The dataset at a path or URI; `InputError` where there is none, or none that is whole."""
-        store = Store(uri)
+        """The dataset at a path or URI; `InputError` if there is none, or only part of one."""
+        store = open_store(uri)
         manifest = retrying(lambda: read_manifest(store))
         if manifest is None:
-            what = f"has no {MANIFEST}" if store.is_folder() else "does not exist"
-            raise InputError(f"{store.uri} is no dataset: it {what}; make one with jobs/preprocess.py --output {uri}")
+            what = f"has no {MANIFEST}" if retrying(store.is_folder) else "does not exist"
+            remedy = f"make one with jobs/preprocess.py --output {uri}"
+            raise InputError(f"{store.describe()} is not a dataset: it {what}; {remedy}")
         return cls(store, manifest)
 
     def split(self, name: str, reading: Reading | None = None) -> Split:
-        """The split of that name, read as `reading` says; `InputError` lists those that there are."""
+        """The split of that name, read as `reading` says. `InputError` for another name lists the splits."""
         if name not in self.splits:
-            raise InputError(f"{self.uri} has no split {name!r}; it has {', '.join(sorted(self.splits))}")
+            raise InputError(f"{self._store.describe()} has no split {name!r}; it has {', '.join(sorted(self.splits))}")
         return Split(self._store, name, self.manifest, reading)

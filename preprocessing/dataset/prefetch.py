@@ -9,8 +9,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# Pieces that are looked at ahead of the reader; more would only cost memory of their own.
-_FARTHEST = 4096
+# Pieces in view ahead of the reader; more would only cost memory.
+_MOST_PIECES = 4096
 
 
 def read_ahead(
@@ -20,11 +20,11 @@ def read_ahead(
     threads: int,
     budget: int,
 ) -> Iterator[dict[int, T]]:
-    """For each piece, the numbers of some row groups, what `fetch` gives for each of them.
+    """For each piece, which is the numbers of some row groups: those row groups, by number.
 
-    A row group is fetched once for all the pieces in view and dropped after the last of those. Pieces come into view
-    while less than `budget` bytes, by `size`, are held or on their way; the next piece always is. An exception of
-    `fetch` is raised at the first piece that needs it.
+    A row group is fetched once for all pieces in view, and dropped after the last of them. Pieces come into view while
+    less than `budget` bytes, by `size`, are held or being fetched; the next piece always is in view. An exception of
+    `fetch` is raised at the first piece that needs that row group.
     """
     source = iter(pieces)
     view: deque[Sequence[int]] = deque()
@@ -34,7 +34,7 @@ def read_ahead(
     pool = ThreadPoolExecutor(threads, thread_name_prefix="read-ahead")
     try:
         while True:
-            while not view or (held < budget and len(view) < _FARTHEST):
+            while not view or (held < budget and len(view) < _MOST_PIECES):
                 piece = next(source, None)
                 if piece is None:
                     break
@@ -54,5 +54,5 @@ def read_ahead(
                     del futures[number], uses[number]
                     held -= size(number)
     finally:
-        # Not waited for: what hangs in the network would hold up the end, or the error, of the reader.
+        # Not waited for: a request that hangs would hold up the reader's end, or its error.
         pool.shutdown(wait=False, cancel_futures=True)

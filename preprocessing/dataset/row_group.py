@@ -1,4 +1,4 @@
-"""One row group in memory, however it came there: stored images by row, and labels."""
+"""One row group in memory: stored images by row, and labels."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocessing.dataset import pages
+from preprocessing.dataset import plain_pages
 from preprocessing.dataset.schema import LENGTH_BYTES, Codec
 
-# One image as it is stored: uint8 [bytes], a view that keeps alive what it looks at.
+# One image as it is stored: uint8 [bytes], a view that keeps the viewed memory alive.
 Blob = NDArray[np.uint8]
 
 
@@ -37,8 +37,8 @@ class RowGroup:
 def from_chunks(
     images: NDArray[np.uint8], labels: NDArray[np.uint8], rows: int, codec: Codec, size: int
 ) -> RowGroup | None:
-    """The row group of two plain column chunks, headers included; None where they are not that."""
-    image_values, label_values = pages.values(images, rows), pages.values(labels, rows)
+    """The row group of two plain column chunks, headers included; None if they are not plain."""
+    image_values, label_values = plain_pages.values(images, rows), plain_pages.values(labels, rows)
     if image_values is None or label_values is None or len(label_values) != 4 * rows:
         return None
     # The labels are copied: they need not be aligned, and keep nothing else alive.
@@ -46,8 +46,8 @@ def from_chunks(
 
 
 def from_values(images: NDArray[np.uint8], labels: NDArray[np.int32], codec: Codec, size: int) -> RowGroup | None:
-    """The row group of images in PLAIN encoding; None where those are not one for each label."""
-    starts = pages.image_starts(images, len(labels), codec, size)
+    """The row group of images in PLAIN encoding; None if there is not one image for each label."""
+    starts = plain_pages.image_starts(images, len(labels), codec, size)
     return None if starts is None else RowGroup(images, starts, labels)
 
 
@@ -58,7 +58,7 @@ def to_bytes(group: RowGroup) -> list[memoryview]:
 
 
 def from_bytes(data: NDArray[np.uint8], codec: Codec, size: int) -> RowGroup | None:
-    """The row group of what `to_bytes` made, looking at `data` without a copy; None where it is not that."""
+    """The row group that `to_bytes` wrote, as a view of `data`; None if `data` is something else."""
     if len(data) < 4:
         return None
     rows = int(data[:4].view("<i4")[0])

@@ -24,8 +24,8 @@ class ShardWriter:
     """Writes rows to a local file and sums them up.
 
     An image is decoded into `next_image()`, uint8 [size, size, 3], and then `add`ed. After the `with` block: `rows`,
-    `row_groups`, `class_counts` (label to images), `pixel_sum` and
-    `pixel_square_sum` (exact, of three channels, over the pixels as decoded, before any re-encoding).
+    `row_groups`, `class_counts` (label to images), `pixel_sum` and `pixel_square_sum` (exact, by channel, over the
+    pixels as decoded, before any re-encoding).
     """
 
     def __init__(self, path: Path, size: int, codec: Codec, quality: int, row_group_rows: int) -> None:
@@ -52,8 +52,8 @@ class ShardWriter:
         self._parquet = ParquetWriter(self._file, COLUMNS)
 
     @property
-    def hash(self) -> str:
-        """sha256 (hex) over each row group's CRC-32 of its page of images, labels and ids, in the bytes of the file."""
+    def file_hash(self) -> str:
+        """sha256 (hex) of the rows; docs/data-format.md defines it."""
         return self._digest.hexdigest()
 
     def next_image(self) -> NDArray[np.uint8]:
@@ -63,7 +63,7 @@ class ShardWriter:
         return pixels
 
     def add(self, label: int, name: str) -> None:
-        """Makes a row of what is in `next_image()`."""
+        """Adds the row whose pixels are in `next_image()`."""
         image = self.next_image()
         self._sum_up(image)
         if self._codec == "jpeg":

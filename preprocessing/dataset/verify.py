@@ -1,4 +1,4 @@
-"""Whether the rows of a dataset are those that its manifest names: every byte is read and hashed."""
+"""Whether the rows of a dataset are those that its manifest lists: every byte is read and hashed."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from preprocessing.common.retries import retrying
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import Store, open_store
 from preprocessing.dataset.checks import damaged, failed
 from preprocessing.dataset.manifest import FileInfo
 from preprocessing.dataset.opening import Dataset
-from preprocessing.dataset.pages import to_plain
+from preprocessing.dataset.plain_pages import to_plain
 
 
 def verify(dataset: Dataset, threads: int = 2, verified: Callable[[FileInfo], None] = lambda file: None) -> int:
-    """Hashes every file of a dataset, `threads` at a time, and returns how many images that were.
+    """Hashes every file of a dataset, `threads` at a time, and returns the number of images.
 
-    `verified` is told of each file that is as it should be. Raises `InputError` that names the first file, in the
-    manifest's order, that is missing, damaged or has other rows than the manifest says, and `StorageError` where
-    storage fails.
+    `verified` is called with each file that is sound. Raises `InputError` for the first file, in the manifest's order,
+    that is missing, damaged or has other rows than the manifest says, and `StorageError` if storage fails.
     """
-    store = Store(dataset.uri)
+    store = open_store(dataset.uri)
     files = [file for split in dataset.splits.values() for file in split.files]
     with ThreadPoolExecutor(threads) as pool:
         try:
@@ -41,15 +40,15 @@ def _verify_file(store: Store, file: FileInfo) -> None:
         return file_hash(store, file.name)
 
     try:
-        found = retrying(read) if store.local_path is None else read()
+        found = read() if store.is_local else retrying(read)
     except (pa.ArrowException, OSError) as error:
         raise failed(store, file, error) from error
     if found != file.hash:
-        raise damaged(store, file, f"its rows have the hash {found[:12]}, the manifest says {file.hash[:12]}")
+        raise damaged(store, file, f"its rows have the hash {found[:12]}, not {file.hash[:12]} as in the manifest")
 
 
 def file_hash(store: Store, name: str) -> str:
-    """sha256 (hex) of a file's rows, as docs/data-format.md defines it; however the rows are laid out."""
+    """The file hash: sha256 (hex) of a file's rows, however they are laid out. docs/data-format.md defines it."""
     digest = hashlib.sha256()
     with store.open_input(name) as source:
         parquet = pq.ParquetFile(source)

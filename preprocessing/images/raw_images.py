@@ -136,7 +136,7 @@ class _Reader:
         return [None if piece.length > MAX_BYTES else self._read(piece) for piece in pieces]
 
     def _read(self, piece: _Piece) -> bytes:
-        where = f"{self._source.uri}/{piece.path}"
+        where = self._source.describe(piece.path)
         try:
             data = self._read_file(piece) if piece.offset == WHOLE_FILE else self._read_range(piece)
         except FileNotFoundError as error:

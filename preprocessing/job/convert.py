@@ -50,7 +50,7 @@ def _convert(
             rejected = _write_rows(shard, source, writer, settings.size, decoder)
         size = path.stat().st_size
     if writer.rows:
-        file = FileInfo(shard.file_name, size, writer.rows, writer.row_groups, writer.hash)
+        file = FileInfo(shard.file_name, size, writer.rows, writer.row_groups, writer.file_hash)
     else:
         file = None
         output.delete(shard.file_name)
@@ -68,7 +68,7 @@ def _write_rows(shard: Shard, source: Store, writer: ShardWriter, size: int, dec
         except Rejected as error:
             rejected.append(RejectedImage(shard.split, image.id, error.reason, error.detail))
         except MemoryError as error:
-            name = f"{shard.split}/{image.id} ({source.uri}/{image.place})"
+            name = f"{shard.split}/{image.id} ({source.describe(image.place)})"
             raise InputError(f"{name} cannot be decoded: {error or 'memory ran out'}; {_MORE_MEMORY}") from error
         else:
             writer.add(label, image.id)

@@ -44,10 +44,10 @@ def inspect(output: Store, fingerprint: str, overwrite: bool) -> State:
     Raises `InputError` if another dataset is in the way and `overwrite` is false, and always if the folder holds
     anything that is not part of a dataset.
     """
-    place = output.uri
+    place = output.describe()
     if output.exists(MANIFEST):
         if FORMAT.encode() not in output.read(MANIFEST):
-            raise InputError(f"{place}/{MANIFEST} is not a dataset's: give an empty or new folder as --output")
+            raise InputError(f"{output.describe(MANIFEST)} is not a dataset's: give an empty or new folder as --output")
         if overwrite:
             return State.FRESH
         manifest = read_manifest(output)
@@ -79,7 +79,7 @@ def _check_whole(output: Store, manifest: Manifest) -> None:
     sizes = dict(output.entries())
     for file in (file for info in manifest.splits.values() for file in info.files):
         if sizes.get(file.name) != file.bytes:
-            raise InputError(f"{output.uri}/{file.name} is missing or damaged: give --overwrite to make it again")
+            raise InputError(f"{output.describe(file.name)} is missing or damaged: give --overwrite to make it again")
 
 
 def begin(output: Store, fingerprint: str, description: dict[str, Any]) -> None:
@@ -125,7 +125,7 @@ def check_room(output: Store, needed: int) -> int | None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise InputError(
-            f"{output.uri}: {needed / 1e9:,.1f} GB are needed and {free / 1e9:,.1f} GB are free: "
+            f"{output.describe()}: {needed / 1e9:,.1f} GB are needed and {free / 1e9:,.1f} GB are free: "
             "free some space, choose another --output, or use --codec jpeg"
         )
     return free

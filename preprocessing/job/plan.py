@@ -31,7 +31,7 @@ def plan(request: Request) -> None:
     """Prints what `run` would do; raises what it would raise before it writes."""
     ready = prepare(request)
     if ready.state is State.DONE:
-        print(f"{ready.output.uri} holds this dataset already: nothing to do", flush=True)
+        print(f"{ready.output.describe()} holds this dataset already: nothing to do", flush=True)
         return
     chosen = choose_images(ready, request.settings, _threads)
     print(*describe(request, ready, chosen.splits), sep="\n", flush=True)
@@ -54,7 +54,7 @@ def describe(request: Request, ready: Prepared, splits: dict[str, pa.Table]) -> 
     lines = [
         f"source: {ready.source.store.uri}, layout {ready.source.layout}, {len(ready.classes):,} classes",
         f"read: {images:,} images ({counts}), {format_bytes(raw)}",
-        f"{verb}: {ready.output.uri}, {len(shards):,} files, about {format_bytes(written)}; {room}",
+        f"{verb}: {ready.output.describe()}, {len(shards):,} files, about {format_bytes(written)}; {room}",
     ]
     if kept:
         lines.append(f"kept from an earlier run: {len(finished):,} files with {kept:,} images")

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from preprocessing.common.errors import InputError
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import Store, open_store
 from preprocessing.dataset.schema import image_bytes, stride
 from preprocessing.job.output import State, check_room, inspect
 from preprocessing.job.selection import account, choose_classes, select
@@ -65,8 +65,8 @@ def prepare(request: Request) -> Prepared:
     """Checks a request; changes nothing. Raises every `InputError` that can be known before Spark starts."""
     request.settings.check()
     check_max_rejected(request.max_rejected)
-    output = Store(request.output)
-    source = open_source(Store(request.source), request.layout)
+    output = open_store(request.output)
+    source = open_source(open_store(request.source), request.layout)
     _check_apart(source.store, output)
     classes = choose_classes(source.classes(), request.settings.classes, request.settings.seed)
     mark = fingerprint(source.signature(classes), request.settings)
@@ -102,6 +102,6 @@ def estimate_bytes(splits: dict[str, pa.Table], settings: Settings) -> int:
 
 
 def _check_apart(source: Store, output: Store) -> None:
-    inner, outer = f"{output.uri}/", f"{source.uri}/"
-    if inner.startswith(outer) or outer.startswith(inner):
-        raise InputError(f"--output {output.uri} and --source {source.uri} lie in each other: give another --output")
+    if source.encloses(output) or output.encloses(source):
+        inside = f"--output {output.describe()} and --source {source.describe()} lie in each other"
+        raise InputError(f"{inside}: give another --output")

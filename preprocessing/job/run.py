@@ -55,7 +55,7 @@ def _make(request: Request, ready: Prepared, start_spark: StartSpark) -> Manifes
     manifest = build_manifest(records, chosen.counts, ready.classes, request.settings, ready.fingerprint, source)
     commit(ready.output, manifest, rejected, ready.source.names())
     reasons = f" ({count_reasons(rejected)})" if rejected else ""
-    print(f"{ready.output.uri}: {summary(manifest)}{reasons}", flush=True)
+    print(f"{ready.output.describe()}: {summary(manifest)}{reasons}", flush=True)
     return manifest
 
 
@@ -102,5 +102,5 @@ def summary(manifest: Manifest) -> str:
 def _report_existing(output: Store) -> Manifest:
     manifest = read_manifest(output)
     assert manifest is not None  # it has just been read
-    print(f"{output.uri} holds this dataset already: {summary(manifest)}; nothing to do", flush=True)
+    print(f"{output.describe()} holds this dataset already: {summary(manifest)}; nothing to do", flush=True)
     return manifest

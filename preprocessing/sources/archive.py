@@ -47,10 +47,10 @@ def index_archive(store: Store, archive: Archive) -> list[Member] | str:
                 read_at = ReadAhead(read_at, archive.offset + archive.length)
             return list(members(read_at, archive.offset, archive.length))
     except FileNotFoundError:
-        return f"{store.uri}/{archive.path} is missing: it was there a moment ago"
+        return f"{store.describe(archive.path)} is missing: it was there a moment ago"
     except TarError as error:
         inner = "" if archive.name == archive.path else f": {archive.name}.tar in it"
-        return f"{store.uri}/{archive.path}{inner} is damaged: {error}; download it again"
+        return f"{store.describe(archive.path)}{inner} is damaged: {error}; download it again"
 
 
 class ReadAhead:
@@ -89,9 +89,9 @@ def _compression(start: bytes) -> tuple[str, str, str] | None:
 
 def _explain_compression(store: Store, archive: Archive, kind: str, command: str, suffix: str) -> str:
     if archive.name != archive.path:
-        inner = f"{store.uri}/{archive.path}: {archive.name}.tar in it is compressed with {kind}"
+        inner = f"{store.describe(archive.path)}: {archive.name}.tar in it is compressed with {kind}"
         return f"{inner}, and is read only uncompressed: download the official file"
-    where = f"{store.uri}/{archive.path} is compressed with {kind}, and is read only uncompressed"
+    where = f"{store.describe(archive.path)} is compressed with {kind}, and is read only uncompressed"
     return f"{where}: mv {archive.path} {archive.path}{suffix} && {command} {archive.path}{suffix}"
 
 

@@ -18,13 +18,13 @@ def class_folders(store: Store, folder: Folder) -> list[str]:
     dead = [name for name in folder.dead_links if not is_hidden(name) and not is_image_name(name)]
     if dead:
         raise InputError(
-            f"{store.uri}/{one_line(folder.join(dead[0]))} is a dead link that may have been a class: "
+            f"{one_line(store.describe(folder.join(dead[0])))} is a dead link that may have been a class: "
             "mount its target, or remove the link"
         )
     names = [name for name in folder.folders if not is_hidden(name)]
     for name in names:
         if not is_text(name):
-            where = one_line(f"{store.uri}/{folder.join(name)}")
+            where = one_line(f"{store.describe(folder.join(name))}")
             raise InputError(f"{where}: this class name is not UTF-8: rename the folder")
     return names
 

@@ -35,13 +35,13 @@ class FolderSource(ListedSource):
         """The folders of `train`, without hidden ones and those of tools."""
         known = class_folders(self.store, list_folder(self.store, TRAIN))
         if not known:
-            raise InputError(f"{self.store.uri}/{TRAIN} has no class folders: put the images into {TRAIN}/<class>/")
+            raise InputError(f"{self.store.describe(TRAIN)} has no class folders: put the images into {TRAIN}/<class>/")
         self._check_val(set(known))
         return known
 
     def _check_val(self, known: set[str]) -> None:
         """Raises `InputError` if val is there, but would be lost or wrongly labelled."""
-        where = f"{self.store.uri}/{VAL}"
+        where = self.store.describe(VAL)
         root, val = list_folder(self.store), list_folder(self.store, VAL)
         if VAL in root.dead_links:
             raise InputError(f"{where} is a dead link: mount its target, or remove it")
@@ -74,13 +74,13 @@ class FolderSource(ListedSource):
             else:
                 rows[split] += image_rows(folder, images, split, name)
         if not rows[TRAIN]:
-            raise InputError(f"{self.store.uri}/{TRAIN} holds no images: its class folders have no *.JPEG files")
+            raise InputError(f"{self.store.describe(TRAIN)} holds no images: its class folders have no *.JPEG files")
         if val_images == 0:
             raise InputError(
-                f"{self.store.uri}/{VAL} holds no images in its class folders: put some there, or remove it"
+                f"{self.store.describe(VAL)} holds no images in its class folders: put some there, or remove it"
             )
         check_classes_have_images(
-            rows[TRAIN], classes, f"{self.store.uri}/{TRAIN}", "put some into its folder, or remove the folder"
+            rows[TRAIN], classes, self.store.describe(TRAIN), "put some into its folder, or remove the folder"
         )
         return Catalogue({split: make_table(found) for split, found in rows.items() if found}, skipped)
 
@@ -105,10 +105,10 @@ def _check_val_name(uri: str, root: Folder) -> None:
 
 def _convert_tiny(store: Store) -> str:
     command = (
-        f'cd {shlex.quote(store.uri)}/{VAL} && while read -r image class rest; do mkdir -p "$class" && '
+        f'cd {shlex.quote(store.describe(VAL))} && while read -r image class rest; do mkdir -p "$class" && '
         f'mv "images/$image" "$class/"; done < {TINY_LABELS} && rmdir images'
     )
     return (
-        f"{store.uri} is in Tiny ImageNet's layout, with the labels of val in {VAL}/{TINY_LABELS}, which is not read "
-        f"yet: sort val into class folders first: {command}"
+        f"{store.describe()} is in Tiny ImageNet's layout, with the labels of val in {VAL}/{TINY_LABELS}, which "
+        f"is not read yet: sort val into class folders first: {command}"
     )

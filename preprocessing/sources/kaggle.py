@@ -34,9 +34,9 @@ class KaggleSource(ListedSource):
         """The folders of train, without hidden ones and those of tools."""
         known = class_folders(self.store, list_folder(self.store, _TRAIN))
         if not known:
-            raise InputError(f"{self.store.uri}/{_TRAIN} has no class folders: unpack the archive again")
+            raise InputError(f"{self.store.describe(_TRAIN)} has no class folders: unpack the archive again")
         if VAL in list_folder(self.store, IMAGES).dead_links:
-            where = f"{self.store.uri}/{_VAL}"
+            where = self.store.describe(_VAL)
             raise InputError(f"{where} is a dead link: mount its target, or remove it")
         return known
 
@@ -56,7 +56,7 @@ class KaggleSource(ListedSource):
                 train += image_rows(folder, images, _TRAIN, name)
             else:
                 skip_images(folder, images, NOT_CHOSEN, skipped)
-        where = f"{self.store.uri}/{_TRAIN}"
+        where = self.store.describe(_TRAIN)
         if not train:
             raise InputError(f"{where} holds no images: unpack the archive again")
         check_classes_have_images(train, classes, where, "unpack the archive again")
@@ -68,7 +68,7 @@ class KaggleSource(ListedSource):
         return Catalogue(splits, skipped)
 
     def _label_val(self, folder: Folder, images: Sequence[Entry], wanted: set[str], skipped: Skipped) -> list[Row]:
-        where = f"{self.store.uri}/{SOLUTION}"
+        where = self.store.describe(SOLUTION)
         try:
             solution = parse_solution(decode_text(self.store.read(SOLUTION)))
         except FileNotFoundError as error:
@@ -81,16 +81,16 @@ class KaggleSource(ListedSource):
             name = solution.pop(image.name.rsplit(".", 1)[0], None)
             if name not in known:
                 said = f"gives it {name}, which is not a class of train" if name else "does not name it"
-                raise InputError(f"{self.store.uri}/{path} has no label: {where} {said}; download it again")
+                raise InputError(f"{self.store.describe(path)} has no label: {where} {said}; download it again")
             if name in wanted:
                 rows.append((f"{name}/{image.name}", name, path, WHOLE_FILE, image.size))
             else:
                 skipped.add(NOT_CHOSEN, path)
         if solution:
+            first = f"{_VAL}/{min(solution)}.JPEG"
             more = f" and {len(solution) - 1:,} more" if len(solution) > 1 else ""
             raise InputError(
-                f"{self.store.uri}/{_VAL}/{min(solution)}.JPEG{more} named by {SOLUTION} is missing: "
-                "unpack the archive again"
+                f"{self.store.describe(first)}{more} named by {SOLUTION} is missing: unpack the archive again"
             )
         return rows
 

@@ -22,7 +22,7 @@ NAMES = tuple(kind.layout for kind in LAYOUTS)
 def open_source(store: Store, layout: str | None = None) -> Source:
     """The source at `store` in the layout named, or in the first that recognises it; `InputError` if none does."""
     if not store.is_folder():
-        raise InputError(f"--source {store.uri} does not exist: give the folder or URI with the raw images")
+        raise InputError(f"--source {store.describe()} does not exist: give the folder or URI with the raw images")
     if layout is not None:
         if layout not in NAMES:
             raise InputError(f"--layout {layout}: give one of {', '.join(NAMES)}")
@@ -38,9 +38,9 @@ def _unrecognised(store: Store) -> InputError:
     for kind in LAYOUTS:
         problem = kind.near_miss([file.name for file in found.files])
         if problem:
-            return InputError(f"{store.uri}/{problem}")
+            return InputError(store.describe(problem))
     expected = "; or ".join(kind.looks_like for kind in LAYOUTS)
-    return InputError(f"--source {store.uri} is in no known layout, {_contents(found)}; expected {expected}")
+    return InputError(f"--source {store.describe()} is in no known layout, {_contents(found)}; expected {expected}")
 
 
 def _contents(found: Folder) -> str:

@@ -75,7 +75,7 @@ def _list(store: Store, path: str, above: _Above) -> tuple[Folder, _Above]:
     except StorageError as error:
         return Folder(path, [], [], [], [], str(error)), above
     except OSError as error:
-        where = error.filename or f"{store.uri}/{path}"
+        where = error.filename or store.describe(path)
         problem = f"cannot list {where}: {error.strerror}; check the permissions and the disk"
         return Folder(path, [], [], [], [], problem), above
     return Folder(path, folders, files, [], []), above

@@ -39,7 +39,7 @@ class TarSource(Source):
         self._val_size = store.size(VAL_TAR)
         packed = compressed([file.name for file in list_folder(store).files], VAL_TAR)
         if self._val_size is None and packed:
-            raise InputError(f"{store.uri}/{packed}")
+            raise InputError(store.describe(packed))
         self._devkit, self._devkit_hash = self._read_devkit()
 
     @classmethod
@@ -87,14 +87,14 @@ class TarSource(Source):
     def _index_train(self) -> list[Member]:
         size = self.store.size(TRAIN_TAR)
         if size is None:
-            raise InputError(f"{self.store.uri}/{TRAIN_TAR} is missing: put the official file there")
+            raise InputError(f"{self.store.describe(TRAIN_TAR)} is missing: put the official file there")
         outer = index_archive(self.store, Archive(TRAIN_TAR, TRAIN_TAR, 0, size))
         if isinstance(outer, str):
             raise InputError(outer)
         return outer
 
     def _find_class_tars(self) -> dict[str, Member]:
-        where, found = f"{self.store.uri}/{TRAIN_TAR}", dict[str, Member]()
+        where, found = self.store.describe(TRAIN_TAR), dict[str, Member]()
         for member in filter(_is_class_tar, self._outer):
             name = _class_name(member)
             if name in found:
@@ -116,7 +116,7 @@ class TarSource(Source):
             if archive.path == TRAIN_TAR:
                 images = image_members(members, f"{TRAIN_TAR}/{archive.name}.tar", skipped)
                 rows += [_row(archive.name, member) for member in images]
-        where = f"{self.store.uri}/{TRAIN_TAR}"
+        where = self.store.describe(TRAIN_TAR)
         if not rows:
             raise InputError(f"{where} holds no images: download it again")
         check_classes_have_images(rows, classes, where, "download it again")
@@ -136,7 +136,7 @@ class TarSource(Source):
 
     def _label_val(self, inside: Sequence[Member], wanted: set[str], skipped: Skipped) -> list[Row]:
         truth = self._devkit.classes
-        where = f"{self.store.uri}/{VAL_TAR}"
+        where = self.store.describe(VAL_TAR)
         images = image_members(inside, VAL_TAR, skipped)
         if len(images) != len(truth):
             counts = f"{len(images):,} images and {self._devkit_name} has {len(truth):,} labels"
@@ -163,7 +163,7 @@ class TarSource(Source):
         self._devkit_name = DEVKIT
         if not self.store.exists(DEVKIT) and self.store.exists(UNPACKED_DEVKIT):
             self._devkit_name = UNPACKED_DEVKIT
-        where = f"{self.store.uri}/{self._devkit_name}"
+        where = self.store.describe(self._devkit_name)
         try:
             data = self.store.read(self._devkit_name)
         except FileNotFoundError as error:

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from lottery.run import checkpoint
-from lottery.tickets import masks
-from preprocessing.common.storage import Store
+from lottery.run import blobs, checkpoint
+from preprocessing.common.storage import open_store
 from tests.cluster.conftest import children, submit, wait_until
 from tests.cluster.small_sweep import A_LEVEL, TRAININGS, after_dense, arguments, measured, results
 from tests.cluster.test_standalone import begin, kept, options, unchanged
@@ -32,7 +31,7 @@ def test_a_store_that_refuses_writes_for_20_s_is_outlasted(
     credentials = [word for pair in CREDENTIALS.items() for word in ("--conf", f"spark.executorEnv.{'='.join(pair)}")]
     run = after_dense(undisturbed, tmp_path / "before", levels=[0])
     with s3_proxy() as proxy:
-        far = Store(proxy.uri("runs"))
+        far = open_store(proxy.uri("runs"))
         for file in filter(Path.is_file, run.rglob("*")):
             far.write(str(file.relative_to(run.parent)), file.read_bytes())
 
@@ -114,7 +113,7 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing_half_written(
     for path in run.rglob("*.jsonl"):
         [json.loads(line) for line in path.read_text().splitlines()]
     for path in run.rglob("*.safetensors"):
-        (masks if path.parent.name == "masks" else checkpoint).unpack(path.read_bytes())
+        (blobs.unpack_mask if path.parent.name == "masks" else checkpoint.unpack)(path.read_bytes())
 
     assert disk.resize("2g")
     again = submit("lottery_sweep.py", *arguments(data, runs, "gang.check_gpus=false"), options=options(cluster, runs))

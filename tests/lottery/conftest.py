@@ -9,8 +9,9 @@ import pytest
 
 from demo.digits import write_digits
 from lottery.driver.sweep import Sweep, prepare
-from lottery.worker.preemption import Notice
-from tests.lottery.test_experiment import DIGITS
+from lottery.worker.shutdown import ShutdownRequest
+from tests.lottery.paths import DIGITS
+from tests.lottery.worker_runs import Worker
 from tests.preprocessing.raw_images import preprocess
 
 # 160 training images make 10 steps an epoch.
@@ -49,9 +50,9 @@ def small(digits: Path, tmp_path: Path):
 
 @pytest.fixture(scope="session")
 def traced(tensorflow):
-    """Stands for the worker's Trainer: one for each recipe, as tracing its step takes most of a test's time.
+    """Stands for `lottery.worker.session.Trainer`: one per recipe, as tracing its step takes most of a test's time.
 
-    That tests may share it is what a bundle is about: a training's state is all that is left of it.
+    Tests may share it as the members of a bundle do: a training's state is all that it leaves.
     """
     from lottery.training.trainer import Trainer
 
@@ -71,14 +72,16 @@ def traced(tensorflow):
 @pytest.fixture
 def worker(traced, monkeypatch: pytest.MonkeyPatch):
     """Makes a worker, on so many logical devices."""
-    from lottery.worker import __main__ as module
-    from tests.lottery.test_training import strategy
+    from lottery.worker import session as module
+    from tests.lottery.small_training import strategy
 
     monkeypatch.setattr(module, "Trainer", traced)
 
-    def make(sweep: Sweep, *tickets, tell=lambda event: None, devices: int = 1, notice: Notice | None = None):
-        monkeypatch.setattr(module.devices, "strategy", lambda place: strategy(devices))
-        return module.Worker(sweep.assignment(tickets), tell, notice)
+    def make(
+        sweep: Sweep, *tickets, tell=lambda event: None, devices: int = 1, shutdown: ShutdownRequest | None = None
+    ):
+        monkeypatch.setattr(module.devices, "strategy", lambda position: strategy(devices))
+        return Worker(module.Session(sweep.assignment(tickets), tell, shutdown), tickets)
 
     return make
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import simplejpeg
 
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import open_store
 from preprocessing.dataset.manifest import FileInfo, Manifest, SplitInfo, content_hash
 from preprocessing.dataset.schema import SCHEMA, npy_header
 
@@ -24,7 +24,7 @@ def write_dataset(
     row_group_rows: int = 8,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Writes a dataset to a path or URI: for each split the rows of each of its files. Its images and labels."""
-    store, random = Store(uri), np.random.default_rng(0)
+    store, random = open_store(uri), np.random.default_rng(0)
     splits, everything = {}, {}
     classes = ["a", "b", "c"]
     for split, files in counts.items():

@@ -209,3 +209,27 @@ def two_heads(shape, classes):
     inputs = keras.Input(shape)
     features = layers.Flatten()(inputs)
     return keras.Model(inputs, layers.Add()([layers.Dense(classes, name=name)(features) for name in ("one", "two")]))
+
+
+class Noise(layers.Layer):
+    """Adds noise, in evaluation too."""
+
+    def __init__(self, name):
+        super().__init__(name=name)
+        self.seed_generator = keras.random.SeedGenerator(7)
+
+    def call(self, inputs):
+        return inputs + keras.random.normal(keras.ops.shape(inputs), seed=self.seed_generator)
+
+
+def noise_in_evaluation(shape, classes):
+    """Scores depend on how often noise was drawn before."""
+    return keras.Sequential(
+        [
+            keras.Input(shape),
+            layers.Flatten(name="flatten"),
+            layers.Dense(16, activation="relu", name="hidden"),
+            Noise("noise"),
+            layers.Dense(classes, name="classifier"),
+        ]
+    )

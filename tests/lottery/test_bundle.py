@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from lottery.experiment.config import Data, Model
 from lottery.models.registry import MODELS
 from lottery.tickets import masks
-from tests.lottery.test_training import CLASSES, arrays, config, rates, same, strategy
+from tests.lottery.small_training import CLASSES, arrays, config, rates, same, strategy
 
 TINY = {
     "conv_small": (8, {"filters": 4, "units": 8}),

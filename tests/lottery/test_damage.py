@@ -13,6 +13,7 @@ from msgspec import structs
 
 from lottery.run import blobs
 from lottery.run.checkpoint import Checkpoint
+from lottery.run.heartbeats import Heartbeat
 from lottery.tickets.tickets import Ticket
 from preprocessing.common.errors import InputError
 from tests.lottery.test_worker import equal, final
@@ -31,10 +32,10 @@ READ = {
     "experiment.yaml": lambda sweep: sweep.claim_run_directory() or sweep.run.identity(),
 }
 HARMLESS = {
-    "heartbeats/000.json": lambda sweep: sweep.run.beats(),
+    "heartbeats/000.json": lambda sweep: sweep.run.heartbeats.read(),
     f"telemetry/{TICKET.name}.jsonl": lambda sweep: sweep.run.telemetry(TICKET.name),
 }
-BEAT = {"task": 0, "executor": "e", "trainings": 1, "done": 0, "images": 16, "saved": 1, "time": 1.0}
+HEARTBEAT = Heartbeat(task=0, executor="e", trainings=1, done=0, images=16, saved=1, time=1.0)
 # Files to delete, as the message says; then the same command makes them again.
 REMEDIES = {
     "masks/01.safetensors": ["dense/result.json"],
@@ -59,7 +60,7 @@ def done(after_dense, worker):
     """A run directory in which the dense run and one ticket are done."""
     sweep = after_dense()
     worker(sweep, TICKET).train_tickets()
-    sweep.run.write_beat(0, BEAT)
+    sweep.run.heartbeats.write(HEARTBEAT)
     return sweep
 
 

@@ -11,19 +11,19 @@ def config(index=1, kind="worker", cluster=None):
     return json.dumps({"cluster": cluster or {"worker": WORKERS}, "task": {"type": kind, "index": index}})
 
 
-def test_alone_without_tf_config(tensorflow):
-    from lottery.worker.devices import position
+def test_alone_without_tf_config():
+    from lottery.worker.position import worker_position
 
-    assert position({}) == position({"TF_CONFIG": ""}) == (0, 1)
-    assert position({}).chief
+    assert worker_position({}) == worker_position({"TF_CONFIG": ""}) == (0, 1)
+    assert worker_position({}).chief
 
 
-def test_place_among_the_workers(tensorflow):
-    from lottery.worker.devices import position
+def test_place_among_the_workers():
+    from lottery.worker.position import worker_position
 
-    assert position({"TF_CONFIG": config(1)}) == (1, 2)
-    assert not position({"TF_CONFIG": config(1)}).chief
-    assert position({"TF_CONFIG": config(0)}).chief
+    assert worker_position({"TF_CONFIG": config(1)}) == (1, 2)
+    assert not worker_position({"TF_CONFIG": config(1)}).chief
+    assert worker_position({"TF_CONFIG": config(0)}).chief
 
 
 @pytest.mark.parametrize(
@@ -31,10 +31,10 @@ def test_place_among_the_workers(tensorflow):
     ["{", "[]", "{}", config(2), config(-1), config(0, "ps"), config(0, cluster={"worker": WORKERS, "ps": ["c:3"]})],
 )
 def test_another_tf_config_is_refused_in_one_line(tensorflow, text):
-    from lottery.worker.devices import position
+    from lottery.worker.position import worker_position
 
     with pytest.raises(InputError, match="TF_CONFIG") as error:
-        position({"TF_CONFIG": text})
+        worker_position({"TF_CONFIG": text})
     assert "\n" not in str(error.value)
 
 
@@ -49,19 +49,21 @@ def test_gpus_that_are_not_there_are_missed(tensorflow):
 
 def test_agreement(tensorflow):
     from lottery.worker.devices import agree
-    from tests.lottery.test_training import strategy
+    from tests.lottery.small_training import strategy
 
     assert agree(strategy(1), 5)
     assert agree(strategy(2), 5)
 
 
 def test_an_onlooker_reads_and_does_not_write(tmp_path):
-    from lottery.run.read_only_store import OnlookersStore
-    from preprocessing.common.storage import Store
+    from lottery.run.heartbeats import Heartbeat
+    from lottery.run.run_directory import RunDirectory
+    from preprocessing.common.storage import open_store
 
-    Store(tmp_path).write("state", b"chief")
-    onlooker = OnlookersStore(tmp_path)
-    onlooker.write("state", b"other")
-    onlooker.write("new", b"other")
-    assert onlooker.read("state") == b"chief"
-    assert not onlooker.exists("new")
+    chief, onlooker = RunDirectory(open_store(tmp_path)), RunDirectory(open_store(tmp_path), read_only=True)
+    chief.write_metrics("dense", [{"step": 1}])
+    onlooker.write_metrics("dense", [{"step": 2}])
+    onlooker.write_report("results.parquet", b"")
+    onlooker.heartbeats.write(Heartbeat(task=0, executor="e", trainings=1, done=0, images=0, saved=0))
+    assert onlooker.metrics("dense") == [{"step": 1}]
+    assert open_store(tmp_path).list() == ["dense/metrics.jsonl"]

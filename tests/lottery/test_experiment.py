@@ -6,9 +6,8 @@ import pytest
 
 from lottery.experiment import config
 from preprocessing.common.errors import InputError
+from tests.lottery.paths import DIGITS
 
-CONF = Path(__file__).parents[2] / "conf"
-DIGITS = str(CONF / "digits.yaml")
 DATASET = "0" * 64
 
 

@@ -11,6 +11,7 @@ from lottery.executor.task import GpuLostError, Place, child_environment, run_de
 from lottery.run.run_directory import ticket_result
 from lottery.tickets.tickets import Ticket
 from preprocessing.common.errors import InputError, StorageError
+from preprocessing.common.storage import open_store
 
 PLACE = Place(3, "host:1", "host", ("1",), 2, 4, 1)
 TICKETS = [Ticket(0, step) for step in (0, 5, 10)]
@@ -69,8 +70,8 @@ def test_one_bundle_where_memory_allows(gang):
     bundles, results = gang(lambda ticket, child: True)
     assert bundles == [[0, 5, 10]]
     assert {result.status for result in results.values()} == {"done"}
-    (beat,) = gang.sweep.run.beats()
-    assert (beat["task"], beat["done"], beat["trainings"], beat["images"]) == (3, 3, 3, 48)
+    (beat,) = gang.sweep.run.heartbeats.read()
+    assert (beat.task, beat.done, beat.trainings, beat.images) == (3, 3, 3, 48)
 
 
 def test_a_killed_child_is_followed_by_one_for_what_is_left(gang):
@@ -124,10 +125,10 @@ def test_storage_that_is_away_fails_the_task_not_the_ticket(gang, monkeypatch):
 
 
 def test_a_sign_of_life_that_cannot_be_written_is_no_reason_to_stop(gang, monkeypatch):
-    def refuse(self, task, beat):
+    def refuse(self, heartbeat):
         raise StorageError("away")
 
-    monkeypatch.setattr("lottery.run.run_directory.RunDirectory.write_beat", refuse)
+    monkeypatch.setattr("lottery.run.heartbeats.Heartbeats.write", refuse)
     _, results = gang(lambda ticket, child: True)
     assert len(results) == 3
 
@@ -155,7 +156,7 @@ def test_a_real_child_without_its_gpu_says_so_and_trains_nothing(small):
         GpuLostError, match="executor host:1: of the 1 GPUs that Spark gave the task TensorFlow sees 0;"
     ):
         run_dense(sweep.assignment(()), replace(PLACE, gpus=("GPU-stub",)))
-    assert not sweep.run.store.list("dense")
+    assert not open_store(sweep.run.uri).list("dense")
 
 
 def test_gpus_that_are_not_to_be_checked_are_not(small, monkeypatch):

@@ -8,7 +8,7 @@ from lottery.executor import group
 from lottery.executor.group import Group, Outcome, combined
 from lottery.executor.supervisor import ChildError, Ended
 from lottery.run.run_directory import RunDirectory
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import open_store
 
 DONE, LOST, KILLED = Ended(0, "done", ""), Ended(1, "lost", ""), Ended(-9, "killed", "")
 ABORTED = Ended(-6, "killed by SIGABRT", "")
@@ -18,7 +18,7 @@ MEMORY, NOTICE = Ended(3, "memory", ""), Ended(143, "notice", "")
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     monkeypatch.setattr(group, "_POLL", 0.01)
-    return RunDirectory(Store(str(tmp_path)))
+    return RunDirectory(open_store(str(tmp_path)))
 
 
 def together(run, works, patience=10.0, stage="s"):
@@ -54,7 +54,7 @@ def test_a_task_alone_asks_nobody(run):
     alone = Group(run, "s", 0, 0, 1, 0.0)
     assert alone.agree(Outcome(KILLED, False, ("a",))) == Outcome(KILLED, False, ("a",))
     assert alone.least(3) == 3
-    assert run.store.list() == []
+    assert open_store(run.uri).list() == []
 
 
 def test_a_task_that_says_nothing_is_not_waited_for_for_ever(run):

@@ -34,7 +34,7 @@ def tensors(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def training_input(tensorflow):
-    from lottery.input.pipeline import TrainingInput
+    from lottery.input.training_batches import TrainingInput
 
     return TrainingInput
 
@@ -53,7 +53,7 @@ def test_batches_are_the_canonical_order(training_input, stored, window, mapped)
     source = training_input(dataset, Data(batch=12), 5, Input(shuffle_window=window), mapped=mapped)
     got, got_labels = read(source, [(0, 5), (5, 16), (16, 20)])  # two and a half epochs of 8 steps: 4 images left out
     starts = dataset.split("train").row_group_starts
-    orders = [sample_order(dataset.hash, 5, epoch, starts, window)[:96] for epoch in range(3)]
+    orders = [sample_order(dataset.content_hash, 5, epoch, starts, window)[:96] for epoch in range(3)]
     rows = np.concatenate(orders)[: 20 * 12]
     assert np.array_equal(got.reshape(240, 16, 16, 3), images[rows])
     assert np.array_equal(got_labels.reshape(240), labels[rows])
@@ -94,9 +94,9 @@ def test_any_start_worker_and_path_give_the_same(
 
 def test_threads_share_the_work_and_give_the_same(training_input, stored, monkeypatch):
     """Decoding JPEGs too; and evaluation."""
-    from lottery.input.pipeline import evaluation_batches
+    from lottery.input.evaluation_batches import EvaluationInput
 
-    monkeypatch.setattr("lottery.input.pipeline._FEW_BYTES", 0)
+    monkeypatch.setattr("lottery.input.batch_assembler._FEW_BYTES", 0)
     dataset, _ = stored
     at_work, image = set(), Split.image
 
@@ -107,11 +107,11 @@ def test_threads_share_the_work_and_give_the_same(training_input, stored, monkey
     monkeypatch.setattr(Split, "image", noted)
     one, three = (Input(threads=threads) for threads in (1, 3))
     expected = list(training_input(dataset, AUGMENTED, 1, one)._runs([(0, 8)]))
-    expected += evaluation_batches(dataset, Data(batch=8), one)
+    expected += EvaluationInput(dataset, Data(batch=8), one).batches()
     assert not any(name.startswith("input") for name in at_work)
     found = list(training_input(dataset, AUGMENTED, 1, three)._runs([(0, 8)]))
     assert len(at_work & {"input_0", "input_1"}) == 2
-    found += evaluation_batches(dataset, Data(batch=8), three)
+    found += EvaluationInput(dataset, Data(batch=8), three).batches()
     for before, after in zip(expected, found, strict=True):
         assert np.array_equal(before[0], after[0])
         assert np.array_equal(before[1], after[1])
@@ -178,34 +178,36 @@ def test_shapes_are_known_to_tensorflow(training_input, tensors):
 
 @pytest.mark.parametrize("mapped", [True, False])
 def test_evaluation_is_every_image_in_order_and_its_centre(tensors, stored, mapped):
-    from lottery.input.pipeline import evaluation_batches
+    from lottery.input.evaluation_batches import EvaluationInput
 
     dataset, everything = stored
     images, labels = everything["val"]
-    batches = list(evaluation_batches(dataset, Data(batch=8, crop=12), mapped=mapped))
+    batches = list(EvaluationInput(dataset, Data(batch=8, crop=12), mapped=mapped).batches())
     assert [len(batch) for batch, _ in batches] == [8, 8, 5]  # the last is partial
     assert np.array_equal(np.concatenate([batch for batch, _ in batches]), images[:, 2:14, 2:14])
     assert np.array_equal(np.concatenate([batch for _, batch in batches]), labels)
 
 
 def test_evaluation_is_of_the_split_that_is_asked_for(tmp_path):
-    from lottery.input.pipeline import evaluation_batches
+    from lottery.input.evaluation_batches import EvaluationInput
 
     everything = write_dataset(str(tmp_path / "held"), {"train": [40], "val": [21], "minival": [13]})
     dataset = Dataset.open(str(tmp_path / "held"))
-    batches = list(evaluation_batches(dataset, Data(batch=8, evaluate="minival")))
+    batches = list(EvaluationInput(dataset, Data(batch=8, evaluate="minival")).batches())
     assert np.array_equal(np.concatenate([images for images, _ in batches]), everything["minival"][0])
 
 
 @pytest.mark.parametrize("mapped", [True, False])
 @pytest.mark.parametrize("batch", [8, 20])
 def test_workers_share_each_batch_of_the_evaluation(stored, mapped, batch):
-    from lottery.input.pipeline import evaluation_batches
+    from lottery.input.evaluation_batches import EvaluationInput
 
     dataset, _ = stored
     data = Data(batch=batch, crop=12)
-    whole = list(evaluation_batches(dataset, data, mapped=mapped))
-    parts = [list(evaluation_batches(dataset, data, worker=worker, workers=2, mapped=mapped)) for worker in range(2)]
+    whole = list(EvaluationInput(dataset, data, mapped=mapped).batches())
+    parts = [
+        list(EvaluationInput(dataset, data, worker=worker, workers=2, mapped=mapped).batches()) for worker in range(2)
+    ]
     assert len(whole) == len(parts[0]) == len(parts[1])
     for expected, *shares in zip(whole, *parts, strict=True):
         assert {len(labels) for _, labels in shares} <= {len(expected[1]) // 2, -(-len(expected[1]) // 2)}
@@ -216,13 +218,13 @@ def test_workers_share_each_batch_of_the_evaluation(stored, mapped, batch):
 def test_a_resume_is_a_seek(training_input, tensors, monkeypatch):
     """The first batch of a step far on reads that batch's row groups, and none of those before it."""
     monkeypatch.setattr("preprocessing.dataset.split.READ_AHEAD_BYTES", 1)  # else later batches' are on their way
-    monkeypatch.setattr("preprocessing.dataset.row_groups.KEPT_BYTES", 1)
+    monkeypatch.setattr("preprocessing.dataset.row_groups.MEMORY_CACHE_BYTES", 1)
     source = training_input(tensors[0], AUGMENTED, 0, Input(shuffle_window=2), mapped=False)
     groups, fetched = source._split._groups, []
-    fetch = groups._far.fetch
-    monkeypatch.setattr(groups._far, "fetch", lambda *of: fetched.append(of[1]) or fetch(*of))
+    fetch = groups._reader.fetch
+    monkeypatch.setattr(groups._reader, "fetch", lambda *of: fetched.append(of[1]) or fetch(*of))
     images, _ = next(source._runs([(10**6, 10**6 + 1)]))
-    needed = np.unique(groups.holding(source._rows(10**6))[0])
+    needed = np.unique(groups.locate(source._rows(10**6))[0])
     assert len(fetched) == len(needed) < len(groups.starts) - 1
     expected = training_input(tensors[0], AUGMENTED, 0, Input(shuffle_window=2)).batch(10**6)
     assert np.array_equal(images[0], expected[0])
@@ -245,7 +247,7 @@ def test_a_stream_can_be_left_and_begun_anew(training_input, tensors):
 
 @pytest.mark.parametrize("window", ["all", 100])
 def test_a_window_that_cannot_be_held_is_refused(training_input, tensors, monkeypatch, tmp_path, window):
-    monkeypatch.setattr("preprocessing.dataset.row_groups.KEPT_BYTES", 10_000)
+    monkeypatch.setattr("preprocessing.dataset.row_groups.MEMORY_CACHE_BYTES", 10_000)
     monkeypatch.setattr("lottery.input.shuffle_window.READ_AHEAD_BYTES", 60_000)
     dataset = tensors[0]
     settings = Input(shuffle_window=window)

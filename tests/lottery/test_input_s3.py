@@ -51,14 +51,15 @@ WINDOW = Input(shuffle_window=3, read_threads=3)
 
 def epoch(uri: str, settings: Input = WINDOW) -> tuple[np.ndarray, np.ndarray]:
     """An epoch and a bit of training, and the evaluation."""
-    from lottery.input.pipeline import TrainingInput, evaluation_batches
+    from lottery.input.evaluation_batches import EvaluationInput
+    from lottery.input.training_batches import TrainingInput
 
     dataset = Dataset.open(uri)
     parts = [
         (np.asarray(images).reshape(-1, 11, 11, 3), np.asarray(labels).reshape(-1))
         for images, labels in TrainingInput(dataset, DATA, 3, settings).stream([(3, 5), (5, 14)])
     ]
-    parts += evaluation_batches(dataset, DATA, settings)
+    parts += EvaluationInput(dataset, DATA, settings).batches()
     return np.concatenate([images for images, _ in parts]), np.concatenate([labels for _, labels in parts])
 
 
@@ -103,10 +104,10 @@ def test_a_store_that_stays_broken_is_one_clear_error(
 
 
 def test_a_missing_file_is_one_clear_error(tensorflow: object, proxy: Proxy, far: tuple[str, str]) -> None:
-    from preprocessing.common.storage import Store
+    from preprocessing.common.storage import open_store
 
     uri, _ = far
-    store = Store(uri)
+    store = open_store(uri)
     data = store.read("train/part-00001.parquet")
     store.delete("train/part-00001.parquet")
     try:

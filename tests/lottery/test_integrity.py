@@ -21,9 +21,9 @@ def ticket():
     return mask, state
 
 
-def test_a_tickets_state_has_no_fault(ticket):
-    assert integrity.fault(*ticket, SLOTS, DENSITY) is None
-    assert integrity.remark(*ticket) == ""
+def test_a_tickets_state_has_no_violation(ticket):
+    assert integrity.violation(*ticket, SLOTS, DENSITY) is None
+    assert integrity.density_note(*ticket) == ""
 
 
 @pytest.mark.parametrize("path", [*SLOTS, *(slot for slots in SLOTS.values() for slot in slots)])
@@ -33,7 +33,7 @@ def test_one_masked_weight_or_slot_that_lives(ticket, path):
     masked = tuple(place[0] for place in np.nonzero(~mask[kernel]))
     state[path] = state[path].copy()
     state[path][masked] = 1e-30
-    assert integrity.fault(mask, state, SLOTS, DENSITY) == f"masked weights of {path} are not 0"
+    assert integrity.violation(mask, state, SLOTS, DENSITY) == f"masked weights of {path} are not 0"
 
 
 def test_weights_that_are_not_finite(ticket):
@@ -44,24 +44,24 @@ def test_weights_that_are_not_finite(ticket):
 
 
 def test_a_mask_of_another_density(ticket):
-    assert integrity.fault(*ticket, SLOTS, 0.26) == "the mask keeps 100 weights, density 0.26 is 104"
+    assert integrity.violation(*ticket, SLOTS, 0.26) == "the mask keeps 100 weights, density 0.26 is 104"
 
 
 def test_a_mask_of_another_model(ticket):
     mask, state = ticket
     fewer = {"a/kernel": mask["a/kernel"]}
-    assert integrity.fault(fewer, state, SLOTS, DENSITY) == "the mask is not of the model's kernels: b/kernel"
+    assert integrity.violation(fewer, state, SLOTS, DENSITY) == "the mask does not fit the model's kernels: b/kernel"
     turned = {**mask, "a/kernel": mask["a/kernel"].T}
-    assert integrity.fault(turned, state, SLOTS, DENSITY) == "the mask is not of the model's kernels: a/kernel"
+    assert integrity.violation(turned, state, SLOTS, DENSITY) == "the mask does not fit the model's kernels: a/kernel"
     more = {**mask, "c/kernel": np.zeros(3, bool)}
-    assert integrity.fault(more, state, SLOTS, DENSITY) == "the mask is not of the model's kernels: c/kernel"
+    assert integrity.violation(more, state, SLOTS, DENSITY) == "the mask does not fit the model's kernels: c/kernel"
 
 
-def test_kept_weights_that_became_0_are_remarked_on_where_they_are_many(ticket):
+def test_kept_weights_that_became_0_are_noted_if_they_are_many(ticket):
     mask, state = ticket
     kept = np.argwhere(mask["a/kernel"])
     state["a/kernel"][tuple(kept[0])] = 0.0
-    assert integrity.remark(mask, state) == ""  # 1 of 100
+    assert integrity.density_note(mask, state) == ""  # 1 of 100
     state["a/kernel"][tuple(kept[1])] = 0.0
-    assert integrity.remark(mask, state) == "2 of 100 kept weights have become 0: the realised density is 0.245"
-    assert integrity.fault(mask, state, SLOTS, DENSITY) is None
+    assert integrity.density_note(mask, state) == "2 of 100 kept weights have become 0: the realised density is 0.245"
+    assert integrity.violation(mask, state, SLOTS, DENSITY) is None

@@ -37,7 +37,7 @@ def no_spark():
 
 def test_the_dataset_opens_and_holds_what_it_held():
     dataset = Dataset.open(str(KEPT / "dataset"))
-    assert dataset.hash == "b89ffe41483ed57cfccbc311228175ab4fd891555f6509cd038106e8a888057c"
+    assert dataset.content_hash == "b89ffe41483ed57cfccbc311228175ab4fd891555f6509cd038106e8a888057c"
     assert verify(dataset) == 160
     images, labels = dataset.split("train").gather(np.arange(80))
     assert images.shape == (80, 8, 8, 3)

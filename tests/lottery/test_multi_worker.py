@@ -16,8 +16,9 @@ from lottery.driver.sweep import prepare
 from lottery.executor.child_environment import inherited
 from lottery.executor.rendezvous import environment
 from lottery.run.run_directory import DENSE
+from preprocessing.common.storage import open_store
 from tests.lottery.datasets import local_dataset
-from tests.lottery.test_experiment import DIGITS
+from tests.lottery.paths import DIGITS
 
 pytestmark = pytest.mark.cluster
 SECONDS = 120
@@ -36,8 +37,8 @@ def free_ports(count):
             each.close()
 
 
-def train(sweep, workers, logs: Path):
-    """Runs the dense run in so many processes; each one's count of images, or what went wrong."""
+def train(sweep, workers, logs: Path, tickets=()):
+    """Trains the dense run, or tickets, in so many processes; each one's count of images, or what went wrong."""
     endpoints = [f"127.0.0.1:{port}" for port in free_ports(workers)]
     children = []
     try:
@@ -50,7 +51,7 @@ def train(sweep, workers, logs: Path):
                 env={**inherited(), **environment(endpoints, index), "CUDA_VISIBLE_DEVICES": "-1"},
             )
             children.append(child)
-            child.stdin.write(json.dumps(sweep.assignment(()).message()).encode())
+            child.stdin.write(json.dumps(sweep.assignment(tickets).message()).encode())
             child.stdin.close()
         deadline = time.monotonic() + SECONDS
         statuses = [child.wait(max(0.1, deadline - time.monotonic())) for child in children]
@@ -61,13 +62,13 @@ def train(sweep, workers, logs: Path):
     if any(statuses):
         return "\n".join((logs / f"worker-{workers}-{index}.log").read_text()[-2000:] for index in range(workers))
     events = [(logs / f"worker-{workers}-{index}.events").read_text().splitlines() for index in range(workers)]
-    return [sum(json.loads(event)["images"] for event in lines) for lines in events]
+    return [sum(json.loads(event).get("images", 0) for event in lines) for lines in events]
 
 
-def images(sweep, workers, logs):
-    trained = train(sweep, workers, logs)
+def images(sweep, workers, logs, tickets=()):
+    trained = train(sweep, workers, logs, tickets)
     if "in use" in str(trained):
-        trained = train(sweep, workers, logs)
+        trained = train(sweep, workers, logs, tickets)
     assert isinstance(trained, list), trained
     return trained
 
@@ -82,6 +83,7 @@ def test_two_workers_train_what_one_does_and_the_chief_writes(tmp_path, model):
         "training.length=3ep",
         "trellis=[0, 10]",
         "masks.densities=[0.5, 0.1]",
+        "tickets.controls=[]",
         *RATE,
     )
     one, two = (prepare(DIGITS, data, str(tmp_path / runs), recipe) for runs in ("one", "two"))
@@ -100,8 +102,26 @@ def test_two_workers_train_what_one_does_and_the_chief_writes(tmp_path, model):
     assert (theirs.top1, theirs.top5, theirs.evaluated) == (ours.top1, ours.top5, 21)
     assert 0 < ours.top1 < 1
     assert one.run.missing_masks(2) == two.run.missing_masks(2) == []
-    names = sorted(name for name in two.run.store.list() if name.endswith((".tmp", ".json")))
+    names = sorted(name for name in open_store(two.run.uri).list() if name.endswith((".tmp", ".json")))
     assert names == ["dense/provenance.json", "dense/result.json"]
+    if model == "conv_small":
+        check_bundle(one, two, tmp_path)
+
+
+def check_bundle(one, two, logs):
+    """All tickets as one bundle, which both workers evaluate together: the same but for the order of sums."""
+    for name in open_store(one.run.uri).list("trellis") + open_store(one.run.uri).list("masks"):
+        open_store(two.run.uri).write(name, open_store(one.run.uri).read(name))
+    assert len(one.left()) == 4
+    assert images(one, 1, logs, one.left()) == [2 * 300 + 2 * 200]
+    assert images(two, 2, logs, two.left()) == [500, 500]
+    for alone, together in zip(one.run.results(), two.run.results(), strict=True):
+        assert (together.ticket, together.status, together.kept) == (alone.ticket, "done", alone.kept)
+        assert together.loss == pytest.approx(alone.loss, abs=1e-4)
+        rows = zip(one.run.metrics(alone.ticket.name), two.run.metrics(alone.ticket.name), strict=True)
+        for expected, found in rows:
+            assert found["step"] == expected["step"]
+            assert found["loss"] == pytest.approx(expected["loss"], abs=1e-4)
 
 
 def test_two_workers_meet_where_the_environment_names_proxies(tmp_path, monkeypatch):

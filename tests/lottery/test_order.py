@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lottery.input.order import epoch_order, sample_order, share, windowed_order
+from lottery.input.order import epoch_order, sample_order, windowed_order, worker_slice
 from lottery.seeds import derived_seed
 
 
@@ -84,7 +84,7 @@ def test_pinned_windowed_order():
 @given(count=st.integers(0, 300), workers=st.integers(1, 20))
 def test_the_shares_of_a_batch_are_the_batch(count, workers):
     batch = np.arange(count)
-    shares = [share(batch, worker, workers) for worker in range(workers)]
+    shares = [worker_slice(batch, worker, workers) for worker in range(workers)]
     assert np.array_equal(np.concatenate(shares), batch)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 

@@ -8,7 +8,7 @@ from lottery.experiment import config as experiment
 from lottery.experiment.steps import timeline
 from lottery.tickets import scheduling
 from lottery.tickets.tickets import Ticket, all_tickets, first_step, from_name
-from tests.lottery.test_experiment import DIGITS
+from tests.lottery.paths import DIGITS
 
 
 def digits(*overrides):

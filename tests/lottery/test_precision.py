@@ -5,7 +5,7 @@ import pytest
 from msgspec.structs import replace
 
 from lottery.experiment.config import Data, Model
-from tests.lottery.test_training import arrays, batches, config, masked_start, rates, same, trainer
+from tests.lottery.small_training import arrays, batches, config, masked_start, rates, same, trainer
 
 BATCH_NORM = Model("tests.lottery.own_models:with_batch_norm")
 ALL_KINDS = Model("tests.lottery.own_models:all_kinds_of_state")

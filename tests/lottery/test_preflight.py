@@ -3,7 +3,7 @@ import pytest
 from lottery.driver import preflight
 from lottery.executor.task import Place
 from preprocessing.common.errors import InputError
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import Store, open_store
 
 GOOD = {
     "spark.dynamicAllocation.enabled": "false",
@@ -73,7 +73,7 @@ def probe(sweep, **fields):
         "folder": "probes",
         "run": sweep.run.uri,
         "data": sweep.dataset.uri,
-        "dataset_hash": sweep.dataset.hash,
+        "dataset_hash": sweep.dataset.content_hash,
         "check_gpus": True,
     }
     return preflight.probe(fields.pop("where", place()), **{**what, **fields}).problems
@@ -82,7 +82,7 @@ def probe(sweep, **fields):
 def test_a_place_where_all_is_well(small):
     sweep = small()
     assert probe(sweep) == ()
-    assert len(sweep.run.store.list("probes")) == 1
+    assert len(open_store(sweep.run.uri).list("probes")) == 1
 
 
 def test_what_an_executor_cannot_see_is_named(small, tmp_path):
@@ -99,11 +99,11 @@ def test_what_an_executor_cannot_see_is_named(small, tmp_path):
 
 def test_an_executor_with_a_folder_of_its_own_is_named(small, tmp_path):
     sweep = small()
-    what = (sweep.dataset.uri, sweep.dataset.hash, False)
+    what = (sweep.dataset.uri, sweep.dataset.content_hash, False)
     folder = preflight.probe_folder()
     shared = preflight.probe(place(0), folder, sweep.run.uri, *what)
     own = preflight.probe(place(1), folder, str(tmp_path / "own"), *what)
-    (line,) = preflight.unseen_probes(sweep.run.store, folder, [shared, own])
+    (line,) = preflight.unseen_probes(open_store(sweep.run.uri), folder, [shared, own])
     assert line.startswith("executor h:1: what it writes to")
 
 
@@ -113,10 +113,10 @@ def test_a_run_directory_that_lets_two_work_at_once_is_named(small, monkeypatch)
     monkeypatch.setattr(Store, "create", lambda store, path, data: store.write(path, data) or True)
     (line,) = probe(sweep)
     assert "lets two make the same file; --runs must be writable" in line
-    (line,) = preflight.driver_problems(sweep.run.store, "probes")
+    (line,) = preflight.driver_problems(open_store(sweep.run.uri), "probes")
     assert line.startswith("driver: ")
     monkeypatch.undo()
-    assert preflight.driver_problems(sweep.run.store, "probes") == []
+    assert preflight.driver_problems(open_store(sweep.run.uri), "probes") == []
 
 
 def test_too_little_room_is_named(small, monkeypatch):

@@ -11,6 +11,8 @@ from lottery.run import provenance
 from lottery.run.provenance import Provenance
 from lottery.tickets.tickets import Ticket
 from preprocessing.common.errors import InputError
+from preprocessing.common.storage import open_store
+from tests.lottery.small_training import strategy
 
 BEFORE = Provenance(model="0123", tensorflow="2.21.0", keras="3.15.0", python="3.11")
 OWN = """
@@ -50,7 +52,7 @@ def test_another_tensorflow_is_worth_a_line():
 
 def test_another_model_is_refused():
     for now in (replace(BEFORE, model="4567"), replace(BEFORE, model="4567", tensorflow="2.22.0")):
-        with pytest.raises(InputError, match="model own:build: .*put it back, or give it another name"):
+        with pytest.raises(InputError, match="model own:build: .*restore the model, or give it another name"):
             provenance.changes(BEFORE, now, "own:build")
 
 
@@ -102,7 +104,8 @@ def test_a_ticket_of_a_changed_model_is_refused(tensorflow, own, small, worker):
     worker(sweep).train_dense()
     own(activation="gelu")
     other = worker(sweep, Ticket(0, 0))
-    other._trainer = type(other._trainer)(sweep.experiment, (8, 8, 3), 10, (0.0,) * 3, (1.0,) * 3, other._strategy)
+    changed = type(other.session.trainer)(sweep.experiment, (8, 8, 3), 10, (0.0,) * 3, (1.0,) * 3, strategy(1))
+    other.session.trainer = changed
     with pytest.raises(InputError, match="own_module:build: its structure or code has changed since the dense run"):
         other.train_tickets()
     assert not sweep.run.results()
@@ -115,6 +118,6 @@ def test_another_tensorflow_is_in_the_result_and_an_old_run_directory_is_as_good
     worker(sweep, Ticket(0, 5)).train_tickets()
     said = f"trained by TensorFlow {recorded.tensorflow}, the dense run by 2.0.0"
     assert capsys.readouterr().err.splitlines()[-1] == f"warning: {said}"
-    sweep.run.store.delete("dense/provenance.json")
+    open_store(sweep.run.uri).delete("dense/provenance.json")
     worker(sweep, Ticket(1, 5)).train_tickets()
     assert [(result.status, result.note) for result in sweep.run.results()] == [("done", said), ("done", "")]

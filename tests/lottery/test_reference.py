@@ -5,7 +5,7 @@ import pytest
 
 from lottery.experiment.config import Model
 from lottery.tickets import masks
-from tests.lottery.test_training import BATCH, CLASSES, OPTIMIZERS, arrays, batches, config, trainer
+from tests.lottery.small_training import BATCH, CLASSES, OPTIMIZERS, arrays, batches, config, trainer
 
 STEPS = 50
 LAYERS = ("hidden", "classifier")

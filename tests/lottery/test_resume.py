@@ -15,9 +15,10 @@ from hypothesis import strategies as draw
 from lottery.run import checkpoint
 from lottery.run.run_directory import DENSE, RunDirectory
 from lottery.tickets.tickets import Ticket
-from lottery.worker.preemption import Leaving, Notice
-from preprocessing.common import local_files
-from tests.lottery.test_worker import Killed, files
+from lottery.worker.shutdown import ShutdownRequest, ShutdownRequested
+from preprocessing.common.storage import open_store
+from preprocessing.common.stores import local_files
+from tests.lottery.worker_runs import Killed, files
 
 # What a training's future depends on besides weights and momentum: statistics, noise, and how they are spread.
 KINDS = {
@@ -57,10 +58,10 @@ def death(monkeypatch, kind, when):
 @pytest.fixture
 def often_saved(monkeypatch):
     """A checkpoint after every run, and runs of at most four steps."""
-    from lottery.input.pipeline import TrainingInput
+    from lottery.input.training_batches import TrainingInput
 
     monkeypatch.setattr(TrainingInput, "longest_run", 4)
-    monkeypatch.setattr("lottery.worker.training_log.scheduling.checkpoint_interval", lambda cost, failures: 0.0)
+    monkeypatch.setattr("lottery.worker.checkpoint_timer.scheduling.checkpoint_interval", lambda cost, failures: 0.0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -103,17 +104,17 @@ def test_the_dense_run_killed_in_the_middle_of_a_write(write, after_dense, small
 @pytest.mark.parametrize("when", [0, 2, 7, 14, 26, 35, 39])
 def test_the_dense_run_told_to_leave_at_any_moment(when, after_dense, small, worker, often_saved):
     whole, torn = after_dense("whole"), small("gang.checkpoint=1e6", runs="torn")
-    notice, reports = Notice(), itertools.count()
+    shutdown, reports = ShutdownRequest(), itertools.count()
 
     def tell(event):
         if next(reports) == when:  # also in the middle of an evaluation
             os.kill(os.getpid(), signal.SIGTERM)
 
     before = signal.getsignal(signal.SIGTERM)
-    notice.heed()
+    shutdown.install()
     try:
-        with pytest.raises(Leaving):
-            worker(torn, tell=tell, notice=notice).train_dense()
+        with pytest.raises(ShutdownRequested):
+            worker(torn, tell=tell, shutdown=shutdown).train_dense()
     finally:
         signal.signal(signal.SIGTERM, before)
     left_at = torn.run.checkpoint(DENSE).step
@@ -127,15 +128,14 @@ def test_the_dense_run_told_to_leave_at_any_moment(when, after_dense, small, wor
 def test_an_evaluation_begun_twice_is_in_the_metrics_once(after_dense, small, worker, often_saved, monkeypatch):
     """It leaves in the middle of one; the next process evaluates, and dies between writing metrics and state."""
     whole, torn = after_dense("whole"), small(runs="torn")
-    made = worker(torn)
+    shutdown = ShutdownRequest()
 
-    def leave(batches):
-        raise Leaving
+    def tell(event):
+        if event == {"images": 0}:  # of an evaluation
+            shutdown.request()
 
-    with monkeypatch.context() as patch:
-        patch.setattr(made, "_telling", leave)
-        with pytest.raises(Leaving):
-            made.train_dense()
+    with pytest.raises(ShutdownRequested):
+        worker(torn, tell=tell, shutdown=shutdown).train_dense()
     saved = torn.run.checkpoint(DENSE)
     assert (saved.step, saved.loss_steps) == (10, 10)
 
@@ -154,27 +154,27 @@ def test_an_evaluation_begun_twice_is_in_the_metrics_once(after_dense, small, wo
 def test_what_another_process_has_finished_is_not_touched(after_dense, small, worker, often_saved):
     """A process that outlives its task has to save within its notice; the next one may have been quicker."""
     torn = after_dense("torn", "gang.checkpoint=1e6")
-    notice = Notice()
+    shutdown = ShutdownRequest()
 
     def tell(event):
         if not torn.run.has_result("00-000005-s0"):
-            torn.run.store.write("tickets/00-000005-s0/result.json", b"{}")
-            notice._take(15, None)
+            open_store(torn.run.uri).write("tickets/00-000005-s0/result.json", b"{}")
+            shutdown.request()
 
-    with pytest.raises(Leaving):
-        worker(torn, Ticket(0, 5), Ticket(0, 10), tell=tell, notice=notice).train_tickets()
+    with pytest.raises(ShutdownRequested):
+        worker(torn, Ticket(0, 5), Ticket(0, 10), tell=tell, shutdown=shutdown).train_tickets()
     assert torn.run.checkpoint("00-000005-s0") is None
     assert torn.run.checkpoint("00-000010-s0") is not None
 
 
 def same_dense_run(whole, torn):
     for name in ("dense/state.safetensors", *(f"trellis/{step:06d}.safetensors" for step in (0, 5, 10))):
-        one, other = (checkpoint.unpack(sweep.run.store.read(name)) for sweep in (whole, torn))
+        one, other = (checkpoint.unpack(open_store(sweep.run.uri).read(name)) for sweep in (whole, torn))
         assert {path: value.tobytes() for path, value in one.variables.items()} == {
             path: value.tobytes() for path, value in other.variables.items()
         }
     for name in ("masks/00.safetensors", "masks/01.safetensors", "dense/metrics.jsonl"):
-        assert whole.run.store.read(name) == torn.run.store.read(name)
+        assert open_store(whole.run.uri).read(name) == open_store(torn.run.uri).read(name)
 
 
 @pytest.mark.parametrize("runs", [0, 2])

@@ -40,7 +40,7 @@ def test_compressed_files_are_not_read_in_any_order(tmp_path, experiment, monkey
     for number in range(3):
         compress(tmp_path / "dataset", f"train/part-0000{number}.parquet")
     prepare(experiment, uri, str(tmp_path / "runs"))  # so small a split is held whole
-    monkeypatch.setattr("preprocessing.dataset.row_groups.KEPT_BYTES", 10_000)
+    monkeypatch.setattr("preprocessing.dataset.row_groups.MEMORY_CACHE_BYTES", 10_000)
     monkeypatch.setattr("lottery.input.shuffle_window.READ_AHEAD_BYTES", 60_000)
     with pytest.raises(InputError, match=r"input\.shuffle_window: all is more .*--set input\.shuffle_window=\d+, or"):
         prepare(experiment, uri, str(tmp_path / "runs"))

@@ -5,7 +5,7 @@ import pytest
 from lottery.experiment import config, schedules, smoke
 from lottery.experiment.steps import timeline
 from lottery.tickets.tickets import all_tickets
-from tests.lottery.test_experiment import CONF
+from tests.lottery.paths import CONF
 
 SHIPPED = sorted(path.name for path in CONF.glob("*.yaml"))
 TRAIN_IMAGES = {"digits.yaml": 1_437, "cifar10-resnet20.yaml": 50_000}  # else ImageNet's

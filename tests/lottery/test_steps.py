@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from lottery.experiment import config
 from lottery.experiment.steps import segments, timeline, to_steps
 from preprocessing.common.errors import InputError
-from tests.lottery.test_experiment import DIGITS
+from tests.lottery.paths import DIGITS
 
 
 def test_lengths_in_steps_and_epochs():

@@ -15,7 +15,8 @@ from lottery.executor.supervisor import ChildError, supervise
 CHILD = """
 import json, os, signal, subprocess, sys, time
 sys.path[:0] = os.environ["TEST_PATH"].split(os.pathsep)
-from lottery.worker.preemption import Leaving, Notice, end_with_parent
+from lottery.worker.parent_death import end_with_parent
+from lottery.worker.shutdown import ShutdownRequest, ShutdownRequested
 end_with_parent(float(os.environ.get("TEST_NOTICE", 30)))
 message = json.loads(sys.stdin.readline())
 print(json.dumps({"pid": os.getpid(), "visible": os.environ.get("CUDA_VISIBLE_DEVICES")}), flush=True)
@@ -106,14 +107,14 @@ def test_a_process_that_even_sigkill_does_not_end_is_named(child, monkeypatch):
 
 
 HEEDS = """
-notice = Notice()
-notice.heed()
+shutdown = ShutdownRequest()
+shutdown.install()
 print(json.dumps({"ready": True}), flush=True)
 try:
     while True:
         time.sleep(0.05)
-        notice.check()
-except Leaving:
+        shutdown.check()
+except ShutdownRequested:
     print(json.dumps({"saved": 1}), flush=True)
     sys.exit(143)
 """
@@ -138,7 +139,7 @@ def test_a_child_that_is_stopped_saves_and_leaves(child):
     assert ended.reason == "told to leave by SIGTERM"
 
 
-def test_a_child_that_does_not_heed_its_notice_is_killed(child, monkeypatch):
+def test_a_child_that_ignores_a_request_to_stop_is_killed(child, monkeypatch):
     monkeypatch.setattr(supervisor, "NOTICE", 1.0)
     deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN); print(json.dumps({'ready': 1}), flush=True); time.sleep(600)"
     ended, events = stopped(child, deaf)

@@ -9,8 +9,10 @@ from lottery.driver.gang import GangError, GangGpuError, GangStorageError, Spark
 from lottery.driver.sweep import SweepError, describe, prepare, run_sweep
 from lottery.executor.model_check import ModelFacts
 from lottery.executor.task import Place
+from lottery.run.heartbeats import Heartbeat
 from lottery.run.run_directory import DenseResult
 from preprocessing.common.errors import InputError, StorageError
+from preprocessing.common.storage import open_store
 from tests.lottery.conftest import SMALL
 from tests.lottery.datasets import write_dataset
 from tests.lottery.test_experiment import DIGITS
@@ -84,14 +86,12 @@ def test_nothing_is_planned_anew_where_spark_has_ended(after_dense, monkeypatch,
         run_sweep(after_dense, lambda: cluster)
     assert "the gang failed" not in capsys.readouterr().err
     assert len(cluster.stages) == 1
-    assert not after_dense.run.store.list("claim.json")
+    assert not open_store(after_dense.run.uri).list("claim.json")
 
 
 def test_it_gives_up_after_three_stages_without_progress(after_dense, monkeypatch):
     def saves():
-        after_dense.run.write_beat(
-            0, {"task": 0, "executor": "host:0", "trainings": 1, "done": 0, "images": 16, "saved": 1}
-        )
+        after_dense.run.heartbeats.write(Heartbeat(task=0, executor="host:0", trainings=1, done=0, images=16, saved=1))
         raise GangError("executor lost")
 
     stages = [(4, saves), *[(4, fails(GangError("executor lost")))] * 3]
@@ -100,7 +100,7 @@ def test_it_gives_up_after_three_stages_without_progress(after_dense, monkeypatc
         run_sweep(after_dense, lambda: cluster)
     assert error.value.exit_status == 1
     assert len(cluster.begun) == 4  # the first left a checkpoint, so three more are needed
-    assert not after_dense.run.store.exists("claim.json")
+    assert not open_store(after_dense.run.uri).exists("claim.json")
 
 
 def test_storage_that_stays_away_is_the_reason_given(after_dense, monkeypatch):
@@ -138,12 +138,12 @@ def test_no_executor_at_all_is_the_clusters_fault(after_dense, monkeypatch):
 
 
 def test_a_plan_on_a_cluster_that_runs_no_gang_is_one_line(after_dense, monkeypatch):
-    before = sorted(after_dense.run.store.list())
+    before = sorted(open_store(after_dense.run.uri).list())
     cluster = Cluster(monkeypatch, (4, fails(GangError("it died"))))
     cluster.probed = True  # so that the probes are what dies
     with pytest.raises(SweepError, match="the cluster cannot run a gang: it died; look at the logs of its executors"):
         describe(after_dense, cluster)
-    assert sorted(after_dense.run.store.list()) == before
+    assert sorted(open_store(after_dense.run.uri).list()) == before
 
 
 def test_a_plan_says_what_a_run_would_do(after_dense, monkeypatch):

@@ -1,87 +1,25 @@
 import itertools
-from functools import cache
 
 import numpy as np
 import pytest
 from msgspec.structs import replace
 
 from lottery.experiment import config as experiment
-from lottery.experiment.config import Data, Experiment, LearningRate, Masks, Model, Training
-from lottery.tickets import masks
-
-SHAPE = (8, 8, 3)
-CLASSES = 4
-BATCH = 8
-OPTIMIZERS = {
-    "sgd": experiment.SGD(),
-    "momentum": experiment.SGD(momentum=0.9),
-    "nesterov": experiment.SGD(momentum=0.9, nesterov=True),
-    "adam": experiment.Adam(),
-    "adamw": experiment.AdamW(),
-}
-
-
-SMALL = Model("conv_small", {"filters": 4, "units": 16})
-
-
-def config(optimizer="momentum", model=SMALL, **training):
-    return Experiment(
-        name="tiny",
-        data=Data(batch=BATCH),
-        model=model,
-        training=Training(
-            length=20,
-            optimizer=OPTIMIZERS[optimizer],
-            learning_rate=LearningRate(0.05),
-            **{"weight_decay": 1e-2, **training},
-        ),
-        trellis=(0,),
-        masks=Masks((0.5,)),
-    )
-
-
-@cache
-def strategy(devices):
-    """One of a kind for all tests: a second MirroredStrategy of a process reuses the first one's collective keys."""
-    import tensorflow as tf
-
-    names = [f"/cpu:{index}" for index in range(devices)]
-    return tf.distribute.OneDeviceStrategy(names[0]) if devices == 1 else tf.distribute.MirroredStrategy(names)
-
-
-def trainer(tensorflow, chosen, devices=1):
-    from lottery.training.trainer import Trainer
-
-    return Trainer(chosen, SHAPE, CLASSES, (100.0,) * 3, (50.0,) * 3, strategy(devices))
-
-
-def batches(steps, seed=0):
-    random = np.random.default_rng(seed)
-    labels = random.integers(CLASSES, size=(steps, BATCH)).astype(np.int32)
-    images = random.integers(100, size=(steps, BATCH, *SHAPE)) + 40 * labels[..., None, None, None]
-    return images.astype(np.uint8), labels
-
-
-def rates(steps, rate=0.05):
-    return np.full(steps, rate, np.float32)
-
-
-def arrays(state):
-    return {path: np.asarray(value) for path, value in state.items()}
-
-
-def same(one, other):
-    return all(np.array_equal(one[path], other[path]) for path in one) and one.keys() == other.keys()
-
-
-def masked_start(trained, state, density=0.3):
-    kernels = {path: np.asarray(state[path]) for path in trained.kernels}
-    (mask,) = masks.global_magnitude_masks(kernels, [density])
-    start = dict(state)
-    for kernel, kept in mask.items():
-        for path in (kernel, *trained.slots(kernel)):
-            start[path] = np.asarray(start[path]) * kept
-    return start, mask
+from lottery.experiment.config import Masks, Model
+from tests.lottery.small_training import (
+    CLASSES,
+    OPTIMIZERS,
+    SHAPE,
+    arrays,
+    batches,
+    config,
+    evaluate,
+    masked_start,
+    rates,
+    same,
+    strategy,
+    trainer,
+)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -190,9 +128,9 @@ def test_it_learns_and_scores(tensorflow):
     trained = trainer(tensorflow, config())
     trained.load(trained.first_state(0), None)
     images, labels = batches(150)
-    before = trained.evaluate(zip(images, labels, strict=True))
+    before = evaluate(trained, trained.state(), zip(images, labels, strict=True))
     trained.run(images, labels, rates(150, 0.01))
-    after = trained.evaluate(zip(images, labels, strict=True))
+    after = evaluate(trained, trained.state(), zip(images, labels, strict=True))
     assert before.top1 < 0.6 < 0.95 < after.top1
     assert after.loss < before.loss
     assert after.top5 == 1.0  # of four classes
@@ -206,10 +144,10 @@ def test_scores_are_means_over_images_however_they_are_batched(tensorflow):
     found = []
     for devices in (1, 2):
         trained = trainer(tensorflow, config(), devices)
-        trained.load(trained.first_state(0), None)
-        found.append(trained.evaluate([(images, labels)]))
-        found.append(trained.evaluate((images[a:b], labels[a:b]) for a, b in itertools.pairwise(edges)))
-        found.append(trained.evaluate((images[a : a + 1], labels[a : a + 1]) for a in range(24)))
+        state = trained.first_state(0)
+        found.append(evaluate(trained, state, [(images, labels)]))
+        found.append(evaluate(trained, state, ((images[a:b], labels[a:b]) for a, b in itertools.pairwise(edges))))
+        found.append(evaluate(trained, state, ((images[a : a + 1], labels[a : a + 1]) for a in range(24))))
     assert 0 < found[0].top1 < 1
     for other in found[1:]:
         assert (other.top1, other.top5) == (found[0].top1, found[0].top5)
@@ -217,30 +155,30 @@ def test_scores_are_means_over_images_however_they_are_batched(tensorflow):
 
 
 def test_a_constant_output_is_right_by_chance_only(tensorflow):
-    from lottery.training.scores import hits
+    from lottery.training.scores import in_top_k
 
     logits = tensorflow.zeros([6, 6])
     labels = tensorflow.range(6)
-    assert hits(logits, labels, 1).numpy().tolist() == [True] + [False] * 5
-    assert hits(logits, labels, 5).numpy().tolist() == [True] * 5 + [False]
+    assert in_top_k(logits, labels, 1).numpy().tolist() == [True] + [False] * 5
+    assert in_top_k(logits, labels, 5).numpy().tolist() == [True] * 5 + [False]
 
 
 def test_hits_are_the_likeliest_classes(tensorflow):
-    from lottery.training.scores import hits
+    from lottery.training.scores import in_top_k
 
     random = np.random.default_rng(0)
     logits, labels = random.normal(size=(50, 20)).astype(np.float32), random.integers(20, size=50).astype(np.int32)
     order = np.argsort(-logits, axis=1)
     for top in (1, 5):
         expected = [label in row[:top] for label, row in zip(labels, order, strict=True)]
-        assert hits(tensorflow.constant(logits), tensorflow.constant(labels), top).numpy().tolist() == expected
+        assert in_top_k(tensorflow.constant(logits), tensorflow.constant(labels), top).numpy().tolist() == expected
 
 
 def test_logits_that_are_not_finite_hit_nothing(tensorflow):
-    from lottery.training.scores import hits
+    from lottery.training.scores import in_top_k
 
     logits = tensorflow.constant([[np.nan, 0.0, 1.0], [1.0, 0.0, np.inf], [2.0, 0.0, 1.0]])
-    assert hits(logits, tensorflow.constant([2, 0, 0]), 3).numpy().tolist() == [False, False, True]
+    assert in_top_k(logits, tensorflow.constant([2, 0, 0]), 3).numpy().tolist() == [False, False, True]
 
 
 def test_a_state_of_another_model_is_refused(tensorflow):

@@ -7,42 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lottery.run import checkpoint
 from lottery.run.checkpoint import Checkpoint
 from lottery.run.run_directory import DENSE
 from lottery.seeds import derived_seed
 from lottery.tickets import masks
 from lottery.tickets.tickets import Ticket
-
-
-class Killed(BaseException):
-    """Stands for the end of a process."""
-
-
-def final(sweep, ticket):
-    return sweep.run.checkpoint(ticket if isinstance(ticket, str) else ticket.name).variables
-
-
-def equal(one, other):
-    return one.keys() == other.keys() and all(np.array_equal(one[path], other[path]) for path in one)
-
-
-def files(sweep, ticket):
-    """A training's artefacts but for how long it took."""
-    folder = Path(sweep.run.uri) / "tickets" / ticket.name
-    state = checkpoint.unpack((folder / "state.safetensors").read_bytes())
-    return (
-        state.step,
-        {path: value.tobytes() for path, value in state.variables.items()},
-        (folder / "metrics.jsonl").read_text(),
-    )
+from lottery.worker.position import WorkerPosition
+from preprocessing.common.storage import open_store
+from tests.lottery.worker_runs import Killed, equal, files, final
 
 
 def test_dense_run_keeps_its_states_along_the_trellis(after_dense, worker):
     sweep = after_dense()
     states = [sweep.run.trellis_state(step) for step in (0, 5, 10)]
     assert [state.step for state in states] == [0, 5, 10]
-    assert equal(states[0].variables, worker(sweep)._trainer.first_state(0))
+    assert equal(states[0].variables, worker(sweep).session.trainer.first_state(0))
     assert not equal(states[0].variables, states[1].variables)
     assert [row["step"] for row in sweep.run.metrics(DENSE)] == [10, 20, 30]
     result = sweep.run.dense_result()
@@ -53,7 +32,7 @@ def test_dense_run_keeps_its_states_along_the_trellis(after_dense, worker):
 def test_masks_are_of_the_dense_runs_final_weights(after_dense, worker):
     sweep = after_dense()
     last = final(sweep, DENSE)
-    kernels = {path: last[path] for path in worker(sweep)._trainer.kernels}
+    kernels = {path: last[path] for path in worker(sweep).session.trainer.kernels}
     expected = masks.global_magnitude_masks(kernels, sweep.experiment.masks.densities)
     for level, mask in enumerate(expected):
         assert equal(sweep.run.mask(level), mask)
@@ -61,16 +40,40 @@ def test_masks_are_of_the_dense_runs_final_weights(after_dense, worker):
     assert not equal(masks.global_magnitude_masks({path: first[path] for path in kernels}, [0.5])[0], expected[0])
 
 
+@pytest.fixture
+def started(worker, monkeypatch):
+    """Begins a ticket's training; the state that it starts from."""
+    from lottery.training.trainer import Trainer
+
+    def start(sweep, ticket):
+        found = []
+
+        def load(self, state, mask):
+            found.append({path: np.asarray(value) for path, value in state.items()})
+            raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "load", load)
+            with pytest.raises(Killed):
+                worker(sweep, ticket).train_tickets()
+        return found[0]
+
+    return start
+
+
 @pytest.mark.parametrize("step", [0, 5, 10])
 @pytest.mark.parametrize("optimizer", ["fresh", "rewind"])
-def test_a_ticket_starts_from_mask_times_trellis_state(after_dense, small, worker, step, optimizer):
+def test_a_ticket_starts_from_mask_times_trellis_state(after_dense, small, started, step, optimizer):
     done = after_dense()
-    made = worker(small(f"tickets.optimizer_state={optimizer}", runs="other"))
+    sweep = small(f"tickets.optimizer_state={optimizer}", runs="other")
     mask, saved = done.run.mask(1), done.run.trellis_state(step)
-    start = made._start(Ticket(1, step), mask, {step: saved}.__getitem__)
+    sweep.run.write_mask(1, mask)
+    sweep.run.write_trellis_state(saved)
+    start = started(sweep, Ticket(1, step))
     assert start.keys() == saved.variables.keys()
-    slots = {slot: kernel for kernel in mask for slot in made._trainer.slots(kernel)}
-    assert len(slots) == len(mask) == 4
+    slots = {f"optimizer/{kernel}/momentum": kernel for kernel in mask}
+    assert len(slots) == 4
+    assert slots.keys() < start.keys()
     for path, value in start.items():
         expected = saved.variables[path]
         if path.startswith("optimizer/") and optimizer == "fresh":
@@ -79,16 +82,15 @@ def test_a_ticket_starts_from_mask_times_trellis_state(after_dense, small, worke
         assert np.array_equal(value, expected if kept is None else expected * kept), path
 
 
-def test_reinit_has_the_mask_but_new_weights_and_all_steps(after_dense, worker):
+def test_reinit_has_the_mask_but_new_weights_and_all_steps(after_dense, worker, started):
     sweep = after_dense()
     ticket = Ticket(1, 0, "reinit")
-    made = worker(sweep, ticket)
-    start = made._start(ticket, sweep.run.mask(1), sweep.run.trellis_state)
-    fresh = made._trainer.first_state(derived_seed("reinit", 0, 1))
+    start = started(sweep, ticket)
+    fresh = worker(sweep).session.trainer.first_state(derived_seed("reinit", 0, 1))
     for kernel, kept in sweep.run.mask(1).items():
         assert np.array_equal(start[kernel], fresh[kernel] * kept)
         assert not np.array_equal(start[kernel], sweep.run.trellis_state(0).variables[kernel] * kept)
-    made.train_tickets()
+    worker(sweep, ticket).train_tickets()
     assert sweep.run.results()[0].steps == 30
 
 
@@ -176,7 +178,7 @@ def test_results_say_what_was_kept(after_dense, worker):
 
 def test_dense_run_killed_and_resumed_ends_in_the_same_bits(after_dense, small, worker, monkeypatch):
     whole, torn = after_dense("whole"), small(runs="torn")
-    monkeypatch.setattr("lottery.worker.training_log.scheduling.checkpoint_interval", lambda cost, failures: 0.0)
+    monkeypatch.setattr("lottery.worker.checkpoint_timer.scheduling.checkpoint_interval", lambda cost, failures: 0.0)
     told = []
 
     def tell(event):
@@ -234,7 +236,7 @@ def test_a_density_that_keeps_no_weight_is_refused_before_the_dense_run(small, w
     sweep = small("masks.densities=[0.5, 1e-6]")
     with pytest.raises(InputError, match="1e-06 of 1,436 weights is none; leave it out, or give at least 0.0007"):
         worker(sweep)
-    assert not sweep.run.store.list("dense")
+    assert not open_store(sweep.run.uri).list("dense")
 
 
 @pytest.mark.parametrize(
@@ -244,16 +246,17 @@ def test_a_density_that_keeps_no_weight_is_refused_before_the_dense_run(small, w
 )
 def test_a_dense_run_whose_weights_are_not_finite_stops_early(small, worker, monkeypatch, overrides, step):
     """ReLU makes 0 of NaN: the loss stays finite."""
-    from lottery.input.pipeline import TrainingInput
+    from lottery.input.training_batches import TrainingInput
 
     monkeypatch.setattr(TrainingInput, "longest_run", 4)
     sweep = small(*overrides, "training.evaluate_every=3ep")
     made = worker(sweep)
-    state = made._trainer.first_state(0)
+    state = made.session.trainer.first_state(0)
     path = next(path for path in state if path.endswith("conv1/kernel"))
     state[path] = state[path] * np.float32(np.nan)
-    monkeypatch.setattr(made._trainer, "first_state", lambda seed: state)
-    monkeypatch.setattr(made, "_check", lambda member: member.step and type(made)._check(made, member))
+    monkeypatch.setattr(made.session.trainer, "first_state", lambda seed: state)
+    check = made.session.check
+    monkeypatch.setattr(made.session, "check", lambda member: member.step and check(member))  # but for the first
     made.train_dense()
     result = sweep.run.dense_result()
     assert result.status == "diverged"
@@ -340,30 +343,43 @@ def test_layers_without_weights_are_named(small, worker):
 def test_a_dataset_that_has_changed_is_refused(after_dense, worker):
     import msgspec
 
-    from lottery.worker.__main__ import Worker
+    from lottery.worker.session import Session
     from preprocessing.common.errors import InputError
 
     assignment = msgspec.structs.replace(after_dense().assignment(()), dataset_hash="0" * 64)
     with pytest.raises(InputError, match="has changed"):
-        Worker(assignment, lambda event: None)
+        Session(assignment, lambda event: None)
 
 
-def test_a_supervisor_that_is_gone_is_notice(worker, monkeypatch):
+def test_a_supervisor_that_is_gone_requests_a_shutdown(worker, monkeypatch):
     """A Python worker that Spark kills closes the pipe before the kernel's SIGTERM arrives; that is no error."""
     import sys
 
-    from lottery.worker import __main__ as module
-    from lottery.worker.preemption import Leaving, Notice
+    from lottery.worker.events import event_writer
+    from lottery.worker.shutdown import ShutdownRequest, ShutdownRequested
 
     class Broken:
         def write(self, text):
             raise BrokenPipeError
 
     monkeypatch.setattr(sys, "stdout", Broken())
-    notice = Notice()
-    tell = module._teller(notice)
-    notice.check()
-    tell({"images": 1})
-    with pytest.raises(Leaving):
-        notice.check()
-    tell({"saved": 1})  # what is said while leaving goes nowhere
+    shutdown = ShutdownRequest()
+    report = event_writer(shutdown)
+    shutdown.check()
+    report({"images": 1})
+    with pytest.raises(ShutdownRequested):
+        shutdown.check()
+    report({"saved": 1})  # what is reported while shutting down goes nowhere
+
+
+def test_a_worker_that_leaves_first_is_no_error_of_the_others(small, worker, monkeypatch):
+    """Its connection may be closed before its last message is seen; all that was to be written is there by then."""
+    import tensorflow as tf
+
+    def agree(strategy, value):
+        raise tf.errors.UnavailableError(None, None, "Collective ops is aborted by: Socket closed")
+
+    session = worker(small()).session
+    monkeypatch.setattr(session, "position", WorkerPosition(0, 2))
+    monkeypatch.setattr("lottery.worker.devices.agree", agree)
+    session.wait_for_others()

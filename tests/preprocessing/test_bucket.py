@@ -10,7 +10,7 @@ import pytest
 
 from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.retries import may_pass
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import open_store
 from preprocessing.dataset.opening import Dataset
 from preprocessing.sources.layouts import open_source
 from tests.lottery.s3_proxy import CREDENTIALS, Proxy, s3_proxy
@@ -28,7 +28,7 @@ def proxy() -> Iterator[Proxy]:
 def bucket(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Proxy:
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("preprocessing.common.storage.SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr("preprocessing.common.stores.base.SETTLE_SECONDS", 0.0)
     proxy.clear()
     return proxy
 
@@ -40,7 +40,7 @@ def upload(folder: Path, bucket: Proxy, name: str) -> None:
 
 
 def test_blobs(bucket: Proxy) -> None:
-    store = Store(bucket.uri("folder"))
+    store = open_store(bucket.uri("folder"))
     assert store.list() == []
     assert not store.is_folder()
     store.write("a/x", b"1")
@@ -63,7 +63,7 @@ def test_blobs(bucket: Proxy) -> None:
 
 
 def test_a_large_file_appears_whole(bucket: Proxy, tmp_path: Path) -> None:
-    store, data = Store(bucket.uri("folder")), bytes(range(256)) * 70_000  # several parts of an upload
+    store, data = open_store(bucket.uri("folder")), bytes(range(256)) * 70_000  # several parts of an upload
     with store.replacing("large") as local:
         local.write_bytes(data)
         assert not bucket.list_keys()
@@ -76,22 +76,22 @@ def test_a_large_file_appears_whole(bucket: Proxy, tmp_path: Path) -> None:
 def test_no_entrance(bucket: Proxy) -> None:
     bucket.deny = lambda request: (403, "AccessDenied")
     with pytest.raises(InputError, match=r"cannot (read|look at) s3://bucket/folder.*; check the") as caught:
-        Store(bucket.uri("folder")).read("x")
+        open_store(bucket.uri("folder")).read("x")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("folder", ["my images", "größe#1/100%/a?"])
 def test_a_folder_of_any_name(bucket: Proxy, folder: str) -> None:
     head, query = bucket.uri("folder").split("?")
-    store = Store(f"{head}/{folder.replace('?', '%3F')}?{query}").child("50% [of] it?")
+    store = open_store(f"{head}/{folder.replace('?', '%3F')}?{query}").child("50% [of] it?")
     store.write("x", b"1")
     assert bucket.get(f"folder/{folder}/50% [of] it?/x") == b"1"
-    assert Store(store.uri).list() == ["x"]
+    assert open_store(store.uri).list() == ["x"]
 
 
 def test_another_bucket(bucket: Proxy) -> None:
     with pytest.raises(StorageError, match=r"s3://other/folder/x: there is no such bucket; correct its name") as caught:
-        Store(bucket.uri("folder").replace("//bucket", "//other")).write("x", b"1")
+        open_store(bucket.uri("folder").replace("//bucket", "//other")).write("x", b"1")
     assert not may_pass(caught.value)
 
 
@@ -109,10 +109,25 @@ def test_another_bucket(bucket: Proxy) -> None:
 def test_what_a_bucket_refuses_is_said_in_a_few_words(bucket: Proxy, status: int, code: str, says: str) -> None:
     bucket.deny = lambda request: (status, code)
     with pytest.raises(StorageError, match=rf"^cannot list s3://bucket/folder: .*{says}[^;]*$") as caught:
-        Store(bucket.uri("folder")).list()
+        open_store(bucket.uri("folder")).list()
     assert not may_pass(caught.value)
     with pytest.raises(StorageError, match=r"denied; check|another region; add|refused; check.*region=REGION"):
-        Store(bucket.uri("folder")).read("x")  # asks for the head, whose answer has no body
+        open_store(bucket.uri("folder")).read("x")  # asks for the head, whose answer has no body
+
+
+def test_an_output_inside_its_source_is_refused(bucket: Proxy, raw: Path) -> None:
+    """The settings at the end of both URIs hid that one lies in the other."""
+    upload(raw, bucket, "folder/raw")
+    store = open_store(bucket.uri("folder")).child("raw")
+    with pytest.raises(InputError, match=r"^--output s3://bucket/folder/raw/out and --source .* lie in each other"):
+        preprocess(store.uri, store.child("out").uri)  # type: ignore[arg-type]
+
+
+def test_what_is_wrong_with_a_dataset_is_named_without_the_settings_of_its_uri(bucket: Proxy) -> None:
+    store = open_store(bucket.uri("folder"))
+    store.write("manifest.json", b"{}")
+    with pytest.raises(InputError, match=r"^s3://bucket/folder/manifest\.json cannot be read"):
+        Dataset.open(bucket.uri("folder"))
 
 
 @pytest.mark.parametrize("layout", ["folders", "tar"])
@@ -121,12 +136,12 @@ def test_from_bucket_to_bucket(bucket: Proxy, raw: Path, made: Path, tmp_path: P
     if layout == "tar":
         source = tmp_path / "tar"
         write_official(raw, source)
-    store = Store(bucket.uri("folder"))
+    store = open_store(bucket.uri("folder"))
     upload(source, bucket, "folder/raw")
     bucket.written.clear()
     preprocess(store.child("raw").uri, store.child("out").uri, rows_per_shard=20)  # type: ignore[arg-type]
     dataset = Dataset.open(store.child("out").uri)
-    assert dataset.hash == Dataset.open(str(made)).hash
+    assert dataset.content_hash == Dataset.open(str(made)).content_hash
     for path in (made / "train").iterdir():
         assert bucket.get(f"folder/out/train/{path.name}") == path.read_bytes()
     images, labels = dataset.split("train").gather(np.array([41, 3, 3, 17]))
@@ -143,7 +158,7 @@ def test_from_bucket_to_bucket(bucket: Proxy, raw: Path, made: Path, tmp_path: P
 
 
 def test_every_object_of_a_bucket_is_accounted_for(bucket: Proxy, raw: Path) -> None:
-    store = Store(bucket.uri("folder")).child("raw")
+    store = open_store(bucket.uri("folder")).child("raw")
     upload(raw, bucket, "folder/raw")
     for name in (
         "test/a.JPEG",
@@ -165,6 +180,6 @@ def test_every_object_of_a_bucket_is_accounted_for(bucket: Proxy, raw: Path) -> 
 
 
 def test_no_dataset_in_the_bucket(bucket: Proxy) -> None:
-    Store(bucket.uri("folder")).write("x", b"1")
-    with pytest.raises(InputError, match=r"s3://bucket/folder/absent.* is no dataset: it does not exist"):
-        Dataset.open(Store(bucket.uri("folder")).child("absent").uri)
+    open_store(bucket.uri("folder")).write("x", b"1")
+    with pytest.raises(InputError, match=r"s3://bucket/folder/absent.* is not a dataset: it does not exist"):
+        Dataset.open(open_store(bucket.uri("folder")).child("absent").uri)

@@ -17,13 +17,14 @@ import pytest
 
 from preprocessing.common import claim
 from preprocessing.common.claim import BusyError, Claim, claimed
-from preprocessing.common.errors import InputError
-from preprocessing.common.storage import Store
+from preprocessing.common.errors import InputError, StorageError
+from preprocessing.common.storage import open_store
+from preprocessing.common.stores.local import LocalStore
 
 
 @pytest.fixture
 def store(tmp_path):
-    return Store(tmp_path)
+    return open_store(tmp_path)
 
 
 def write(store, **fields):
@@ -159,26 +160,27 @@ def test_one_of_an_earlier_version_is_understood(store):
 def test_a_folder_that_was_made_for_it_goes_with_it(tmp_path):
     (tmp_path / "there").mkdir()
     for name in ("new", "there"):
-        with claimed(Store(tmp_path / name), "sweep"):
+        with claimed(open_store(tmp_path / name), "sweep"):
             pass
-    with claimed(Store(tmp_path / "used"), "sweep"):
+    with claimed(open_store(tmp_path / "used"), "sweep"):
         (tmp_path / "used" / "file").touch()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["there", "used"]
 
 
 WITHOUT_LINKS = """
 import os, sys, threading
-from preprocessing.common import storage
+from preprocessing.common.stores import base
 from preprocessing.common.claim import BusyError, claimed
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import open_store
+from preprocessing.common.stores.local import LocalStore
 from preprocessing.common.storage_check import check_usable
 
 def link(*_, **__):
     raise OSError(int(sys.argv[2]), "no links")
 
 os.link = os.symlink = link
-storage.SETTLE_SECONDS = 0.1
-store = Store(sys.argv[1])
+base.SETTLE_SECONDS = 0.1
+store = open_store(sys.argv[1])
 check_usable(store.child("check"))
 assert store.list() == []
 
@@ -229,8 +231,8 @@ def test_a_container_of_this_host_is_not_looked_into(store):
     """Its process 1 is alive and cannot be seen from here; ours cannot be seen from there."""
     program = (
         "import sys, time\nfrom preprocessing.common.claim import claimed\n"
-        "from preprocessing.common.storage import Store\n"
-        "with claimed(Store(sys.argv[1]), 'sweep'):\n    print('held', flush=True)\n    sys.stdin.read()"
+        "from preprocessing.common.storage import open_store\n"
+        "with claimed(open_store(sys.argv[1]), 'sweep'):\n    print('held', flush=True)\n    sys.stdin.read()"
     )
     inside = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"]
     with subprocess.Popen(
@@ -308,3 +310,39 @@ def test_one_that_was_taken_over_is_interrupted(store, monkeypatch, interruptibl
         time.sleep(60)
     assert time.monotonic() - started < 30
     assert msgspec.json.decode(store.read("claim.json"), type=Claim).token == "another"
+
+
+def test_a_damaged_claim_is_renewed_by_its_holder(store, monkeypatch):
+    """A byte that is not UTF-8 once ended the heartbeats, and others took the claim over after a while."""
+    monkeypatch.setattr(claim, "_HEARTBEAT", 0.05)
+    with claimed(store, "sweep"):
+        mine = msgspec.json.decode(store.read("claim.json"), type=Claim)
+        for damage in (b"\xff", b""):
+            store.write("claim.json", store.read("claim.json").replace(b'"host":"', b'"host":"' + damage)[:200])
+            deadline = time.monotonic() + 10
+            while (found := claim._decode(store.read("claim.json"))) is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            assert found.token == mine.token
+    assert not store.exists("claim.json")
+
+
+def test_a_damaged_claim_is_let_go(store):
+    with claimed(store, "sweep"):
+        store.write("claim.json", b'{"token":"\xff"}')
+    assert not store.exists("claim.json")
+
+
+def test_a_claim_that_cannot_be_deleted_does_not_hide_why_the_work_failed(store, monkeypatch):
+    def away(*_):
+        raise StorageError("cannot delete: away")
+
+    with pytest.raises(InputError) as caught, claimed(store, "sweep"):  # noqa: PT012
+        monkeypatch.setattr(LocalStore, "delete", away)
+        raise InputError("the real error")
+    assert type(caught.value) is InputError
+    monkeypatch.undo()
+    store.delete("claim.json")
+    with pytest.raises(StorageError) as caught, claimed(store, "sweep"):
+        monkeypatch.setattr(LocalStore, "delete", away)
+    assert type(caught.value) is StorageError

@@ -17,7 +17,7 @@ import pytest
 
 from preprocessing.common.errors import InputError
 from preprocessing.common.spark_session import spark_context
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import open_store
 from preprocessing.dataset.opening import Dataset
 from preprocessing.job.shards import Shard, ShardRecord
 from preprocessing.job.spark_run import convert_all
@@ -35,7 +35,7 @@ def same_files(one: Path, other: Path) -> None:
         # The manifest says where the source was.
         if name != "manifest.json":
             assert (one / name).read_bytes() == (other / name).read_bytes(), name
-    assert Dataset.open(str(one)).hash == Dataset.open(str(other)).hash
+    assert Dataset.open(str(one)).content_hash == Dataset.open(str(other)).content_hash
 
 
 def test_spark_submit_and_again(raw: Path, tmp_path: Path, environment: dict[str, str]) -> None:
@@ -67,7 +67,7 @@ def test_killed_in_the_middle_and_run_again(tmp_path: Path, environment: dict[st
     records = list(output.glob("_work/*/train-*.json"))
     assert 5 <= len(records) < 51
     assert not (output / "manifest.json").exists()
-    with pytest.raises(InputError, match="is no dataset"):
+    with pytest.raises(InputError, match="is not a dataset"):
         Dataset.open(str(output))
     whole = {path.stem.replace("train-", "train/part-") + ".parquet" for path in records}
     before = {name: (output / name).stat().st_mtime_ns for name in whole}
@@ -250,6 +250,6 @@ else:
 
 
 def test_storage_and_sources_reach_tasks(context: Any, raw: Path) -> None:
-    store = Store(raw)
+    store = open_store(raw)
     found = context.parallelize(CLASSES, 2).map(lambda name: len(store.list(f"train/{name}"))).collect()
     assert found == [14] * 3

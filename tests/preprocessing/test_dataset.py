@@ -83,7 +83,7 @@ def test_the_jpeg_codec(raw: Path, made: Path, tmp_path: Path) -> None:
     assert np.array_equal(labels, same_labels)
     assert np.abs(images.astype(int) - same).mean() < 8
     assert (dataset.mean, dataset.std) == (tensors.mean, tensors.std)
-    assert dataset.hash != tensors.hash
+    assert dataset.content_hash != tensors.content_hash
 
 
 @pytest.mark.parametrize("codec", ["tensor", "jpeg"])
@@ -106,7 +106,7 @@ def test_petastorm_reads_every_row(raw: Path, tmp_path: Path, codec: str, split:
 
 
 def test_no_dataset_there(made: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=rf"{tmp_path}/absent is no dataset: it does not exist; make one with"):
+    with pytest.raises(InputError, match=rf"{tmp_path}/absent is not a dataset: it does not exist; make one with"):
         Dataset.open(str(tmp_path / "absent"))
     with pytest.raises(InputError, match=r"has no manifest\.json"):
         Dataset.open(str(tmp_path))
@@ -122,13 +122,13 @@ def copied(made: Path, tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("field", "value", "says"),
     [
-        ("version", 2, "cannot be understood"),
-        ("format", "other", "cannot be understood"),
-        ("size", "large", "cannot be understood"),
-        ("size", 64, "its hash is another"),
+        ("version", 2, "cannot be read"),
+        ("format", "other", "cannot be read"),
+        ("size", "large", "cannot be read"),
+        ("size", 64, "its hash does not match"),
         ("images_in", 99, "99 images in, but 54 rows and 0 rejected"),
         ("classes", ["b", "a", "c"], "not sorted"),
-        ("surprise", 1, "cannot be understood"),
+        ("surprise", 1, "cannot be read"),
     ],
 )
 def test_a_manifest_that_is_not_right(copied: Path, field: str, value: object, says: str) -> None:
@@ -139,10 +139,17 @@ def test_a_manifest_that_is_not_right(copied: Path, field: str, value: object, s
         Dataset.open(str(copied))
 
 
+def test_a_manifest_that_is_not_utf8(copied: Path) -> None:
+    data = (copied / "manifest.json").read_bytes()
+    (copied / "manifest.json").write_bytes(data.replace(b'"folders"', b'"\xff"'))
+    with pytest.raises(InputError, match=r"manifest\.json cannot be read"):
+        Dataset.open(str(copied))
+
+
 def test_a_manifest_cut_short(copied: Path) -> None:
     data = (copied / "manifest.json").read_bytes()
     (copied / "manifest.json").write_bytes(data[: len(data) // 2])
-    with pytest.raises(InputError, match=r"manifest\.json cannot be understood"):
+    with pytest.raises(InputError, match=r"manifest\.json cannot be read"):
         Dataset.open(str(copied))
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from preprocessing.common.errors import InputError
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import open_store
 from preprocessing.images.decode import Rejected, decode
 from preprocessing.images.decoder_process import DecoderDiedError, DecoderProcess
 from preprocessing.job.convert import convert_carefully, convert_shard
@@ -74,7 +74,7 @@ def convert(tmp_path: Path, images: list[bytes], carefully: bool = True) -> Shar
     rows = pa.table({"id": names, "path": names, "offset": offsets, "length": lengths, "label": labels})
     shard = Shard("train", 0, len(images), serialise(rows))
     convert = convert_carefully if carefully else convert_shard
-    return convert(shard, Store(tmp_path), Store(tmp_path / "out"), Settings(size=16), "f" * 64)
+    return convert(shard, open_store(tmp_path), open_store(tmp_path / "out"), Settings(size=16), "f" * 64)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_plan_survives_an_image_that_kills_its_decoder(tmp_path: Path) -> None
     (tmp_path / "raw" / "train" / "c").mkdir(parents=True)
     for number, data in enumerate([WHOLE, WHOLE + b"mark: segv", WHOLE, b"<html>"]):
         (tmp_path / "raw" / "train" / "c" / f"{number}.JPEG").write_bytes(data)
-    store = Store(tmp_path / "raw")
+    store = open_store(tmp_path / "raw")
     assert 1e-5 < measure(store, FolderSource(store).catalogue(["c"]).splits, 32) < 1
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from preprocessing.common.errors import InputError
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import open_store
 from preprocessing.dataset.opening import Dataset
 from preprocessing.sources.layouts import open_source
 from preprocessing.sources.text_files import decode_text
@@ -35,7 +35,7 @@ def official(raw: Path, tmp_path: Path) -> Path:
 
 def is_the_same(root: Path, made: Path) -> None:
     preprocess(root, root.parent / "out", rows_per_shard=20)
-    assert Dataset.open(str(root.parent / "out")).hash == Dataset.open(str(made)).hash
+    assert Dataset.open(str(root.parent / "out")).content_hash == Dataset.open(str(made)).content_hash
 
 
 def contents(data: bytes) -> dict[str, bytes]:
@@ -104,7 +104,7 @@ def test_a_compressed_archive_of_another_name(official: Path, archive: str) -> N
     (official / f"{archive}.gz").write_bytes(gzip.compress((official / archive).read_bytes()))
     (official / archive).unlink()
     with pytest.raises(InputError, match=rf"{archive}\.gz is compressed, .*: gunzip {archive}\.gz$"):
-        open_source(Store(official))
+        open_source(open_store(official))
 
 
 def test_a_compressed_class_tar(official: Path, tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_a_class_tar_that_is_there_twice(official: Path) -> None:
     assert len(twice) > len(data)
     (official / TRAIN).write_bytes(twice)
     with pytest.raises(InputError, match=r"has n01440764\.tar twice"):
-        open_source(Store(official))
+        open_source(open_store(official))
 
 
 def mark(text: str) -> bytes:
@@ -145,7 +145,7 @@ def test_text_files_of_any_editor(raw: Path, made: Path, tmp_path: Path, save: C
     for name in ("LOC_val_solution.csv", "LOC_synset_mapping.txt"):
         (kaggle / name).write_bytes(save((kaggle / name).read_text()))
     is_the_same(kaggle, made)
-    assert open_source(Store(kaggle)).names() == NAMES
+    assert open_source(open_store(kaggle)).names() == NAMES
 
     write_official(raw, official)
     truth = "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt"

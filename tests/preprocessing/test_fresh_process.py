@@ -22,18 +22,18 @@ def at_once(function):
         return list(pool.map(lambda number: (start.wait(), function(number))[1], range(16)))
 """
 OPEN = """
-from preprocessing.common.storage import Store
-one = Store(sys.argv[1])
-print(len(at_once(lambda number: (one if number % 2 else Store(sys.argv[1]))._open())))
+from preprocessing.common.storage import open_store
+one = open_store(sys.argv[1])
+print(len(at_once(lambda number: (one if number % 2 else open_store(sys.argv[1]))._open())))
 """
 READ = """
 import pyarrow as pa
 from preprocessing.images.raw_images import read_images
 from preprocessing.sources.base import WHOLE_FILE
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import open_store
 names = [f"{number}.JPEG" for number in range(64)]
 table = pa.table({"id": names, "path": names, "offset": [WHOLE_FILE] * 64, "length": [int(sys.argv[2])] * 64})
-print(len({bytes(image.data) for image in read_images(Store(sys.argv[1]), table)}))
+print(len({bytes(image.data) for image in read_images(open_store(sys.argv[1]), table)}))
 """
 DECODE = """
 from pathlib import Path

@@ -73,7 +73,7 @@ def test_too_many_bad_images_stop_the_job_and_a_larger_limit_goes_on(tmp_path: P
     assert f"train/{CLASSES[0]}/zero.JPEG" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out" / "manifest.json").exists()
-    with pytest.raises(InputError, match="is no dataset"):
+    with pytest.raises(InputError, match="is not a dataset"):
         Dataset.open(str(tmp_path / "out"))
     assert preprocess(tmp_path / "raw", tmp_path / "out", max_rejected=0.1).rejected == 1
 
@@ -146,7 +146,7 @@ def test_a_kill_while_the_old_dataset_is_deleted(raw: Path, tmp_path: Path, monk
     with pytest.raises(KeyboardInterrupt):
         preprocess(raw, out, overwrite=True, rows_per_shard=20)
     monkeypatch.setattr(Store, "delete_tree", real)
-    with pytest.raises(InputError, match="is no dataset"):
+    with pytest.raises(InputError, match="is not a dataset"):
         Dataset.open(str(out))
     preprocess(raw, out, overwrite=True, rows_per_shard=20)
     preprocess(raw, tmp_path / "fresh", rows_per_shard=20)

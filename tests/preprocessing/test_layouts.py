@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from preprocessing.common.errors import InputError
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import open_store
 from preprocessing.dataset.opening import Dataset
 from preprocessing.job.spark_run import spark_mapper
 from preprocessing.sources.devkit import read_devkit
@@ -30,14 +30,14 @@ def layouts(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pa
 
 @pytest.mark.parametrize("layout", ["folders", "tar", "kaggle"])
 def test_layouts_are_recognised(layouts: dict[str, Path], layout: str) -> None:
-    assert open_source(Store(layouts[layout])).layout == layout
+    assert open_source(open_store(layouts[layout])).layout == layout
 
 
 @pytest.mark.parametrize("layout", ["tar", "kaggle"])
 def test_all_layouts_give_the_same_files(layouts: dict[str, Path], made: Path, tmp_path: Path, layout: str) -> None:
     preprocess(layouts[layout], tmp_path / "out", rows_per_shard=20)
     ours, theirs = Dataset.open(str(tmp_path / "out")), Dataset.open(str(made))
-    assert ours.hash == theirs.hash
+    assert ours.content_hash == theirs.content_hash
     for name in ("train", "val"):
         for path in sorted((made / name).iterdir()):
             assert (tmp_path / "out" / name / path.name).read_bytes() == path.read_bytes(), path
@@ -57,16 +57,16 @@ def test_labels_of_val_go_through_the_ids_of_the_development_kit(raw: Path, tmp_
     # Another numbering of the classes with the truth to match: the same labels.
     other = {"n01484850": 1, "n01440764": 2, "n01443537": 3}
     kit = devkit([other[wnid] for wnid, _ in images.values()], other)
-    first = TarSource(Store(tmp_path / "tar")).catalogue(CLASSES).splits["val"]
+    first = TarSource(open_store(tmp_path / "tar")).catalogue(CLASSES).splits["val"]
     (tmp_path / "tar" / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(kit)
-    second = TarSource(Store(tmp_path / "tar")).catalogue(CLASSES).splits["val"]
+    second = TarSource(open_store(tmp_path / "tar")).catalogue(CLASSES).splits["val"]
     expected = sorted((f"{wnid}/{name}", wnid) for name, (wnid, _) in images.items())
     for table in (first, second):
         assert list(zip(table["id"].to_pylist(), table["class"].to_pylist(), strict=True)) == expected
     # The same truth with another numbering: other labels, so that the numbering has a part in them.
     kit = devkit([ILSVRC_IDS[wnid] for wnid, _ in images.values()], other)
     (tmp_path / "tar" / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(kit)
-    third = TarSource(Store(tmp_path / "tar")).catalogue(CLASSES).splits["val"]
+    third = TarSource(open_store(tmp_path / "tar")).catalogue(CLASSES).splits["val"]
     assert third["id"].to_pylist() != second["id"].to_pylist()
 
 
@@ -94,10 +94,10 @@ def test_a_named_layout_wins(layouts: dict[str, Path], tmp_path: Path) -> None:
     both = tmp_path / "both"
     shutil.copytree(layouts["kaggle"], both)
     shutil.copytree(layouts["folders"] / "train", both / "train")
-    assert open_source(Store(both)).layout == "kaggle"
-    assert open_source(Store(both), "folders").layout == "folders"
+    assert open_source(open_store(both)).layout == "kaggle"
+    assert open_source(open_store(both), "folders").layout == "folders"
     with pytest.raises(InputError, match=r"ILSVRC2012_img_train\.tar is missing"):
-        open_source(Store(both), "tar")
+        open_source(open_store(both), "tar")
 
 
 def _cut(path: Path, keep: float) -> None:
@@ -178,6 +178,6 @@ def test_an_image_that_is_there_twice(raw: Path, tmp_path: Path) -> None:
 
 
 def test_tasks_index_tars_as_this_process_does(layouts: dict[str, Path]) -> None:
-    source = TarSource(Store(layouts["tar"]))
+    source = TarSource(open_store(layouts["tar"]))
     here, there = source.catalogue(CLASSES), source.catalogue(CLASSES, spark_mapper(SerialSpark()))
     assert all(here.splits[name].equals(there.splits[name]) for name in ("train", "val"))

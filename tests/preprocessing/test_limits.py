@@ -9,12 +9,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from preprocessing.common.errors import EXIT_STORAGE, InputError, StorageError
+from preprocessing.common.storage import open_store
 from preprocessing.dataset import mapping
+from preprocessing.dataset.manifest import FileInfo, Manifest, SplitInfo
 from preprocessing.dataset.opening import Dataset, Reading
+from preprocessing.dataset.split import Split
 from preprocessing.dataset.verify import verify
 from tests.lottery.datasets import write_dataset
 from tests.lottery.s3_proxy import CREDENTIALS, s3_proxy
@@ -38,7 +42,7 @@ Dataset.open(path).split("train", Reading(mapped=False, threads=2)).gather(every
 before = opened()
 resource.setrlimit(resource.RLIMIT_NOFILE, (before + 20,) * 2)
 split = Dataset.open(path).split("train")
-assert split._groups.near
+assert split._groups.mapped
 blobs, _ = split.stored(everything)
 assert opened() <= before, opened()
 for folder in (None, cache, cache):  # the second time from what was kept
@@ -108,7 +112,7 @@ def test_what_cannot_be_mapped_is_read(dataset: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(mapping, "_LIBC", Unmappable)
     split = Dataset.open(str(dataset)).split("train")
-    assert not split._groups.near
+    assert not split._groups.mapped
     assert np.array_equal(split.gather(np.array([30, 5]))[0], np.load(f"{dataset}.npy")[[30, 5]])
 
 
@@ -131,3 +135,36 @@ def test_a_network_that_fails_is_not_damage(monkeypatch: pytest.MonkeyPatch) -> 
         for read in (lambda: verify(opened), lambda: Dataset.open(uri).split("train").gather(np.array([0]))):
             with pytest.raises(InputError, match=r"part-00000\.parquet is damaged: .*thrift"):
                 read()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "says"),
+    [
+        (
+            OSError("Key 'ZSTD': AWS Error NETWORK_CONNECTION during GetObject"),
+            StorageError,
+            "no conn",
+        ),
+        (OSError("google::cloud::Status(UNAVAILABLE: decompress proxy)"), StorageError, "check the address"),
+        (OSError("connection reset"), StorageError, "check the address"),
+        (pa.lib.ArrowMemoryError("malloc of size 64 failed"), StorageError, "Cannot allocate memory; free some memory"),
+        (OSError("Couldn't deserialize thrift: TProtocolException"), InputError, "is damaged: .*thrift"),
+        (pa.ArrowInvalid("Parquet magic bytes not found in footer"), InputError, "is damaged"),
+        (FileNotFoundError("x"), InputError, "is damaged: it is missing"),
+    ],
+)
+def test_what_may_pass_is_storages_and_the_rest_the_datasets(
+    error: Exception, kind: type[InputError], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kinds are told apart by the sweep: one is tried again, the other ends it."""
+    monkeypatch.setattr("preprocessing.common.retries.PAUSES", (0.0,))
+    store, file = open_store("s3://bucket/data"), FileInfo("train/part-0.parquet", 9, 1, 1, "0" * 64)
+    monkeypatch.setattr(type(store), "open_input", lambda *_: (_ for _ in ()).throw(error))
+    manifest = Manifest(
+        hash="0", fingerprint="0", size=16, codec="tensor", quality=None, row_group_rows=8, classes=["a"],
+        mean=(0.0, 0.0, 0.0), std=(0.0, 0.0, 0.0), splits={"train": SplitInfo(1, [1], [file])}, images_in=1,
+        rejected=0, source={}, settings={}, software={},
+    )  # fmt: skip
+    with pytest.raises(InputError, match=rf"s3://bucket/data/train/part-0\.parquet.*{says}") as caught:
+        Split(store, "train", manifest).gather(np.array([0]))
+    assert type(caught.value) is kind

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import open_store
 from preprocessing.images.decode import (
     CORRUPT,
     EMPTY,
@@ -98,7 +98,7 @@ def test_images_in_are_rows_and_rejected(tmp_path: Path, seed: int) -> None:
     )
     shard = Shard("train", 0, len(table), serialise(table))
     small = Settings(size=16, row_group_rows=8)
-    record = convert_shard(shard, Store(tmp_path), Store(tmp_path / "out"), small, "f" * 64)
+    record = convert_shard(shard, open_store(tmp_path), open_store(tmp_path / "out"), small, "f" * 64)
     good = [name for name, data in blobs.items() if decode_or_refuse(data, 16)]
     assert record.file is not None
     assert record.file.rows + len(record.rejected) == 40

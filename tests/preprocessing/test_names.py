@@ -13,7 +13,7 @@ import pytest
 
 from preprocessing.common.command_line import CommandLine
 from preprocessing.common.errors import InputError
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import open_store
 from preprocessing.dataset.opening import Dataset
 from preprocessing.dataset.verify import verify
 from preprocessing.images.decode import decode
@@ -111,7 +111,7 @@ def test_kaggles_tree_with_odd_names(odd: Path, tmp_path: Path) -> None:
 def test_a_folder_of_somebody_elses_with_odd_names(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"th\xe8se.txt")).write_text("years of work")
     os.mkdir(os.fsencode(tmp_path) + b"/caf\xe9")  # noqa: PTH102
-    store = Store(tmp_path)
+    store = open_store(tmp_path)
     assert [os.fsencode(entry.name) for entry in store.entries()] == [b"th\xe8se.txt"]
     assert [os.fsencode(name) for name in store.folders()] == [b"caf\xe9"]
     store.delete_temporaries("")

@@ -89,7 +89,7 @@ def test_the_hash_covers_pixels_labels_ids_and_order(tmp_path: Path) -> None:
             for value, label, name in rows:
                 writer.next_image()[:] = value
                 writer.add(label, name)
-        return writer.hash
+        return writer.file_hash
 
     rows = [(1, 0, "a"), (2, 1, "b")]
     others = [[(1, 0, "a"), (3, 1, "b")], [(1, 0, "a"), (2, 0, "b")], [(1, 0, "a"), (2, 1, "c")], rows[::-1], rows[:1]]

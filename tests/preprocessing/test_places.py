@@ -9,7 +9,7 @@ import pytest
 
 from preprocessing.common.errors import InputError
 from preprocessing.common.places import local_path, parse
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import open_store
 
 LOST = "LC_ALL=C.UTF-8"
 
@@ -46,7 +46,7 @@ def test_a_damaged_or_mistyped_place_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError) as caught:
-        Store(text).write("x", b"")
+        open_store(text).write("x", b"")
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -77,9 +77,9 @@ def test_a_folder_that_is_really_named_so_is_taken(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     for name in ("what?", "~backup", "$HOME", "run ", "run:1"):
         (tmp_path / name).mkdir()
-        Store(f"{name}/new" if name != "run " else name).write("x", b"1")
+        open_store(f"{name}/new" if name != "run " else name).write("x", b"1")
         assert list((tmp_path / name).rglob("x"))
-    later = Store(tmp_path).child("why?/not")  # a name that no user typed
+    later = open_store(tmp_path).child("why?/not")  # a name that no user typed
     later.write("x", b"1")
     assert pickle.loads(pickle.dumps(later)).read("x") == b"1"  # noqa: S301
 

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from preprocessing.common.errors import InputError, StorageError
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import Store, open_store
 from preprocessing.images import raw_images
 from preprocessing.images.decode import Rejected, decode
 from preprocessing.images.raw_images import RawImage, read_images
@@ -30,7 +30,7 @@ def table(rows: list[tuple[str, int, int]]) -> pa.Table:
 
 
 def read(root: Path, rows: list[tuple[str, int, int]]) -> list[RawImage]:
-    return list(read_images(Store(root), table(rows)))
+    return list(read_images(open_store(root), table(rows)))
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_few_are_fetched_ahead(tmp_path: Path, blobs: dict[str, bytes], monkeypa
     monkeypatch.setattr(os, "open", lambda path, *how: opened.append(Path(path).name) or real(path, *how))
     monkeypatch.setattr(raw_images, "WINDOW_BYTES", 2000)
     rows = table([(name, WHOLE_FILE, len(data)) for name, data in blobs.items()])
-    for number, image in enumerate(read_images(Store(tmp_path), rows)):
+    for number, image in enumerate(read_images(open_store(tmp_path), rows)):
         assert image.data == blobs[f"{number:03}"]
         ahead = sum(len(blobs[name]) for name in opened if name > f"{number:03}")
         assert ahead <= 3 * 2000
@@ -81,12 +81,12 @@ def test_what_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.Monke
     with (tmp_path / "huge.JPEG").open("wb") as file:
         file.truncate(10 << 30)  # a hole: no disk is used, but memory would be
     rows = table([("huge.JPEG", WHOLE_FILE, 10 << 30)])
-    (image,) = read_images(Store(tmp_path), rows)
+    (image,) = read_images(open_store(tmp_path), rows)
     assert image.data is None
     with pytest.raises(Rejected, match="too large"):
         image.decode(16, np.empty((16, 16, 3), np.uint8))
     shard = Shard("train", 0, 1, serialise(rows.append_column("label", pa.array([0], pa.int32()))))
-    record = convert_shard(shard, Store(tmp_path), Store(tmp_path / "out"), Settings(size=16), "f" * 64)
+    record = convert_shard(shard, open_store(tmp_path), open_store(tmp_path / "out"), Settings(size=16), "f" * 64)
     assert record.file is None
     assert [image.reason for image in record.rejected] == ["too large"]
     assert not (tmp_path / "out" / "train" / "part-00000.parquet").exists()

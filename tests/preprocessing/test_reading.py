@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from preprocessing.common.errors import InputError
 from preprocessing.dataset import split as reading_module
 from preprocessing.dataset.opening import Dataset, Reading
-from preprocessing.dataset.pages import locate, values
+from preprocessing.dataset.plain_pages import locate_chunks, values
 from preprocessing.dataset.prefetch import read_ahead
 from tests.preprocessing.raw_images import DAMAGES, do_damage, preprocess
 
@@ -89,7 +89,7 @@ def test_other_layouts_are_read_all_the_same(made: Path, tmp_path: Path, options
 
 def test_plain_pages_are_known_from_their_header(made: Path) -> None:
     path = made / "train" / "part-00000.parquet"
-    place = locate(pq.read_metadata(path), 0)
+    place = locate_chunks(pq.read_metadata(path), 0)
     assert place is not None
     chunk = np.fromfile(path, np.uint8)[place.images.start : place.images.end]
     assert values(chunk, place.rows) is not None
@@ -227,12 +227,12 @@ def test_reading_ahead_gives_every_piece(pieces: list[list[int]], budget: int, t
 
 def test_a_stream_fetches_each_row_group_once(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading_module, "READ_AHEAD_BYTES", 100_000)
-    monkeypatch.setattr("preprocessing.dataset.row_groups.KEPT_BYTES", 1)
+    monkeypatch.setattr("preprocessing.dataset.row_groups.MEMORY_CACHE_BYTES", 1)
     split = Dataset.open(str(made)).split("train", FAR)
     fetched: list[tuple[str, int]] = []
-    fetch = split._groups._far.fetch
+    fetch = split._groups._reader.fetch
     monkeypatch.setattr(
-        split._groups._far, "fetch", lambda file, group: fetched.append((file.name, group)) or fetch(file, group)
+        split._groups._reader, "fetch", lambda file, group: fetched.append((file.name, group)) or fetch(file, group)
     )
     for _ in split.stream(np.split(np.arange(42), 14)):
         pass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import multiprocessing
 import os
 from pathlib import Path
@@ -10,10 +12,11 @@ import numpy as np
 import pytest
 
 from preprocessing.common.errors import InputError
+from preprocessing.dataset.disk_cache import RowGroupCache
 from preprocessing.dataset.manifest import FileInfo
 from preprocessing.dataset.opening import Dataset, Reading
-from preprocessing.dataset.remote import RowGroupStore
-from preprocessing.dataset.row_group import RowGroup
+from preprocessing.dataset.row_group import RowGroup, to_bytes
+from preprocessing.dataset.row_group_reader import RowGroupReader
 from tests.preprocessing.raw_images import preprocess
 
 ROW_GROUPS = 7  # of train in `made`: 20, 20 and 2 rows by 8
@@ -32,13 +35,13 @@ def used(folder: Path) -> int:
 def fetched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """What was fetched from the store."""
     log: list[tuple[str, int]] = []
-    fetch = RowGroupStore.fetch
+    fetch = RowGroupReader.fetch
 
-    def counted(self: RowGroupStore, file: FileInfo, group: int) -> RowGroup:
+    def counted(self: RowGroupReader, file: FileInfo, group: int) -> RowGroup:
         log.append((file.name, group))
         return fetch(self, file, group)
 
-    monkeypatch.setattr(RowGroupStore, "fetch", counted)
+    monkeypatch.setattr(RowGroupReader, "fetch", counted)
     return log
 
 
@@ -100,7 +103,7 @@ def test_a_killed_writers_leavings_are_removed(made: Path, tmp_path: Path) -> No
 
 
 def test_a_full_disk_ends_the_caching_and_not_the_reading(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain = everything(made, Reading())
 
@@ -109,7 +112,7 @@ def test_a_full_disk_ends_the_caching_and_not_the_reading(
 
     monkeypatch.setattr(os, "fsync", full)
     assert np.array_equal(everything(made, cached(tmp_path)), plain)
-    assert capsys.readouterr().err.count("No space left on device; reading on without it") == 1
+    assert caplog.text.count("No space left on device; reading on without it") == 1
     assert used(tmp_path) == 0
 
 
@@ -126,8 +129,8 @@ def test_it_is_not_used_where_files_are_mapped(made: Path, tmp_path: Path) -> No
 
 def _read(made: str, folder: str, barrier: object, results: object) -> None:
     log = []
-    fetch = RowGroupStore.fetch
-    RowGroupStore.fetch = lambda self, file, group: log.append(group) or fetch(self, file, group)  # type: ignore[method-assign]
+    fetch = RowGroupReader.fetch
+    RowGroupReader.fetch = lambda self, file, group: log.append(group) or fetch(self, file, group)  # type: ignore[method-assign]
     barrier.wait(30)  # type: ignore[attr-defined]
     rows = everything(Path(made), cached(Path(folder)))
     results.put((len(log), rows.tobytes()))  # type: ignore[attr-defined]
@@ -147,3 +150,61 @@ def test_processes_share_what_each_fetched(made: Path, tmp_path: Path) -> None:
         process.join(30)
     assert sum(count for count, _ in found) == ROW_GROUPS  # each row group once, by one of them
     assert {rows for _, rows in found} == {everything(made, Reading()).tobytes()}
+
+
+def group(number: int) -> RowGroup:
+    """A row group of 8 images, all of whose bytes are `number`."""
+    values = np.tile(np.frombuffer((4).to_bytes(4, "little") + bytes([number] * 4), np.uint8), 8)
+    return RowGroup(values, range(4, 4 + 9 * 8, 8), np.zeros(8, np.int32))
+
+
+def cache(folder: Path, limit: int) -> RowGroupCache:
+    return RowGroupCache(str(folder), limit, "0" * 24, "jpeg", 16)
+
+
+def test_what_others_are_about_to_write_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that finds the sum over the limit counts the files, while another has reserved bytes for one."""
+    size = sum(part.nbytes for part in to_bytes(group(0)))
+    limit = 2 * size + size // 2
+    first, second, third = (cache(tmp_path, limit) for _ in range(3))
+    first.get("a", lambda: group(0))
+    real, begun = Path.open, []
+
+    def meanwhile(path: Path, *arguments: object, **more: object) -> object:
+        if path.suffix == ".tmp" and not begun:
+            begun.append(path)
+            third.get("c", lambda: group(2))
+        return real(path, *arguments, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", meanwhile)
+    second.get("b", lambda: group(1))
+    assert begun
+    assert used(tmp_path) == 2 * size <= limit
+
+
+def test_a_reservation_that_fails_leaves_the_sum_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = sum(part.nbytes for part in to_bytes(group(0)))
+    cache(tmp_path, 3 * size).get("a", lambda: group(0))
+    with monkeypatch.context() as failing:
+        failing.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        cache(tmp_path, 3 * size).get("b", lambda: group(1))
+    last = cache(tmp_path, 3 * size)
+    for name in "bcde":
+        last.get(name, lambda: group(1))
+    assert used(tmp_path) == 3 * size
+
+
+@pytest.mark.parametrize("call", ["mkdir", "flock"])
+def test_a_disk_that_is_full_or_has_no_locks_is_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: str
+) -> None:
+    number = {"mkdir": errno.ENOSPC, "flock": errno.ENOLCK}[call]
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    made = cache(tmp_path, 10**6) if call == "flock" else None
+    monkeypatch.setattr(*{"mkdir": (Path, "mkdir", refuse), "flock": (fcntl, "flock", refuse)}[call])
+    found = (made or cache(tmp_path, 10**6)).get("a", lambda: group(7))
+    assert found.blob(0).tolist() == [7] * 4
+    assert caplog.messages == [f"input.cache_dir: {tmp_path}: {os.strerror(number)}; reading on without it"]

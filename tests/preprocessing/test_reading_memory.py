@@ -17,7 +17,7 @@ from lottery.input.order import sample_order
 from preprocessing.dataset import row_groups
 from preprocessing.dataset import split as reading
 from preprocessing.dataset.opening import Dataset, Reading
-reading.READ_AHEAD_BYTES, row_groups.KEPT_BYTES = 16 << 20, 8 << 20
+reading.READ_AHEAD_BYTES, row_groups.MEMORY_CACHE_BYTES = 16 << 20, 8 << 20
 
 def peak():
     status = open("/proc/self/status").read()

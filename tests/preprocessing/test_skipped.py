@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from preprocessing.common.errors import InputError
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import open_store
 from preprocessing.dataset.opening import Dataset
 from preprocessing.job.plan import plan
 from preprocessing.job.prepare import Request
@@ -63,7 +63,7 @@ def test_folders_of_tools_are_not_classes(raw: Path, made: Path, tmp_path: Path,
         f"train/{CLASSES[0]}/Thumbs.db",
     )
     manifest = preprocess(root, tmp_path / "out", rows_per_shard=20)
-    assert Dataset.open(str(tmp_path / "out")).hash == Dataset.open(str(made)).hash
+    assert Dataset.open(str(tmp_path / "out")).content_hash == Dataset.open(str(made)).content_hash
     assert skipped(manifest) == {"hidden or a tool's": 4 * len(TOOLS) + 2, "no image by name": 1}
     (told,) = caplog.messages
     assert told.startswith("skipped 27 files: hidden or a tool's 26 (such as $RECYCLE.BIN/c), no image extension 1 (")
@@ -126,13 +126,13 @@ def test_a_class_of_val_that_is_a_dead_link(tmp_path: Path) -> None:
     put(tmp_path, "train/a/0.JPEG", "train/b/0.JPEG", "val/a/0.JPEG")
     (tmp_path / "val/b").symlink_to("/gone")
     with pytest.raises(InputError, match="val/b is a dead link"):
-        open_source(Store(tmp_path)).classes()
+        open_source(open_store(tmp_path)).classes()
 
 
 def test_a_train_folder_that_is_a_dead_link(tmp_path: Path) -> None:
     (tmp_path / "train").symlink_to("/gone")
     with pytest.raises(InputError, match=r"it holds train \(a dead link\)"):
-        open_source(Store(tmp_path))
+        open_source(open_store(tmp_path))
 
 
 def test_what_may_be_missed_is_a_warning(tmp_path: Path, caplog: Log, capsys: Any) -> None:
@@ -171,7 +171,7 @@ def test_links_that_lead_in_circles_end(tmp_path: Path) -> None:
     put(tmp_path, "train/a/0.JPEG", "train/b/0.JPEG")
     (tmp_path / "train/a/b").symlink_to("../b")
     (tmp_path / "train/b/a").symlink_to("../a")
-    found = open_source(Store(tmp_path)).catalogue(("a", "b"))
+    found = open_source(open_store(tmp_path)).catalogue(("a", "b"))
     # Each leads to the other, whose link leads back.
     assert found.splits["train"]["id"].to_pylist() == ["a/0.JPEG", "a/b/0.JPEG", "b/0.JPEG", "b/a/0.JPEG"]
     assert found.skipped.as_dict() == {"link that leads nowhere": {"files": 2, "first": "train/a/b/a"}}
@@ -180,7 +180,7 @@ def test_links_that_lead_in_circles_end(tmp_path: Path) -> None:
 def test_an_image_whose_name_is_not_utf8(tmp_path: Path) -> None:
     put(tmp_path, "train/a/0.JPEG")
     (tmp_path / os.fsdecode(b"train/a/\xff.JPEG")).write_bytes(IMAGE)
-    found = open_source(Store(tmp_path)).catalogue(("a",))
+    found = open_source(open_store(tmp_path)).catalogue(("a",))
     assert found.splits["train"]["id"].to_pylist() == ["a/0.JPEG", r"a/\xff.JPEG"]
 
 
@@ -195,14 +195,14 @@ def test_folders_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.Monke
         return real(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    skipped = open_source(Store(tmp_path)).catalogue(("a", "b")).skipped
+    skipped = open_source(open_store(tmp_path)).catalogue(("a", "b")).skipped
     assert skipped.as_dict() == {
         "hidden or a tool's": {"files": 1, "first": "lost+found"},
         "folder that cannot be listed": {"files": 1, "first": "other"},
     }
     refused = ("train/b",)
     with pytest.raises(InputError, match=r"cannot list .*/train/b: Permission denied; check the permissions"):
-        open_source(Store(tmp_path)).catalogue(("a", "b"))
+        open_source(open_store(tmp_path)).catalogue(("a", "b"))
 
 
 def test_what_is_not_chosen_is_counted(raw: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+import re
 import shutil
 import threading
 from pathlib import Path
@@ -13,11 +14,14 @@ import pytest
 from pyarrow import fs as pafs
 
 from preprocessing.common.errors import InputError, StorageError
-from preprocessing.common.storage import Entry, Store
+from preprocessing.common.storage import Entry, Store, open_store
+from preprocessing.common.stores.hdfs import HdfsStore
+from preprocessing.common.stores.local import LocalStore
+from preprocessing.common.stores.object_store import ObjectStore
 
 
 def test_a_blob_is_read_back(tmp_path: Path) -> None:
-    store = Store(tmp_path / "new" / "place")
+    store = open_store(tmp_path / "new" / "place")
     store.write("a/b/c.bin", b"\x00\xffdata")
     assert store.read("a/b/c.bin") == b"\x00\xffdata"
     assert store.open_input("a/b/c.bin").read_at(2, 2) == b"da"
@@ -27,18 +31,18 @@ def test_a_blob_is_read_back(tmp_path: Path) -> None:
 
 def test_reading_what_is_absent(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
-        Store(tmp_path).read("nothing")
+        open_store(tmp_path).read("nothing")
     with pytest.raises(FileNotFoundError):
-        Store(tmp_path).open_input("nothing")
-    assert not Store(tmp_path).exists("nothing")
-    assert Store(tmp_path / "absent").list() == []
-    assert Store(tmp_path / "absent").folders() == []
-    Store(tmp_path).delete("nothing")
-    Store(tmp_path).delete_tree("nothing")
+        open_store(tmp_path).open_input("nothing")
+    assert not open_store(tmp_path).exists("nothing")
+    assert open_store(tmp_path / "absent").list() == []
+    assert open_store(tmp_path / "absent").folders() == []
+    open_store(tmp_path).delete("nothing")
+    open_store(tmp_path).delete_tree("nothing")
 
 
 def test_listing_is_sorted_relative_and_without_temporaries(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = open_store(tmp_path)
     for name in ("b.txt", "a/z.txt", "a/c/y.txt", ".hidden"):
         store.write(name, name.encode())
     (tmp_path / f".b.txt.{'0' * 32}.tmp").write_bytes(b"half")
@@ -51,7 +55,7 @@ def test_listing_is_sorted_relative_and_without_temporaries(tmp_path: Path) -> N
 
 
 def test_a_failed_write_leaves_the_old_blob_and_no_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = Store(tmp_path)
+    store = open_store(tmp_path)
     store.write("x", b"old")
 
     def full(_: int) -> None:
@@ -83,7 +87,7 @@ def test_each_failure_of_a_disk_has_its_own_remedy(
 
     monkeypatch.setattr(os, "fsync", fail)
     monkeypatch.setattr(Path, "touch", fail)
-    for act in (lambda: Store(tmp_path).write("x", b""), Store(tmp_path / "new").check_writable):
+    for act in (lambda: open_store(tmp_path).write("x", b""), open_store(tmp_path / "new").check_writable):
         with pytest.raises(StorageError, match=rf"^cannot write .*: {os.strerror(number)}; .*{remedy}") as caught:
             act()
         assert "network;" not in str(caught.value)
@@ -91,7 +95,7 @@ def test_each_failure_of_a_disk_has_its_own_remedy(
 
 
 def test_replacing_appears_only_at_the_end(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = open_store(tmp_path)
     with store.replacing("deep/file") as local:
         local.write_bytes(b"content")
         assert not store.exists("deep/file")
@@ -104,7 +108,7 @@ def test_replacing_appears_only_at_the_end(tmp_path: Path) -> None:
 
 
 def test_create_has_one_winner(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = open_store(tmp_path)
     barrier = threading.Barrier(8)
     won: list[int] = []
 
@@ -125,15 +129,15 @@ def test_create_has_one_winner(tmp_path: Path) -> None:
 
 def test_relative_paths_and_file_uris(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Store("some folder").write("x", b"1")
-    assert Store(f"file://{tmp_path}/some%20folder").read("x") == b"1"
-    assert Store("some folder").uri == str(tmp_path / "some folder")
-    assert Store("some folder").local_path == tmp_path / "some folder"
-    assert Store(tmp_path).child("some folder").list() == ["x"]
+    open_store("some folder").write("x", b"1")
+    assert open_store(f"file://{tmp_path}/some%20folder").read("x") == b"1"
+    assert open_store("some folder").uri == str(tmp_path / "some folder")
+    assert open_store("some folder").local_path == tmp_path / "some folder"
+    assert open_store(tmp_path).child("some folder").list() == ["x"]
 
 
 def test_it_survives_pickling(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = open_store(tmp_path)
     store.write("x", b"1")
     assert pickle.loads(pickle.dumps(store)).read("x") == b"1"  # noqa: S301
 
@@ -149,11 +153,11 @@ def test_it_survives_pickling(tmp_path: Path) -> None:
 )
 def test_bad_uris(uri: str, says: str) -> None:
     with pytest.raises(InputError, match=says):
-        Store(uri)
+        open_store(uri)
 
 
 def test_a_bucket_uri_keeps_its_query() -> None:
-    store = Store("s3://bucket/folder?region=eu-west-1").child("inner")
+    store = open_store("s3://bucket/folder?region=eu-west-1").child("inner")
     assert store.uri == "s3://bucket/folder/inner?region=eu-west-1"
     assert store.local_path is None
     assert pickle.loads(pickle.dumps(store)) == store  # noqa: S301
@@ -162,23 +166,23 @@ def test_a_bucket_uri_keeps_its_query() -> None:
 @pytest.mark.parametrize("name", ["/etc/passwd", "../x", "a/../../x", "a//b"])
 def test_names_stay_inside(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match="relative name"):
-        Store(tmp_path).write(name, b"")
+        open_store(tmp_path).write(name, b"")
 
 
 def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(InputError, match=r"cannot write .*file/x: .*choose another place"):
-        Store(tmp_path / "file").write("x", b"")
+        open_store(tmp_path / "file").write("x", b"")
 
 
 @pytest.fixture
 def remote(monkeypatch: pytest.MonkeyPatch) -> Store:
     """A bucket held in memory: all that `Store` does for what is not a local filesystem."""
-    store = Store("s3://bucket/folder")
+    store = open_store("s3://bucket/folder")
     filesystem = pafs._MockFileSystem()
     filesystem.create_dir("bucket/folder", recursive=True)
     store._opened = filesystem, "bucket/folder"
-    monkeypatch.setattr("preprocessing.common.storage.SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr("preprocessing.common.stores.base.SETTLE_SECONDS", 0.0)
     return store
 
 
@@ -226,7 +230,7 @@ def hdfs(tmp_path: Path) -> Store:
             self.moves_left -= 1
             self._fs.move(source, target)
 
-    store = Store("hdfs://host/folder")
+    store = open_store("hdfs://host/folder")
     store._opened = Renaming(), str(tmp_path)
     return store
 
@@ -248,9 +252,79 @@ def test_a_blob_on_hdfs_is_there_whenever_who_replaces_it_is_killed(hdfs: Store,
         hdfs.read("a/state")
 
 
+def test_a_large_file_on_hdfs_appears_whole(hdfs: Store, tmp_path: Path) -> None:
+    for content in (b"first", b"second"):
+        with hdfs.replacing("deep/large") as local:
+            local.write_bytes(content)
+        assert hdfs.read("deep/large") == content
+    hdfs._fs.moves_left = 0
+    with pytest.raises(KilledError), hdfs.replacing("deep/large") as local:
+        local.write_bytes(b"third")
+    assert hdfs.read("deep/large") == b"second"
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["large"]  # no temporary is left
+
+
 def test_what_is_put_aside_on_hdfs_is_not_listed_and_goes_with_the_blob(hdfs: Store, tmp_path: Path) -> None:
     hdfs.write("state", b"new")
     (tmp_path / "state.replaced").write_bytes(b"old")  # its writer was killed at the very end
     assert hdfs.list() == ["state"]
     hdfs.delete("state")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("uri", "kind"),
+    [
+        ("runs", LocalStore),
+        ("file:///runs", LocalStore),
+        ("hdfs://host/runs", HdfsStore),
+        ("viewfs://cluster/runs", HdfsStore),
+        ("s3a://bucket/runs?region=eu-west-1", ObjectStore),
+        ("gs://bucket/runs", ObjectStore),
+    ],
+)
+def test_each_kind_of_storage_is_a_class(uri: str, kind: type[Store]) -> None:
+    store = open_store(uri)
+    for one in (store, store.child("a/b"), pickle.loads(pickle.dumps(store))):  # noqa: S301
+        assert type(one) is kind
+    assert store.is_local == (store.local_path is not None) == (kind is LocalStore)
+    assert len(pickle.dumps(store)) < 300  # with every task of a job
+
+
+QUERY = "endpoint_override=127.0.0.1%3A9000&scheme=http&region=us-east-1"
+
+
+def test_a_path_is_described_without_the_settings_of_its_uri() -> None:
+    store = open_store(f"s3://bucket/folder?{QUERY}")
+    assert store.describe() == "s3://bucket/folder"
+    assert store.describe("train/x y?.JPEG") == "s3://bucket/folder/train/x y%3F.JPEG"
+    assert store.child("train").describe("x") == store.describe("train/x")
+    assert open_store("/data").describe("100%/a?") == "/data/100%/a?"
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "encloses"),
+    [
+        ("s3://bucket/raw", "s3://bucket/raw/out", True),
+        (f"s3://bucket/raw?{QUERY}", f"s3://bucket/raw/out?{QUERY}", True),
+        ("s3://bucket/raw?region=us-east-1", "s3a://bucket/raw", True),
+        ("s3://bucket", "s3://bucket/out", True),
+        (f"s3://bucket/raw?{QUERY}", f"s3://bucket/raw-256?{QUERY}", False),
+        ("s3://bucket/raw", "s3://other/raw/out", False),
+        ("s3://bucket/my%20images", "s3://bucket/my images/out", True),
+        (f"s3://bucket/raw?{QUERY}", f"s3://bucket/raw?{QUERY.replace('9000', '9001')}", False),
+        ("/", "/data", True),
+        ("/data/raw", "/data", False),
+    ],
+)
+def test_what_a_folder_encloses(outer: str, inner: str, encloses: bool) -> None:
+    assert open_store(outer).encloses(open_store(inner)) is encloses
+
+
+def test_nobody_glues_a_uri_and_a_name() -> None:
+    """A URI may end in settings, and a name after those means nothing: `Store.describe` says where something is."""
+    root = Path(__file__).parents[2]
+    sources = [path for top in ("preprocessing", "lottery", "jobs") for path in (root / top).rglob("*.py")]
+    glued = re.compile(r"\buri\)?\}'?/|\bplace\}/|\buri \+ ")
+    assert glued.search('f"{store.uri}/{name}"')
+    assert [str(path) for path in sources if glued.search(path.read_text())] == []

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from preprocessing.common.errors import InputError, StorageError
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import Store, open_store
 from preprocessing.common.storage_check import check_usable
 
 
 def test_a_disk_can_do_all_and_is_left_as_it_was(tmp_path: Path) -> None:
-    check_usable(Store(tmp_path).child("check"))
+    check_usable(open_store(tmp_path).child("check"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -33,7 +33,7 @@ def test_storage_that_does_something_else_is_named(
 ) -> None:
     monkeypatch.setattr(Store, name, broken)
     with pytest.raises((InputError, FileNotFoundError), match=says):
-        check_usable(Store(tmp_path).child("check"))
+        check_usable(open_store(tmp_path).child("check"))
 
 
 @pytest.mark.parametrize("primitive", ["fsync", "replace", "remove"])
@@ -46,6 +46,6 @@ def test_storage_that_refuses_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     elif primitive == "replace":
         monkeypatch.setattr(Path, "replace", refuse)
     else:
-        monkeypatch.setattr("preprocessing.common.storage.shutil.rmtree", refuse)
+        monkeypatch.setattr("preprocessing.common.stores.local.shutil.rmtree", refuse)
     with pytest.raises(StorageError, match=r"^cannot (write|delete) .*: Operation not supported; check the disk"):
-        check_usable(Store(tmp_path).child("check"))
+        check_usable(open_store(tmp_path).child("check"))

@@ -6,12 +6,15 @@ import pytest
 from lottery.experiment.steps import Timeline
 from lottery.run import checkpoint
 from lottery.run.checkpoint import Checkpoint
+from lottery.run.heartbeats import Heartbeat
 from lottery.run.provenance import Provenance
 from lottery.run.run_directory import RunDirectory, ticket_result
 from lottery.tickets.tickets import Ticket
 from preprocessing.common.errors import InputError
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import Store, open_store
+from preprocessing.common.stores.local import LocalStore
 
+HEARTBEAT = Heartbeat(task=0, executor="host", trainings=1, done=0, images=0, saved=0)
 LINE = Timeline(10, 30, (0, 5), frozenset({30}))
 
 
@@ -66,7 +69,7 @@ def test_a_changed_experiment_yaml_is_refused(small):
 def test_experiment_yaml_that_is_none_is_refused(tmp_path):
     (tmp_path / "experiment.yaml").write_text("- 1\n- 2\n")
     with pytest.raises(InputError, match="experiment.yaml"):
-        RunDirectory(Store(tmp_path)).identity()
+        RunDirectory(open_store(tmp_path)).identity()
 
 
 def test_the_gang_can_change_between_runs(small):
@@ -102,11 +105,31 @@ def test_a_damaged_checkpoint_is_an_error_that_names_the_file(small, damage):
         sweep.run.checkpoint("dense")
 
 
+@pytest.mark.parametrize("damage", [b"", b"{", b"\xff", b'{"task": 0, "executor": "\xff"}'])
+def test_a_damaged_heartbeat_is_passed_over(tmp_path, damage):
+    run = RunDirectory(open_store(tmp_path))
+    run.heartbeats.write(HEARTBEAT)
+    open_store(tmp_path).write("heartbeats/001.json", damage)
+    assert run.heartbeats.read() == [HEARTBEAT]
+
+
+def test_a_heartbeat_is_on_disk_as_it_was(tmp_path):
+    open_store(tmp_path).write(
+        "heartbeats/002.json",
+        b'{"task":2,"executor":"e","trainings":3,"done":1,"images":16,"saved":0,"time":1.5}',
+    )
+    run = RunDirectory(open_store(tmp_path))
+    (heartbeat,) = run.heartbeats.read()
+    before = open_store(tmp_path).read("heartbeats/002.json")
+    run.heartbeats.write(heartbeat)
+    assert open_store(tmp_path).read("heartbeats/002.json") == before
+
+
 def test_all_that_a_training_needs_is_asked_for_again_where_the_store_is_far(tmp_path, monkeypatch):
-    """A child that fails for one refused request has to import TensorFlow anew; only a sign of life may be lost."""
-    monkeypatch.setattr("lottery.run.run_directory.PATIENT_PAUSES", (0.0,))
-    run, failing = RunDirectory(Store(tmp_path)), [0]
-    monkeypatch.setattr(Store, "local_path", property(lambda store: None))
+    """A child that fails for one refused request has to import TensorFlow anew; only a heartbeat may be lost."""
+    monkeypatch.setattr("lottery.run.patient_store.PATIENT_PAUSES", (0.0,))
+    monkeypatch.setattr(LocalStore, "is_local", False)
+    run, failing = RunDirectory(open_store(tmp_path)), [0]
 
     def once(action):
         def refused(*arguments):
@@ -117,7 +140,7 @@ def test_all_that_a_training_needs_is_asked_for_again_where_the_store_is_far(tmp
 
         return refused
 
-    for name in ("read", "write", "list", "delete"):
+    for name in ("read", "write", "list", "delete", "exists", "delete_tree"):
         monkeypatch.setattr(Store, name, once(getattr(Store, name)))
     state, what = Checkpoint(3, {"w": np.ones(2, np.float32)}), Provenance("0123", "2.21.0", "3.15.0", "3.11")
     run.write_provenance(what)
@@ -132,6 +155,12 @@ def test_all_that_a_training_needs_is_asked_for_again_where_the_store_is_far(tmp
     assert run.metrics("dense") == [{"step": 3}]
     assert run.missing_masks(2) == [1]
     assert run.dense_result() is None
-    assert failing[0] >= 20
+    assert not run.has_result("dense")
+    run.mailbox.post("group", 1, 0, b"word")
+    assert run.mailbox.messages("group", 1) == [b"word"]
+    run.mailbox.clear()
+    assert run.heartbeats.read() == []
+    run.heartbeats.clear()
+    assert failing[0] >= 30
     with pytest.raises(OSError, match="503"):
-        run.write_beat(0, {})
+        run.heartbeats.write(HEARTBEAT)

@@ -1,4 +1,4 @@
-"""Plain Parquet pages: where a row group's images and labels lie in its file, and the images in a page."""
+"""Plain Parquet pages: where in its file a row group's images and labels are, and where in a page its images are."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from preprocessing.dataset.schema import LENGTH_BYTES, Codec, stride
 
-_PLAIN_FOOTER = {"PLAIN", "RLE", "BIT_PACKED"}  # the latter two are of levels, of which required columns have none
-_LONGEST_HEADER = 64  # of a page without statistics, with room to spare
-_WIDEST_GAP = 4096  # between two columns; pyarrow puts some metadata there
+_PLAIN_FOOTER = {"PLAIN", "RLE", "BIT_PACKED"}  # the latter two are for levels, which required columns do not have
+_LONGEST_HEADER = 64  # bytes of a page header without statistics, with room to spare
+_WIDEST_GAP = 4096  # bytes between two columns; pyarrow puts some metadata there
 
 
 class Span(NamedTuple):
@@ -23,21 +23,21 @@ class Span(NamedTuple):
     end: int
 
 
-class Place(NamedTuple):
-    """Where a row group's column chunks lie, page headers included. `labels` comes soon after `images`."""
+class ChunkLocation(NamedTuple):
+    """Where in its file a row group's column chunks are, page headers included. `labels` comes soon after `images`."""
 
     rows: int
     images: Span
     labels: Span
 
     @property
-    def whole(self) -> Span:
-        """Both columns, which one read can fetch."""
+    def both(self) -> Span:
+        """Both columns: one read can fetch them."""
         return Span(self.images.start, self.labels.end)
 
 
-def locate(metadata: Any, group: int) -> Place | None:
-    """The place of row group `group` of a `pyarrow.parquet.FileMetaData`, or None where it is not stored plainly."""
+def locate_chunks(metadata: Any, group: int) -> ChunkLocation | None:
+    """Where row group `group` of a `pyarrow.parquet.FileMetaData` is; None if its pages are not plain."""
     row_group = metadata.row_group(group)
     spans = []
     for number, name in enumerate(("image", "label")):
@@ -53,26 +53,26 @@ def locate(metadata: Any, group: int) -> Place | None:
         start = column.data_page_offset
         spans.append(Span(start, start + column.total_compressed_size))
     images, labels = spans
-    near = 0 <= labels.start - images.end <= _WIDEST_GAP
-    return Place(row_group.num_rows, images, labels) if near else None
+    adjacent = 0 <= labels.start - images.end <= _WIDEST_GAP
+    return ChunkLocation(row_group.num_rows, images, labels) if adjacent else None
 
 
 def values(chunk: NDArray[np.uint8], rows: int) -> NDArray[np.uint8] | None:
-    """The PLAIN values of a required column's chunk; None where it is not one data page of `rows` of them."""
+    """The PLAIN values of a required column's chunk; None if it is not one data page of `rows` values."""
     header = _page_header(chunk[:_LONGEST_HEADER].tobytes())
     if header is None:
         return None
     kind, size, compressed, count, encoding = header
     start = len(chunk) - size
     one_plain_page = kind == 0 and encoding == 0 and size == compressed and count == rows
-    # What is before the values must be the header and nothing else; its length is not known without reading it all.
+    # Only the header may come before the values; its length is not known without parsing all of it.
     return chunk[start:] if one_plain_page and 0 < start <= _LONGEST_HEADER else None
 
 
 def image_starts(page: NDArray[np.uint8], rows: int, codec: Codec, size: int) -> Sequence[int] | None:
-    """Where each stored image begins among a page's PLAIN values; a last number is where one more would.
+    """Where in a page's PLAIN values each stored image begins and, last, where one more would.
 
-    None where the page does not hold `rows` images.
+    None if the page does not hold `rows` images.
     """
     if codec == "tensor":
         step = stride(size)
@@ -104,7 +104,7 @@ def _page_header(data: bytes) -> tuple[int, int, int, int, int] | None:
             at, last = at + 1, last + step
             if kind == 5 and step:  # i32
                 fields[last], at = _zigzag(data, at)
-            elif kind == 12 and last == 5:  # the data page's own header: two i32 fields are all that is of interest
+            elif kind == 12 and last == 5:  # the data page's own header: only its first two i32 fields matter
                 if data[at] != 0x15:
                     return None
                 count, at = _zigzag(data, at + 1)

@@ -11,13 +11,13 @@ from typing import BinaryIO
 
 
 def temporary(name: str) -> str:
-    """A name beside `name` for what is not whole yet."""
+    """A name in the same folder, for a file that is not whole yet."""
     path = PurePosixPath(name)
     return str(path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp")
 
 
 def write(name: str, data: bytes) -> None:
-    """Writes the blob in the place of what was there, which stays where that fails."""
+    """Writes the blob. An older one of that name stays if that fails."""
     new = temporary(name)
     try:
         _write(new, data)
@@ -30,9 +30,9 @@ def write(name: str, data: bytes) -> None:
 def create(name: str, data: bytes, settle: float) -> bool:
     """Writes the blob if there is none; True if it was this call that did.
 
-    Where there are no hard links (exFAT, a mounted bucket) others may see it empty for a moment. As a mounted bucket
-    may let two create it, it is read back after `settle` seconds: the last to put wins. That needs `data` which tells
-    callers apart.
+    Exact on a filesystem with hard links. On others (exFAT, a mounted bucket) readers may see the blob empty for a
+    moment. As a mounted bucket may let two callers create it, it is read back after `settle` seconds: the last to write
+    wins. That needs `data` that tells callers apart.
     """
     new = temporary(name)
     try:
@@ -45,12 +45,12 @@ def create(name: str, data: bytes, settle: float) -> bool:
 
 
 def rename(new: str, name: str) -> None:
-    """Gives a file that is whole its name, in one step, whether there is another of that name or not."""
+    """Gives a whole file its name, in one step; a file of that name is replaced."""
     Path(new).replace(name)
 
 
 def discard(name: str) -> None:
-    """Deletes the file if that can be done."""
+    """Deletes the file, if possible."""
     with contextlib.suppress(OSError):
         Path(name).unlink()
 

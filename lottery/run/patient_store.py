@@ -1,0 +1,76 @@
+"""A run directory's store, each access tried again for a minute or so if the store is remote."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from preprocessing.common.retries import PATIENT_PAUSES, retrying
+from preprocessing.common.storage import Store
+
+T = TypeVar("T")
+logger = logging.getLogger(__name__)
+
+
+class PatientStore:
+    """What the parts of a run directory do with its store. One refused request must not end a training.
+
+    A local disk that fails does not come back by itself: there nothing is tried again.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    @property
+    def uri(self) -> str:
+        """A string from which `open_store` makes an equal store."""
+        return self._store.uri
+
+    def describe(self, path: str = "") -> str:
+        """The store, or a file in it, for people."""
+        return self._store.describe(path)
+
+    def read(self, path: str) -> bytes:
+        """The blob; `FileNotFoundError` if there is none."""
+        return self._patiently(lambda: self._store.read(path))
+
+    def write(self, path: str, blob: bytes) -> None:
+        """Writes the blob whole."""
+        self._patiently(lambda: self._store.write(path, blob))
+
+    def write_once(self, path: str, blob: bytes) -> None:
+        """Writes the blob whole, or fails at once: for what is not worth waiting for."""
+        self._store.write(path, blob)
+
+    def exists(self, path: str) -> bool:
+        """Whether there is a file of that name."""
+        return self._patiently(lambda: self._store.exists(path))
+
+    def list(self, prefix: str = "") -> list[str]:
+        """The files below a folder, by name relative to the store, sorted."""
+        return self._patiently(lambda: self._store.list(prefix))
+
+    def delete(self, path: str) -> None:
+        """Deletes the file, if there is one."""
+        self._patiently(lambda: self._store.delete(path))
+
+    def delete_tree(self, path: str = "") -> None:
+        """Deletes the folder, if there is one."""
+        self._patiently(lambda: self._store.delete_tree(path))
+
+    def _patiently(self, action: Callable[[], T]) -> T:
+        return action() if self._store.is_local else retrying(action, PATIENT_PAUSES, _say_again)
+
+
+class ReadOnlyStore(PatientStore):
+    """Drops what it is given to write: of workers that train together all know the same, and the chief writes it."""
+
+    def write(self, path: str, blob: bytes) -> None:
+        """Does nothing."""
+
+    write_once = write
+
+
+def _say_again(error: Exception) -> None:
+    logger.warning("%s; trying again", error)

@@ -1,0 +1,59 @@
+"""Evaluation of several states in one pass over a split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from lottery.training.scores import Scores
+from lottery.training.trainer import State, Trainer
+
+
+def evaluate(
+    trainer: Trainer,
+    states: Sequence[State],
+    batches: Iterable[tuple[Any, Any]],
+    block: int = 1,
+    on_progress: Callable[[], None] = lambda: None,
+) -> list[Scores]:
+    """The scores of each state over (uint8 images, int32 labels) batches of any sizes, which are read once.
+
+    Loading a state can take longer than scoring a batch, so several states take turns on blocks of batches, not on
+    batches. Each state sees the batches in their order: its scores are the same, to the bit, as if it were alone. One
+    state alone is loaded once, and its batches are not held.
+
+    Several workers are each given their part of the images, and all get the scores of the whole.
+
+    Args:
+        block: how many batches are held in memory where there are several states.
+        on_progress: called for each batch that is read or scored.
+    """
+    states, totals = list(states), [np.zeros(4) for _ in states]
+    blocks = _blocks(batches, block, on_progress) if len(states) > 1 else [batches]
+    for part in blocks:
+        for index, state in enumerate(states):
+            trainer.load_model(state)
+            for images, labels in part:
+                if len(labels):
+                    totals[index] += trainer.score_sums(images, labels)
+                on_progress()
+            states[index] = {**state, **trainer.seed_generators()}
+    return [trainer.scores(total) for total in totals]
+
+
+def _blocks(
+    batches: Iterable[tuple[Any, Any]], size: int, on_progress: Callable[[], None]
+) -> Iterator[list[tuple[Any, Any]]]:
+    reader = iter(batches)
+
+    def read() -> Iterator[tuple[Any, Any]]:
+        for batch in islice(reader, size):
+            on_progress()
+            yield batch
+
+    while block := list(read()):
+        yield block
+        block.clear()  # else it would be held while the next one is read

@@ -1,0 +1,50 @@
+"""One training of a bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from lottery.run.checkpoint import Checkpoint
+from lottery.run.run_directory import DENSE
+from lottery.tickets.masks import Mask
+from lottery.tickets.tickets import Ticket
+from lottery.training.trainer import State
+
+Status = Literal["training", "done", "diverged", "failed"]
+
+
+@dataclass
+class Member:
+    """One training of a bundle: a ticket's, or without a ticket the dense run."""
+
+    ticket: Ticket | None = None
+    mask: Mask | None = None
+    state: State = field(default_factory=dict)
+    step: int = 0  # steps of the schedule and of the stream that are done
+    seconds: float = 0.0  # its own, without the bundle's other members
+    loss_sum: float = 0.0  # over the steps since the last evaluation
+    loss_steps: int = 0
+    status: Status = "training"
+    reason: str = ""
+
+    @property
+    def name(self) -> str:
+        """The training's name in the run directory."""
+        return DENSE if self.ticket is None else self.ticket.name
+
+    @property
+    def training(self) -> bool:
+        """Whether it has not ended."""
+        return self.status == "training"
+
+    def end(self, status: Status, reason: str = "") -> None:
+        """Ends the training."""
+        self.status, self.reason = status, reason
+
+    def checkpoint(self) -> Checkpoint:
+        """Its exact state, as arrays."""
+        variables = {path: np.asarray(value) for path, value in self.state.items()}
+        return Checkpoint(self.step, variables, self.seconds, self.loss_sum, self.loss_steps)

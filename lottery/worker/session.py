@@ -1,0 +1,176 @@
+"""What a child process works with: its dataset, model and run directory."""
+
+from __future__ import annotations
+
+import os
+import sys
+import zlib
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from typing import Any
+
+import msgspec
+import tensorflow as tf
+
+from lottery.experiment.steps import timeline
+from lottery.input.augment import image_shape
+from lottery.input.evaluation_batches import EvaluationInput
+from lottery.input.training_batches import TrainingInput
+from lottery.protocol import Assignment
+from lottery.run import provenance
+from lottery.run.run_directory import RunDirectory
+from lottery.tickets import integrity, masks
+from lottery.training.evaluation import evaluate
+from lottery.training.trainer import Trainer
+from lottery.worker import devices
+from lottery.worker.member import Member, Status
+from lottery.worker.position import worker_position
+from lottery.worker.shutdown import ShutdownRequest
+from lottery.worker.training_log import TrainingLog
+from preprocessing.common.errors import InputError
+from preprocessing.common.storage import open_store
+from preprocessing.dataset.opening import Dataset
+
+_BLOCK_BYTES = 256 * 2**20  # of evaluation images that a bundle's members score in turn; as many more are read ahead
+
+
+class Session:
+    """One child process at work on its assignment: what the dense run and tickets have in common.
+
+    Args:
+        assignment: what to do.
+        report: takes an event for the supervisor.
+        shutdown: whether the process has been told to stop.
+
+    Raises:
+        InputError: the dataset has changed since the sweep began, or does not fit the experiment; or a density keeps
+            no weight.
+    """
+
+    def __init__(
+        self, assignment: Assignment, report: Callable[[dict[str, Any]], None], shutdown: ShutdownRequest | None = None
+    ) -> None:
+        self.assignment, self.experiment = assignment, assignment.experiment
+        self.report, self.shutdown = report, shutdown or ShutdownRequest()
+        dataset = Dataset.open(assignment.data)
+        if dataset.content_hash != assignment.dataset_hash:
+            raise InputError(f"dataset {assignment.data}: has changed since the sweep began; run the sweep again")
+        self._dataset = dataset
+        self.timeline = timeline(self.experiment, dataset.split(self.experiment.data.train).count)
+        self.position = worker_position(os.environ)
+        self.run = RunDirectory(open_store(assignment.run), read_only=not self.position.chief)
+        self._strategy = devices.strategy(self.position)
+        self.trainer = Trainer(
+            self.experiment,
+            image_shape(self.experiment.data, dataset.size),
+            len(dataset.class_names),
+            dataset.mean,
+            dataset.std,
+            self._strategy,
+        )
+        masks.check_densities(self.experiment.masks.densities, self.trainer.prunable)
+        self.log = TrainingLog(self.run, self.trainer, self.timeline)
+        # The task's cores, not the machine's.
+        threads = assignment.threads if self.experiment.input.threads == "auto" else self.experiment.input.threads
+        self._input = msgspec.structs.replace(self.experiment.input, threads=threads)
+        self._evaluation = EvaluationInput(
+            dataset,
+            self.experiment.data,
+            self._input,
+            limit=self.experiment.training.evaluate_batches,
+            worker=self.position.worker,
+            workers=self.position.workers,
+        )
+
+    @property
+    def evaluated_images(self) -> int:
+        """How many images an evaluation has."""
+        return self._evaluation.count
+
+    @property
+    def slots(self) -> dict[str, list[str]]:
+        """For each prunable kernel's path the paths of its optimizer slots."""
+        return {kernel: self.trainer.slots(kernel) for kernel in self.trainer.kernels}
+
+    def evaluate(self, members: Sequence[Member]) -> None:
+        """Evaluates members in one pass over the evaluation split."""
+        if not members:
+            return
+        block = max(1, _BLOCK_BYTES // self._evaluation.batch_bytes)
+        states = [member.state for member in members]
+        with closing(self._evaluation.batches(ahead=block if len(members) > 1 else 1)) as batches:
+            found = evaluate(self.trainer, states, batches, block, self._evaluating)
+        for member, scores in zip(members, found, strict=True):
+            self.log.add(member, scores)
+
+    def save(self, members: Sequence[Member]) -> None:
+        """Saves the members that are still in training, except for states that cannot be right."""
+        for member in members:
+            if not member.training:
+                continue
+            violation = self.violation(member)
+            if violation is None:
+                # This process may have outlived its task, and another process have finished the work since.
+                if not self.run.has_result(member.name):
+                    self.log.save(member)
+            elif self.position.workers == 1:  # several workers end it together, when all of them check it
+                member.end(*violation)
+
+    def check(self, member: Member) -> None:
+        """Ends a member whose state is not finite, or not that of its mask and density."""
+        violation = self.violation(member)
+        if violation is not None:
+            member.end(*violation)
+
+    def violation(self, member: Member) -> tuple[Status, str] | None:
+        """The status that a training with a wrong state ends with, and the reason; None if the state is right."""
+        not_finite = integrity.not_finite(member.state, self.trainer.weights)
+        if not_finite:
+            return "diverged", f"{not_finite} is not finite at step {member.step}"
+        if member.ticket is None or member.mask is None:
+            return None
+        density = self.experiment.masks.densities[member.ticket.level]
+        violation = integrity.violation(member.mask, member.state, self.slots, density)
+        return ("failed", f"{violation} at step {member.step}") if violation else None
+
+    def software_changes(self) -> str:
+        """What has changed in the software since the dense run began. Raises InputError if the model has."""
+        recorded = self.run.provenance()
+        if recorded is None:  # the run directory is older than the record
+            return ""
+        changes = provenance.changes(recorded, self.trainer.provenance(), self.experiment.model.name)
+        if changes:
+            print(f"warning: {changes}", file=sys.stderr, flush=True)
+        return changes
+
+    def training_input(self, seed: int) -> TrainingInput:
+        """The training split's batches in the order of a seed."""
+        return TrainingInput(
+            self._dataset,
+            self.experiment.data,
+            seed,
+            self._input,
+            worker=self.position.worker,
+            workers=self.position.workers,
+        )
+
+    def agree_on(self, members: Sequence[Member]) -> None:
+        """Raises RuntimeError if another worker starts from other states. Every worker has to call it."""
+        if self.position.workers == 1:
+            return
+        start = zlib.crc32(repr([(member.name, member.step) for member in members]).encode())
+        if not devices.agree(self._strategy, start % 2**20):  # its square is summed
+            raise RuntimeError("the workers do not start from the same states; the run directory has just changed")
+
+    def wait_for_others(self) -> None:
+        """Waits until the chief has written the results, so that all workers end together."""
+        if self.position.workers > 1:
+            # Whoever gets through first leaves, and its closed connection may be seen before its last message. Whether
+            # the results are there is for the tasks to find out.
+            with suppress(tf.errors.OpError):
+                devices.agree(self._strategy, 0)
+
+    def _evaluating(self) -> None:
+        """A long evaluation is progress: it must not be taken for a hang, nor outlast a shutdown request."""
+        self.report({"images": 0})
+        self.shutdown.check()

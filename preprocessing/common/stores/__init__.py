@@ -1,0 +1,1 @@
+"""Stores: a local disk, HDFS and object stores behind one interface."""

@@ -1,0 +1,88 @@
+"""What HDFS and object stores have in common: a client that has to be opened, and uploads."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+import threading
+import time
+import uuid
+from abc import abstractmethod
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+from pyarrow import fs as pafs
+
+from preprocessing.common.errors import InputError, StorageError
+from preprocessing.common.storage_errors import reason, remedy
+from preprocessing.common.stores import base
+from preprocessing.common.stores.base import Store
+
+# The first bucket that a process opens initialises the client's library, and pyarrow lets threads race to do it, which
+# crashes (apache/arrow#39897). Over all stores, as they share the library.
+_OPENING = threading.Lock()
+
+
+class RemoteStore(Store):
+    """A folder that is reached by a client.
+
+    `create` is not exact. The blob is written, and read back after `SETTLE_SECONDS`: of several callers the last to
+    write wins. That needs `data` that tells callers apart, and is wrong if a write takes longer than that. S3 and GCS
+    have an exact way, a conditional put, and pyarrow has no option for it. Nor does it give out the credentials that it
+    finds (a machine's role, a profile), with which such a request could be signed here. On HDFS a rename that fails if
+    the target exists would be exact; pyarrow's `move` deletes the target and goes on.
+    """
+
+    @abstractmethod
+    def _upload(self, name: str, file: BinaryIO) -> None:
+        """Writes a large blob whole."""
+
+    def _read(self, name: str) -> bytes:
+        with self._fs.open_input_stream(name) as stream:
+            return bytes(stream.read())
+
+    def _create(self, path: str, data: bytes) -> bool:
+        if self.exists(path):
+            return False
+        self.write(path, data)
+        time.sleep(base.SETTLE_SECONDS)
+        try:
+            return self.read(path) == data
+        except FileNotFoundError:  # deleted since: whoever did saw another's
+            return False
+
+    @contextlib.contextmanager
+    def _replacing(self, name: str) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="lottery-trellis-") as folder:
+            local = Path(folder) / PurePosixPath(name).name
+            yield local
+            with local.open("rb") as file:
+                self._upload(name, file)
+
+    def _check_writable(self) -> None:
+        name = f".{uuid.uuid4().hex}.tmp"
+        self.write(name, b"")
+        self.delete(name)
+
+    def _delete_tree(self, name: str) -> None:
+        if self._fs.get_file_info(name).type == pafs.FileType.Directory:
+            self._fs.delete_dir(name)
+
+    def _open(self) -> tuple[Any, str]:
+        if self._opened is None:
+            with _OPENING:
+                if self._opened is None:
+                    self._opened = self._connect()
+        return self._opened
+
+    def _connect(self) -> tuple[Any, str]:
+        try:
+            filesystem, path = pafs.FileSystem.from_uri(self._place.strict_uri)
+        except (pa.ArrowException, ValueError) as error:
+            raise InputError(f"cannot reach {self.uri}: {reason(error)}; check the URI") from error
+        except OSError as error:
+            what = f"cannot reach {self.uri}: {reason(error)}"
+            raise StorageError(f"{what}; {remedy(error, local=False)}") from error
+        return filesystem, path
