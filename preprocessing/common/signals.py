@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -30,7 +29,6 @@ def run_until_signal(work: Callable[[], int]) -> int:
     What takes time, such as stopping Spark, is best left to the caller: the line is then out first, and a second Ctrl-C
     ends the process at once.
     """
-    logging.disable(logging.ERROR)  # py4j logs, with traceback, what it also raises
     install()
     try:
         return work()

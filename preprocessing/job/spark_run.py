@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
-import re
 import sys
 import threading
 import zipimport
@@ -12,15 +12,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from preprocessing.common.errors import InputError, StorageError
+from preprocessing.common import log
+from preprocessing.common.clean_up import afterwards
+from preprocessing.common.errors import Failure, InputError, Kind, StorageError
 from preprocessing.common.progress import Progress
+from preprocessing.common.spark_errors import driver_failure, reported
 from preprocessing.common.spark_start import check_folders, mismatch, reason
 from preprocessing.job.shards import RejectedImage, Shard, ShardRecord
 from preprocessing.sources.base import Mapper
 
+logger = logging.getLogger(__name__)
+
 POLL_SECONDS = 0.2
 _GROUP = "lottery-trellis-preprocess"
-_STORAGE = re.compile(r"^\s*preprocessing\.common\.errors\.StorageError: ", re.MULTILINE)
 
 
 @contextmanager
@@ -29,10 +33,8 @@ def spark_context(name: str) -> Iterator[Any]:
     from pyspark import SparkConf  # not before every input is checked: this starts the JVM
 
     context = start(lambda: SparkConf().setAppName(name))
-    try:
+    with afterwards(context.stop):
         yield context
-    finally:
-        context.stop()
 
 
 def start(configuration: Callable[[], Any]) -> Any:
@@ -85,7 +87,6 @@ def spark_mapper(context: Any) -> Mapper:
         ended = context.accumulator(0)
 
         def task(item: Any) -> Any:
-            spare_later_tasks()
             found = function(item)
             ended.add(1)
             return found
@@ -128,11 +129,10 @@ def convert_all(
         whole = recorded(shards)
         there = {(record.split, record.index) for record in whole}
         left = [shard for shard in shards if (shard.split, shard.index) not in there]
-        print(
-            f"warning: a Python worker died, perhaps of an image, perhaps for lack of memory; the {len(left):,} shards "
-            "that are not whole are converted again, with decoders in processes of their own",
-            file=sys.stderr,
-            flush=True,
+        logger.warning(
+            "a Python worker died, perhaps of an image, perhaps for lack of memory; the %s shards that are not whole "
+            "are converted again, with decoders in processes of their own",
+            f"{len(left):,}",
         )
     try:
         return whole + _convert_all(context, left, convert, True, [*finished, *whole], give_up)
@@ -170,7 +170,6 @@ def _convert_all(
     verdict: list[str] = []
 
     def task(shard: Shard) -> ShardRecord:
-        spare_later_tasks()
         record = convert(shard, carefully=carefully)
         ended.add([((record.split, record.index), (record.images, record.rejected))])
         return record
@@ -200,25 +199,36 @@ def _convert_all(
 
 
 def _collect(context: Any, items: Sequence[Any], task: Callable[[Any], Any]) -> list[Any]:
-    """Runs a task for each item and returns what they return; what goes wrong is an `InputError` in one line."""
+    """Runs a task for each item and returns what they return.
+
+    Raises `StorageError` if storage failed, `WorkerDiedError` if a Python worker died, else `InputError`.
+    """
     from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    def run(item: Any) -> Any:
+        spare_later_tasks()
+        with reported():
+            log.configure()
+            return task(item)
 
     if not items:
         return []
     try:
-        found: list[Any] = context.parallelize(items, len(items)).map(task).collect()
-    except Py4JError as error:
-        text = str(error)
-        kind = WorkerDiedError if worker_died(text) else StorageError if _STORAGE.search(text) else InputError
-        raise kind(explain(text)) from error
+        found: list[Any] = context.parallelize(items, len(items)).map(run).collect()
+    except (Py4JError, PySparkException, OSError) as error:
+        raise _as_error(driver_failure(error)) from error
     return found
 
 
-def worker_died(text: str) -> bool:
-    """Whether what Spark says of a failed job is that a Python worker died, and not what it raised."""
-    return (
-        re.search(r"most recent failure: Lost task .*(Python worker exited unexpectedly|SocketException)", text)
-        is not None
+def _as_error(failure: Failure) -> InputError:
+    if failure.kind is Kind.STORAGE:
+        return StorageError(failure.message)
+    if failure.kind is Kind.BAD_INPUT:
+        return InputError(failure.message)
+    kind = WorkerDiedError if failure.kind is Kind.WORKER_DIED else InputError
+    return kind(
+        f"the Spark job failed: {failure.message[:300]}; see the log above, fix that, and run the same command again"
     )
 
 
@@ -252,17 +262,3 @@ def spare_later_tasks() -> None:
     for path, finder in list(sys.path_importer_cache.items()):
         if isinstance(finder, zipimport.zipimporter):
             del sys.path_importer_cache[path]
-
-
-def explain(text: str) -> str:
-    """The one line that matters of what Spark says when a job fails."""
-    ours = re.findall(r"preprocessing\.common\.errors\.(?:Input|Storage)Error: (.+)", text)
-    if ours:
-        return str(ours[-1]).strip()
-    python = re.findall(
-        r"^(?!org\.|java|py4j)(?:\w+\.)*\w*(?:Error|Exception|Exit|Interrupt)\b: .+", text, re.MULTILINE
-    )
-    lost = re.findall(r"most recent failure: Lost task [^:]*: (?:[\w.$]+: )?(.+)", text)
-    # Python's own error is the most telling; next is why Spark lost the task, as when a worker was killed.
-    cause = next(iter([*python, *lost, *text.strip().splitlines()]))
-    return f"the Spark job failed: {cause.strip()[:300]}; see the log above, mend that, and run the same command again"
