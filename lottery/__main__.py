@@ -24,7 +24,7 @@ def status(run: RunDirectory) -> int:
                 print(f"  {result.ticket.name} {ended}: {result.note}")
     if len(results) < len(tickets):
         for beat in run.beats():
-            print(f"  task {beat['task']} on {beat['executor']}: {beat['done']} of {beat['trainings']} trainings done")
+            print(f"  task {beat.task} on {beat.executor}: {beat.done} of {beat.trainings} trainings done")
     return 0
 
 

@@ -7,7 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from ruamel.yaml import YAML
@@ -26,7 +26,7 @@ from preprocessing.common.errors import InputError
 from preprocessing.common.retries import PATIENT_PAUSES, retrying
 from preprocessing.common.storage import Store
 
-__all__ = ["DENSE", "Beat", "DenseResult", "RunDirectory", "TicketResult", "run_directory", "ticket_result"]
+__all__ = ["DENSE", "DenseResult", "Heartbeat", "RunDirectory", "TicketResult", "run_directory", "ticket_result"]
 
 DENSE = "dense"
 _REWRITTEN = "restore it, or delete it, and the same command writes it again; or choose another --runs"
@@ -47,19 +47,16 @@ _REMEDIES = {
 T = TypeVar("T")
 
 
-class _Counts(TypedDict):
+class Heartbeat(msgspec.Struct, frozen=True):
+    """A task's sign of life."""
+
     task: int
     executor: str
     trainings: int  # that the task has to do
     done: int
     images: int
     saved: int  # checkpoints
-
-
-class Beat(_Counts, total=False):
-    """A task's sign of life."""
-
-    time: float  # seconds since 1970
+    time: float = 0.0  # seconds since 1970
 
 
 class _Record(msgspec.Struct, frozen=True):
@@ -85,7 +82,7 @@ class RunDirectory:
         """Where it is."""
         return self.store.uri
 
-    def claim_identity(self, config: Experiment, dataset_hash: str, train_images: int) -> None:
+    def bind_experiment(self, config: Experiment, dataset_hash: str, train_images: int) -> None:
         """Writes experiment.yaml, or checks that the one there is of the same experiment and dataset.
 
         Raises InputError where it is of another, so that results never mix.
@@ -252,29 +249,29 @@ class RunDirectory:
         """Writes a part of the report, such as results.parquet, in the place of an earlier one."""
         self._write(name, blob)
 
-    def beats(self) -> list[Beat]:
+    def beats(self) -> list[Heartbeat]:
         """The last sign of life of each task that is at work."""
         found = []
         for name in self._list("heartbeats"):
             # It may be replaced or cleared between the listing and the reading. Where it is damaged the next will do.
             with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
-                found.append(msgspec.json.decode(self._read(name), type=Beat))
+                found.append(msgspec.json.decode(self._read(name), type=Heartbeat))
         return found
 
-    def write_beat(self, task: int, beat: Beat) -> None:
+    def write_beat(self, beat: Heartbeat) -> None:
         """Leaves a task's sign of life."""
-        self.store.write(f"heartbeats/{task:03d}.json", msgspec.json.encode(beat))
+        self.store.write(f"heartbeats/{beat.task:03d}.json", msgspec.json.encode(beat))
 
     def clear_beats(self) -> None:
         """Forgets the signs of life of an earlier gang."""
         self._patiently(lambda: self.store.delete_tree("heartbeats"))
 
-    def write_word(self, group: str, number: int, worker: int, word: bytes) -> None:
-        """Leaves what a task has to tell the others of its group, as its word `number`."""
-        self._write(f"groups/{group}/{number:06d}-{worker:03d}.json", word)
+    def write_message(self, group: str, number: int, worker: int, message: bytes) -> None:
+        """Leaves a task's message `number` to the others of its group."""
+        self._write(f"groups/{group}/{number:06d}-{worker:03d}.json", message)
 
-    def words(self, group: str, number: int) -> list[bytes]:
-        """What a group's tasks have told as their word `number`, by worker, as far as they have."""
+    def messages(self, group: str, number: int) -> list[bytes]:
+        """The messages `number` of a group's tasks, by worker, as far as they have come."""
         prefix = f"groups/{group}/{number:06d}-"
         return [self._read(name) for name in self._list(f"groups/{group}") if name.startswith(prefix)]
 
@@ -283,8 +280,8 @@ class RunDirectory:
         if not self._list(""):
             self._patiently(self.store.delete_tree)
 
-    def clear_words(self) -> None:
-        """Forgets what earlier groups told each other."""
+    def clear_messages(self) -> None:
+        """Deletes the messages of earlier groups."""
         self._patiently(lambda: self.store.delete_tree("groups"))
 
     def _read(self, path: str) -> bytes:

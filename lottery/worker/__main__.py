@@ -1,12 +1,12 @@
 """The child process of a gang task: reads its assignment on standard input, trains, writes to the run directory.
 
-Standard output carries events for the supervisor, a JSON object a line; the log goes to standard error.
+Standard output carries events for the supervisor (see `lottery.protocol`); the log goes to standard error.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import json
 import os
 import sys
 import traceback
@@ -30,7 +30,18 @@ with absent("matplotlib", "pandas", "sklearn"):
 
 from lottery.experiment.steps import timeline
 from lottery.input import pipeline as data_input
-from lottery.protocol import EXIT_NOTICE, EXIT_OUT_OF_MEMORY, Assignment, decode
+from lottery.protocol import (
+    EXIT_NOTICE,
+    EXIT_OUT_OF_MEMORY,
+    Event,
+    Failed,
+    Instructions,
+    Progress,
+    Saved,
+    Tell,
+    decode_instructions,
+    encode_event,
+)
 from lottery.run import provenance
 from lottery.run.checkpoint import Checkpoint
 from lottery.run.read_only_store import OnlookersStore
@@ -43,22 +54,21 @@ from lottery.worker import devices, training_loop
 from lottery.worker.telemetry import Telemetry
 from lottery.worker.training_log import Record, Saving, checkpoint
 from lottery.worker.training_loop import Member, Status
-from preprocessing.common.errors import InputError
+from preprocessing.common.errors import Failure, InputError, Kind, StorageError, failure_of
 from preprocessing.common.program import run_or_explain
 from preprocessing.common.storage import Store
 from preprocessing.dataset.opening import Dataset
-
-Event = Callable[[dict[str, Any]], None]
 
 
 class Worker:
     """Trains what one assignment names; all that it has to tell goes to the run directory."""
 
-    def __init__(self, assignment: Assignment, tell: Event, notice: Notice | None = None) -> None:
+    def __init__(self, instructions: Instructions, tell: Tell, notice: Notice | None = None) -> None:
+        assignment, self._placement = instructions.assignment, instructions.placement
         self._assignment, self._tell, self._notice = assignment, tell, notice or Notice()
         self._experiment = assignment.experiment
         # The task's cores, not the machine's.
-        threads = assignment.threads if self._experiment.input.threads == "auto" else self._experiment.input.threads
+        threads = self._placement.cores if self._experiment.input.threads == "auto" else self._experiment.input.threads
         self._reading = msgspec.structs.replace(self._experiment.input, threads=threads)
         self._dataset = Dataset.open(assignment.data)
         if self._dataset.hash != assignment.dataset_hash:
@@ -198,7 +208,7 @@ class Worker:
             if not devices.agree(self._strategy, stand % 2**20):  # its square is summed
                 raise RuntimeError("the workers do not start from the same states; the run directory has just changed")
         # A gang stops when any of its executors fails.
-        failures = self._experiment.gang.mean_time_between_failures / self._assignment.tasks
+        failures = self._experiment.gang.mean_time_between_failures / self._placement.tasks
         saving = Saving(self._experiment.gang.checkpoint, failures)
 
         def reached(member: Member) -> None:
@@ -224,7 +234,7 @@ class Worker:
             steps = [member.step for member in members]
             if steps != saved_at:  # where nothing is new it is no sign of progress
                 saved_at[:] = steps
-                self._tell({"saved": 1})
+                self._tell(Saved())
 
         def progressed(images: int) -> None:
             if self._place.chief and saving.due():
@@ -232,7 +242,7 @@ class Worker:
                 rows.append(telemetry.row())
                 self._run.write_telemetry(members[0].name, rows)
             done = sum(member.status != "training" for member in members)
-            self._tell({"images": images, "done": done})
+            self._tell(Progress(images, done))
             self._notice.check()
 
         stops |= self._timeline.evaluations
@@ -252,9 +262,14 @@ class Worker:
                 progressed,
                 telemetry,
             )
-        except (Leaving, tf.errors.OpError):  # the latter where another worker is lost: what was trained before is good
+        except (Leaving, tf.errors.OpError):  # the latter if another worker is lost: what was trained before is good
             if self._place.chief:
                 save()
+            raise
+        except StorageError:  # the dataset's, perhaps; or the run directory's, which may fail again
+            if self._place.chief:
+                with contextlib.suppress(StorageError):
+                    save()
             raise
         telemetry.close()
         self._run.write_telemetry(members[0].name, [*rows, telemetry.row()])
@@ -271,7 +286,7 @@ class Worker:
     def _telling(self, batches: Iterable[Any]) -> Iterator[Any]:
         """The same batches; a long evaluation is progress, and must not be taken for a hang, nor outlast a notice."""
         for batch in batches:
-            self._tell({"images": 0})
+            self._tell(Progress(0))
             self._notice.check()
             yield batch
 
@@ -323,8 +338,8 @@ class Worker:
                 member.mask,
                 status=member.status,
                 note=self._note(member),
-                executor=self._assignment.executor,
-                task=self._assignment.task,
+                executor=self._placement.executor,
+                task=self._placement.task,
                 top1=scores.top1 if scores else None,
                 top5=scores.top5 if scores else None,
                 loss=scores.loss if scores else None,
@@ -334,12 +349,13 @@ class Worker:
         )
 
 
-def _teller(notice: Notice) -> Event:
-    """Writes events to standard output. Where nobody reads them any more that is a notice, too, and no error."""
+def _teller(notice: Notice) -> Tell:
+    """Writes events to standard output. If nobody reads them any more, that counts as notice."""
 
-    def tell(event: dict[str, Any]) -> None:
+    def tell(event: Event) -> None:
         try:
-            print(json.dumps(event), flush=True)
+            sys.stdout.write(encode_event(event).decode())
+            sys.stdout.flush()
         except BrokenPipeError:  # the supervisor is gone; SIGTERM follows, or came just now
             sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - the old one would fail again at the end
             notice.give()
@@ -348,12 +364,25 @@ def _teller(notice: Notice) -> Event:
 
 
 def main() -> int:
-    """Does what the assignment on standard input says."""
-    assignment = decode(sys.stdin.buffer.readline())
-    devices.configure(assignment.threads, assignment.experiment.training.deterministic)
-    devices.check_gpus(assignment.gpus)
+    """Does what the instructions on standard input say."""
+    instructions = decode_instructions(sys.stdin.buffer.readline())
     notice = Notice()
-    worker = Worker(assignment, _teller(notice), notice)
+    tell = _teller(notice)
+    try:
+        return _work(instructions, tell, notice)
+    except tf.errors.ResourceExhaustedError as error:
+        tell(Failed(Failure(Kind.OUT_OF_MEMORY, _allocation(str(error)))))
+        raise
+    except Exception as error:
+        tell(Failed(failure_of(error)))
+        raise
+
+
+def _work(instructions: Instructions, tell: Tell, notice: Notice) -> int:
+    assignment, placement = instructions.assignment, instructions.placement
+    devices.configure(placement.cores, assignment.experiment.training.deterministic)
+    devices.check_gpus(len(placement.gpus) if assignment.experiment.gang.check_gpus else 0)
+    worker = Worker(instructions, tell, notice)
     notice.heed()
     try:
         if assignment.tickets:
@@ -364,6 +393,12 @@ def main() -> int:
     except Leaving:
         return EXIT_NOTICE
     return 0
+
+
+def _allocation(message: str) -> str:
+    """What could not be allocated, of the many lines that TensorFlow says."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()] or ["no message"]
+    return next((line for line in lines if "OOM when" in line), lines[0])
 
 
 if __name__ == "__main__":

@@ -10,13 +10,14 @@ import keras
 import tensorflow as tf
 
 from lottery.protocol import EXIT_NO_GPUS
-from preprocessing.common.errors import InputError
+from preprocessing.common.errors import InputError, Kind
 
 
 class NoGpusError(InputError):
     """A GPU that the task was given is not there."""
 
     exit_status = EXIT_NO_GPUS
+    kind = Kind.GPU_LOST
 
 
 class Position(NamedTuple):

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from demo.digits import write_digits
-from lottery.driver.sweep import Sweep, prepare
+from lottery.driver.prepare import Sweep, prepare
+from lottery.protocol import Instructions, TaskPlacement
 from lottery.worker.preemption import Notice
 from tests.lottery.test_experiment import DIGITS
 from tests.preprocessing.raw_images import preprocess
@@ -41,7 +42,7 @@ def small(digits: Path, tmp_path: Path):
 
     def make(*overrides: str, runs: str = "runs") -> Sweep:
         sweep = prepare(DIGITS, str(digits), str(tmp_path / runs), (*SMALL, *overrides))
-        sweep.claim_run_directory()
+        sweep.bind_run_directory()
         return sweep
 
     return make
@@ -78,7 +79,7 @@ def worker(traced, monkeypatch: pytest.MonkeyPatch):
 
     def make(sweep: Sweep, *tickets, tell=lambda event: None, devices: int = 1, notice: Notice | None = None):
         monkeypatch.setattr(module.devices, "strategy", lambda place: strategy(devices))
-        return module.Worker(sweep.assignment(tickets), tell, notice)
+        return module.Worker(Instructions(sweep.assignment(tickets), TaskPlacement()), tell, notice)
 
     return make
 

@@ -13,6 +13,7 @@ from msgspec import structs
 
 from lottery.run import blobs
 from lottery.run.checkpoint import Checkpoint
+from lottery.run.run_directory import Heartbeat
 from lottery.tickets.tickets import Ticket
 from preprocessing.common.errors import InputError
 from tests.lottery.test_worker import equal, final
@@ -28,13 +29,13 @@ READ = {
     f"{FOLDER}/result.json": lambda sweep: sweep.run.results(),
     "dense/result.json": lambda sweep: sweep.run.dense_result(),
     "dense/provenance.json": lambda sweep: sweep.run.provenance(),
-    "experiment.yaml": lambda sweep: sweep.claim_run_directory() or sweep.run.identity(),
+    "experiment.yaml": lambda sweep: sweep.bind_run_directory() or sweep.run.identity(),
 }
 HARMLESS = {
     "heartbeats/000.json": lambda sweep: sweep.run.beats(),
     f"telemetry/{TICKET.name}.jsonl": lambda sweep: sweep.run.telemetry(TICKET.name),
 }
-BEAT = {"task": 0, "executor": "e", "trainings": 1, "done": 0, "images": 16, "saved": 1, "time": 1.0}
+BEAT = Heartbeat(task=0, executor="e", trainings=1, done=0, images=16, saved=1, time=1.0)
 # Files to delete, as the message says; then the same command makes them again.
 REMEDIES = {
     "masks/01.safetensors": ["dense/result.json"],
@@ -59,13 +60,13 @@ def done(after_dense, worker):
     """A run directory in which the dense run and one ticket are done."""
     sweep = after_dense()
     worker(sweep, TICKET).train_tickets()
-    sweep.run.write_beat(0, BEAT)
+    sweep.run.write_beat(BEAT)
     return sweep
 
 
 def run_again(sweep, worker):
     """What the driver does when the same command is run again, for this ticket."""
-    sweep.claim_run_directory()
+    sweep.bind_run_directory()
     if sweep.run.dense_result() is None:
         worker(sweep).train_dense()
     if TICKET in sweep.left():

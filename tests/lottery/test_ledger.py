@@ -7,7 +7,7 @@ from lottery.experiment.steps import Timeline
 from lottery.run import checkpoint
 from lottery.run.checkpoint import Checkpoint
 from lottery.run.provenance import Provenance
-from lottery.run.run_directory import RunDirectory, ticket_result
+from lottery.run.run_directory import Heartbeat, RunDirectory, ticket_result
 from lottery.tickets.tickets import Ticket
 from preprocessing.common.errors import InputError
 from preprocessing.common.storage import Store
@@ -51,7 +51,7 @@ def test_a_run_directory_of_another_experiment_is_refused(small, tmp_path):
     other_path = Path(other.run.uri)
     (other_path / "experiment.yaml").write_bytes((moved / "experiment.yaml").read_bytes())
     with pytest.raises(InputError, match="is of another experiment") as error:
-        other.claim_run_directory()
+        other.bind_run_directory()
     assert str(other_path) in str(error.value)
 
 
@@ -60,7 +60,7 @@ def test_a_changed_experiment_yaml_is_refused(small):
     path = Path(sweep.run.uri, "experiment.yaml")
     path.write_text(path.read_text().replace("batch: 16", "batch: 8"))
     with pytest.raises(InputError, match="changed by hand"):
-        sweep.claim_run_directory()
+        sweep.bind_run_directory()
 
 
 def test_experiment_yaml_that_is_none_is_refused(tmp_path):
@@ -134,4 +134,4 @@ def test_all_that_a_training_needs_is_asked_for_again_where_the_store_is_far(tmp
     assert run.dense_result() is None
     assert failing[0] >= 20
     with pytest.raises(OSError, match="503"):
-        run.write_beat(0, {})
+        run.write_beat(Heartbeat(task=0, executor="e", trainings=1, done=0, images=0, saved=0))

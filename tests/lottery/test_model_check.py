@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from lottery.driver.sweep import prepare
+from lottery.driver.prepare import prepare
 from lottery.executor import model_check
 from lottery.executor.model_check import ModelFacts, Question
 from lottery.executor.task import child_environment

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lottery.protocol import Instructions, Progress, Saved, TaskPlacement
 from lottery.run import checkpoint
 from lottery.run.checkpoint import Checkpoint
 from lottery.run.run_directory import DENSE
@@ -345,7 +346,7 @@ def test_a_dataset_that_has_changed_is_refused(after_dense, worker):
 
     assignment = msgspec.structs.replace(after_dense().assignment(()), dataset_hash="0" * 64)
     with pytest.raises(InputError, match="has changed"):
-        Worker(assignment, lambda event: None)
+        Worker(Instructions(assignment, TaskPlacement()), lambda event: None)
 
 
 def test_a_supervisor_that_is_gone_is_notice(worker, monkeypatch):
@@ -363,7 +364,7 @@ def test_a_supervisor_that_is_gone_is_notice(worker, monkeypatch):
     notice = Notice()
     tell = module._teller(notice)
     notice.check()
-    tell({"images": 1})
+    tell(Progress(1))
     with pytest.raises(Leaving):
         notice.check()
-    tell({"saved": 1})  # what is said while leaving goes nowhere
+    tell(Saved())  # what is said while leaving goes nowhere
