@@ -1,7 +1,7 @@
 """What a gang task and its child process tell each other: instructions, events, exit statuses, notice.
 
 The instructions are one line of JSON on the child's standard input. Events are lines of JSON on its standard output. A
-child that fails says why in its last event, `Failed`; its exit status speaks for one that dies without a word.
+child that fails gives the reason in its last event, `Failed`; its exit status speaks for one that dies without a word.
 """
 
 from __future__ import annotations

@@ -38,12 +38,13 @@ class GangGpuError(GangError):
 
 
 def wait_for_slots(context: SparkContext, last: int = 0, settle: bool = False) -> int:
-    """How many tasks can run at once, when executors have stopped registering; at once where it is `last` still.
+    """How many tasks can run at once, after executors have stopped registering; without a wait if it is still `last`.
 
-    Right after the start the number is 0 and grows; a barrier stage that needs more slots than there are would wait
-    ten minutes to say so. Where `spark.executor.instances` says how many executors to expect, it waits for these, and
-    for no more; but with `settle`, after a failure, until their number stays the same, as one may be about to go.
-    Raises InputError where no executor registers, GangError where Spark has ended.
+    Right after the start the number is 0 and grows. A barrier stage that needs more slots than there are would fail
+    only after ten minutes. If `spark.executor.instances` is set, this waits for that number of executors; with
+    `settle`, after a failure, until the number stays the same, as an executor may be about to go.
+
+    Raises InputError if no executor registers, SparkEndedError if Spark has ended.
     """
     expected = int(setting(context, "spark.executor.instances"))
     deadline = time.monotonic() + _SLOTS_TIMEOUT
@@ -80,14 +81,14 @@ def _cluster(context: SparkContext) -> _Cluster:
 
 
 def setting(context: SparkContext, name: str) -> str:
-    """What a setting is in a context; "0" where it is not set. Raises SparkEndedError where Spark has ended."""
+    """What a setting is in a context; "0" if it is not set. Raises SparkEndedError if Spark has ended."""
     with _alive():
         return str(context.getConf().get(name, "0"))
 
 
 @contextmanager
 def _alive() -> Iterator[None]:
-    """Raises SparkEndedError where the block finds no JVM, or one that does not answer."""
+    """Raises SparkEndedError if the block finds no JVM, or one that does not answer."""
     try:
         yield
     except (AttributeError, Py4JError) as error:
@@ -154,17 +155,17 @@ def _as_error(failure: Failure) -> Exception:
 
 
 def cancel(context: SparkContext) -> None:
-    """Ends what may still run of a failed stage, before another starts.
+    """Ends whatever still runs of a failed stage, before another starts.
 
-    Raises SparkEndedError where Spark has ended.
+    Raises SparkEndedError if Spark has ended.
     """
     with _alive():
         context.cancelAllJobs()
 
 
 def _placement(context: BarrierTaskContext) -> TaskPlacement:
-    # Neither barrier() nor, where every task trains alone, allGather(): the first of them starts a timer thread in the
-    # JVM that is no daemon (Spark 3.5), and in local mode, where executor and driver are one JVM, spark-submit then
+    # Neither barrier() nor, if every task trains alone, allGather(): the first of them starts a timer thread in the
+    # JVM that is not a daemon (Spark 3.5), and in local mode, where executor and driver are one JVM, spark-submit then
     # never ends.
     executors = [info.address for info in context.getTaskInfos()]
     hosts = [executor.rsplit(":", 1)[0] for executor in executors]

@@ -107,7 +107,7 @@ def progress_summary(sweep: Sweep, left: Sequence[Ticket]) -> str:
 
 
 def dense_line(sweep: Sweep, executors: int) -> str:
-    """The dense run on so many executors."""
+    """A line on the dense run, on this many executors."""
     on = f" on {executors} executors" if executors > 1 else ""
     kept = numbers(sweep.timeline.trellis)
     return f"dense run: {sweep.timeline.total:,} steps{on}, states kept at {kept}"

@@ -39,7 +39,7 @@ def setting_problems(settings: Mapping[str, str]) -> list[str]:
             "set it to false and spark.executor.instances to the number of executors"
         )
     if settings.get("spark.speculation", "false") == "true":
-        problems.append("spark.speculation=true: would train a ticket twice at once; set it to false")
+        problems.append("spark.speculation=true: it would train a ticket twice at once; set it to false")
     for name in ("spark.task.resource.gpu.amount", "spark.executor.resource.gpu.amount"):
         if not re.fullmatch(r"0|[1-9][0-9]*", settings.get(name, "1")):
             problems.append(f"{name}={settings[name]}: hands one GPU to several tasks; set it to a whole number")
@@ -102,7 +102,7 @@ class Findings:
 
 
 def inspect(sweep: Sweep, context: SparkContext, tasks: int, question: Question | None = None) -> Findings:
-    """Has each of so many tasks, and the driver, look at what training will need.
+    """Has `tasks` tasks, and the driver, check what training will need.
 
     A run asks no question about the model: its first child builds it before it trains anything.
 
@@ -162,12 +162,12 @@ def probe(
 
 
 def probe_folder() -> str:
-    """Where the probes of one preflight leave their blobs in a run directory; another's may be at work there."""
+    """A folder of a run directory for the blobs of one preflight's probes; another preflight may be at work there."""
     return f"probes-{uuid.uuid4().hex}"
 
 
 def driver_problems(store: Store, folder: str) -> list[str]:
-    """A line where the driver cannot do with the run directory what it will have to."""
+    """A line if the driver cannot use the run directory as it will have to."""
     try:
         check_usable(store.child(f"{folder}/driver-check"))
     except (InputError, FileNotFoundError) as error:
@@ -176,10 +176,10 @@ def driver_problems(store: Store, folder: str) -> list[str]:
 
 
 def unseen_probes(store: Store, folder: str, probes: Sequence[Probe]) -> list[str]:
-    """One line for each executor whose blob the driver does not see: it writes to a folder of its own."""
+    """One line for each executor whose blob the driver does not see: it has a folder of its own."""
     seen = set(store.list(folder))
     return [
-        f"executor {probe.placement.executor}: what it writes to {store.uri} the driver does not see; "
+        f"executor {probe.placement.executor}: the driver does not see what it writes to {store.uri}; "
         "--runs must be on a file system that driver and executors share"
         for probe in probes
         if probe.blob not in seen and not probe.problems and not probe.outages

@@ -105,7 +105,7 @@ class Stages:
 
 
 def gang_layout(sweep: Sweep, context: SparkContext, slots: int, left: Sequence[Ticket], first: bool) -> Layout:
-    """How many tasks train the dense run and these tickets on so many slots; see `gang_size.layout`."""
+    """How many tasks train the dense run and these tickets on these slots; see `gang_size.layout`."""
     gang, batch = sweep.experiment.gang, sweep.experiment.data.batch
     masks = len({(ticket.seed, ticket.level) for ticket in left})
     devices = int(setting(context, "spark.task.resource.gpu.amount")) or 1

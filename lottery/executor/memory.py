@@ -17,7 +17,7 @@ _MIB = 1 << 20
 def task_memory(placement: TaskPlacement) -> int:
     """Bytes for a task's states, which are tensors on its device: its GPU's memory, else its share of the machine's.
 
-    If nvidia-smi does not tell the GPU's memory, the machine's counts.
+    If nvidia-smi does not report the GPU's memory, the machine's counts.
     """
     on_gpus = gpu_memory(placement.gpus) if placement.gpus else None
     return host_memory(placement.tasks_on_host) if on_gpus is None else on_gpus

@@ -132,7 +132,7 @@ class Progress:
             self._bar = tqdm(desc=stage, total=total, unit=f" {unit}", initial=resumed, file=screen, dynamic_ncols=True)
 
     def update(self, done: int, **extra: object) -> None:
-        """Says that `done` units in all are done, `resumed` ones among them; `extra` fields replace earlier ones."""
+        """Reports that `done` units in all are done, `resumed` ones included; `extra` fields replace earlier ones."""
         begins = not self._pace.known
         self._pace.update(done, self._clock())
         self._done = done

@@ -14,7 +14,7 @@ import msgspec
 from preprocessing.common import storage_errors
 from preprocessing.common.errors import Failure, Kind, failure_of
 
-ENDED = "Spark has ended: SIGTERM, or something killed its process"
+ENDED = "Spark has ended, by SIGTERM or because its process was killed"
 _MARK = "lottery-trellis failure: "
 _MARKED = re.compile(rf"{_MARK}(\{{.*\}})")
 _ENDED = re.compile(r"SparkContext was shut down|stopped SparkContext")

@@ -29,7 +29,7 @@ _GROUP = "lottery-trellis-preprocess"
 
 @contextmanager
 def spark_context(name: str) -> Iterator[Any]:
-    """A Spark context with what spark-submit configured, stopped at the end; `InputError` where it cannot start."""
+    """A Spark context with what spark-submit configured, stopped at the end; `InputError` if it cannot start."""
     from pyspark import SparkConf  # not before every input is checked: this starts the JVM
 
     context = start(lambda: SparkConf().setAppName(name))
@@ -38,7 +38,7 @@ def spark_context(name: str) -> Iterator[Any]:
 
 
 def start(configuration: Callable[[], Any]) -> Any:
-    """A Spark context with this configuration; `InputError` in one line where it cannot start."""
+    """A Spark context with this configuration; `InputError` in one line if it cannot start."""
     import pyspark
     from py4j.protocol import Py4JError
     from pyspark import SparkContext
@@ -98,7 +98,7 @@ def spark_mapper(context: Any) -> Mapper:
 
 
 class WorkerDiedError(InputError):
-    """A Python worker died and took the job with it. What killed it is not known here."""
+    """A Python worker died and took the job with it. The cause is not known here."""
 
 
 class Convert(Protocol):
@@ -119,7 +119,7 @@ def convert_all(
 ) -> list[ShardRecord]:
     """Converts `shards`, one task each; the records.
 
-    Where a Python worker dies, the shards that are not whole by then (`recorded` finds the records of the others) are
+    If a Python worker dies, the shards that are not whole by then (`recorded` finds the records of the others) are
     converted again, carefully. `finished` are of earlier runs. `give_up` gets all rejections so far, and may return the
     reason to stop at once, which becomes an `InputError`.
     """
@@ -138,8 +138,8 @@ def convert_all(
         return whole + _convert_all(context, left, convert, True, [*finished, *whole], give_up)
     except WorkerDiedError as death:
         raise InputError(
-            "a Python worker died again, although images were decoded in other processes: none of them is the cause, "
-            "but perhaps the memory, as the kernel kills where it runs out; give tasks more of it "
+            "a Python worker died again, although images were decoded in other processes: no image is the cause. "
+            "Perhaps memory ran out and the kernel killed it; give tasks more memory "
             "(spark.executor.memoryOverhead), or run fewer at a time (spark.task.cpus), and run the same command again"
         ) from death
 

@@ -107,7 +107,7 @@ def test_an_executor_with_a_folder_of_its_own_is_named(small, tmp_path):
     shared = preflight.probe(place(0), folder, sweep.run.uri, *what)
     own = preflight.probe(place(1), folder, str(tmp_path / "own"), *what)
     (line,) = preflight.unseen_probes(sweep.run.store, folder, [shared, own])
-    assert line.startswith("executor h:1: what it writes to")
+    assert line.startswith("executor h:1: the driver does not see what it writes to")
 
 
 def test_a_run_directory_that_lets_two_work_at_once_is_named(small, monkeypatch):
