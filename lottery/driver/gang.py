@@ -120,10 +120,11 @@ def run_gang(
             log.configure()
             yield _work(BarrierTaskContext.get(), work, together, ports)
         except Exception as error:
-            if tasks > 1:  # the other tasks have to be stopped
+            failure = task_failure(error)
+            if tasks > 1 or failure.kind is Kind.OTHER:  # the other tasks have to be stopped, or a traceback is wanted
                 with reported():
                     raise
-            yield task_failure(error)  # Spark would log what is raised with its traceback
+            yield failure  # Spark would log a traceback of what is raised
 
     try:
         rows: list[T | Failure] = context.parallelize(range(tasks), tasks).barrier().mapPartitions(task).collect()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import gc
+import logging
 import os
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from py4j.protocol import Py4JError
@@ -59,6 +62,29 @@ def test_a_worker_that_died_and_one_that_raised() -> None:
     with pytest.raises(InputError, match="^the Spark job failed: ValueError: no; see the log above, fix") as caught:
         _collect(context(Py4JError(spark_text(ValueError("no")))), [1], print)
     assert type(caught.value) is InputError
+
+
+class Local:
+    """Stands for a SparkContext that runs tasks here."""
+
+    def parallelize(self, items: list[Any], _: int) -> Local:
+        self.items = items
+        return self
+
+    def map(self, task: Callable[[Any], Any]) -> Local:
+        self.task = task
+        return self
+
+    def collect(self) -> list[Any]:
+        return [self.task(item) for item in self.items]
+
+
+def test_a_task_logs_as_the_driver_does(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = logging.getLogger("preprocessing")
+    monkeypatch.setattr(ours, "handlers", [])
+    assert _collect(Local(), [1], lambda item: ours.warning("%s", item)) == [None]
+    gc.unfreeze()
+    assert capsys.readouterr().err == "warning: 1\n"
 
 
 def test_zip_importers_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
