@@ -44,9 +44,10 @@ import psutil
 
 from benchmarks.environment import ROOT, activate, run
 from demo.digits import write_digits
-from lottery.driver.sweep import prepare
+from lottery.driver.prepare import prepare
 from lottery.executor.task import child_environment
-from lottery.tickets.scheduling import plan
+from lottery.protocol import Instructions, TaskPlacement
+from lottery.tickets.scheduling import schedule
 from preprocessing.common.errors import InputError
 from preprocessing.common.program import run_or_explain
 from tests.cluster.standalone import Cluster
@@ -184,7 +185,7 @@ def _measure(cluster: Cluster, data: Path, runs: Path, settings: Sequence[str]) 
 def _bare(data: Path, runs: Path, settings: Sequence[str], cores: Sequence[int]) -> float:
     """Seconds of the same trainings in a child process on each of these cores, without Spark."""
     sweep = prepare(str(ROOT / _EXPERIMENT), str(data), str(runs), settings)
-    lists = plan(sweep.left(), len(cores), sweep.cost).tasks
+    lists = schedule(sweep.left(), len(cores), sweep.cost).tasks
     started = time.perf_counter()
     children = []
     for core, tickets in zip(cores, lists, strict=True):
@@ -193,7 +194,7 @@ def _bare(data: Path, runs: Path, settings: Sequence[str], cores: Sequence[int])
         child = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **child_environment((), 1)}, **pipes)
         children.append(child)
         assert child.stdin is not None
-        child.stdin.write(json.dumps(sweep.assignment(tickets).message()).encode())
+        child.stdin.write(Instructions(sweep.assignment(tickets), TaskPlacement()).encode())
         child.stdin.close()
     statuses = [child.wait() for child in children]
     if any(statuses):
@@ -262,8 +263,8 @@ def _digits(folder: Path) -> Path:
 def _dense(runs: Path, data: Path, settings: Sequence[str]) -> Path:
     """A runs folder with the sweep's dense run done, by a child as a gang task starts it."""
     sweep = prepare(str(ROOT / _EXPERIMENT), str(data), str(runs), settings)
-    sweep.claim_run_directory()
-    message = json.dumps(sweep.assignment(()).message()).encode()
+    sweep.bind_run_directory()
+    message = Instructions(sweep.assignment(()), TaskPlacement()).encode()
     environment = {**os.environ, **child_environment((), 1)}
     command = [sys.executable, "-m", "lottery.worker"]
     subprocess.run(command, cwd=ROOT, input=message, env=environment, check=True, capture_output=True)

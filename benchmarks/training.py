@@ -24,8 +24,9 @@ import simplejpeg
 
 from benchmarks.environment import ROOT, activate, run
 from demo.digits import write_digits
-from lottery.driver.sweep import Sweep, prepare
-from lottery.tickets.scheduling import plan
+from lottery.driver.prepare import Sweep, prepare
+from lottery.protocol import Instructions, Progress, TaskPlacement, decode_event
+from lottery.tickets.scheduling import schedule
 from lottery.tickets.tickets import Ticket
 from preprocessing.common.program import run_or_explain
 
@@ -92,7 +93,7 @@ class _Bench:
         """The digits experiment with overrides, in a run directory of its own."""
         self._runs += 1
         made = prepare(str(ROOT / "conf/digits.yaml"), str(data), str(self.folder / f"runs{self._runs}"), overrides)
-        made.claim_run_directory()
+        made.bind_run_directory()
         return made
 
     def child(self, sweep: Sweep, tickets: Sequence[Ticket] = (), first_step: bool = False) -> float:
@@ -101,10 +102,10 @@ class _Bench:
         child = _start(["-m", "lottery.worker"])
         assert child.stdin is not None
         assert child.stdout is not None
-        child.stdin.write(json.dumps(sweep.assignment(tickets).message()).encode())
+        child.stdin.write(Instructions(sweep.assignment(tickets), TaskPlacement()).encode())
         child.stdin.close()
         for line in child.stdout:
-            if first_step and json.loads(line).get("images"):
+            if first_step and isinstance(event := decode_event(line), Progress) and event.images:
                 child.kill()
                 child.wait()
                 return time.perf_counter() - started
@@ -152,7 +153,7 @@ def _trained(bench: _Bench, *overrides: str) -> Sweep:
 def measure_bundle(bench: _Bench) -> float:
     """Five tickets in one process, against five processes one after the other; starting up counts on both sides."""
     together, apart = (_trained(bench, *_SMALL) for _ in range(2))
-    (task,) = plan(together.left(), 1, together.cost).tasks
+    (task,) = schedule(together.left(), 1, together.cost).tasks
     whole = bench.child(together, task)
     parts = [bench.child(apart, [ticket]) for ticket in task]
     print(f"[bundle] together {whole:.1f} s, apart {sum(parts):.1f} s", file=sys.stderr)
@@ -206,7 +207,7 @@ def checkpoint_seconds(folder: str, rounds: int) -> float:
 
     devices.configure(1, True)
     sweep = _Bench(Path(folder), rounds).sweep(Path(folder) / "photos", *_RATE, *_MOBILENET)
-    session = Session(sweep.assignment(()), lambda event: None)
+    session = Session(Instructions(sweep.assignment(()), TaskPlacement()), lambda event: None)
     state: dict[str, Any] = session.trainer.first_state(0)
     kernels = {path: state[path] for path in session.trainer.kernels}
     members = []

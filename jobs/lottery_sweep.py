@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import sys
 
@@ -16,7 +17,10 @@ try:
 
     from lottery.driver import preflight
     from lottery.driver.gang import SparkEndedError
-    from lottery.driver.sweep import SweepError, describe, prepare, run_sweep
+    from lottery.driver.plan_report import plan_sweep
+    from lottery.driver.prepare import SweepError, prepare
+    from lottery.driver.sweep import run_sweep
+    from preprocessing.common.clean_up import afterwards
     from preprocessing.common.command_line import CommandLine
     from preprocessing.common.program import run_or_explain
     from preprocessing.common.signals import install, run_until_signal
@@ -31,6 +35,9 @@ except ImportError as error:  # of a Python in which lottery-trellis is not inst
     sys.exit(2)
 
 
+logger = logging.getLogger("lottery.jobs")  # not __name__, which is __main__
+
+
 def positive(text: str) -> float:
     """A number above 0."""
     value = float(text)
@@ -40,7 +47,7 @@ def positive(text: str) -> float:
 
 
 def main() -> int:
-    """Parses the command line and runs, or describes, the sweep."""
+    """Parses the command line and runs, or plans, the sweep."""
     parser = CommandLine("lottery_sweep.py", __doc__)
     parser.add_argument("--experiment", required=True, metavar="YAML", help="the experiment, such as conf/digits.yaml")
     parser.add_argument("--data", required=True, metavar="URI", help="a dataset made by jobs/preprocess.py")
@@ -55,15 +62,13 @@ def main() -> int:
     )
     parser.add_argument("--smoke", action="store_true", help="shrink the experiment to a minute, to try it all out")
     parser.add_argument("--verify", action="store_true", help="first compare every image with the manifest's hashes")
-    parser.add_argument("--plan", action="store_true", help="check this cluster, say what would run on it, and stop")
-    parser.add_argument(
-        "--price-per-hour", type=positive, metavar="X", help="with --plan: of what a task has, an executor"
-    )
+    parser.add_argument("--plan", action="store_true", help="check this cluster, report what would run on it, and stop")
+    parser.add_argument("--price-per-hour", type=positive, metavar="X", help="with --plan: of one executor")
     parser.add_argument(
         "--images-per-second",
         type=positive,
         metavar="X",
-        help="with --plan: that one executor trains on; without it what the dense run took is the measure",
+        help="with --plan: images that one executor trains on in a second; without it the dense run's rate is taken",
     )
     arguments = parser.parse_args()
     if not arguments.plan and (arguments.price_per_hour or arguments.images_per_second):
@@ -73,10 +78,10 @@ def main() -> int:
     conf = SparkConf()
     # Tasks that train together wait for each other to begin; by default for a year.
     conf.setIfMissing("spark.barrier.sync.timeout", "600")
-    preflight.refuse(preflight.setting_problems(dict(conf.getAll())))
+    preflight.raise_if_any(preflight.setting_problems(dict(conf.getAll())))
     sweep = prepare(arguments.experiment, arguments.data, arguments.runs, arguments.overrides, arguments.smoke)
     if arguments.verify:
-        print(f"{sweep.dataset.uri}: {verify(sweep.dataset):,} images are as the manifest says", file=sys.stderr)
+        logger.info("%s: %s images are as the manifest says", sweep.dataset.uri, f"{verify(sweep.dataset):,}")
     if conf.get("spark.app.name", "lottery_sweep.py") == "lottery_sweep.py":
         conf.setAppName(f"lottery-sweep {sweep.experiment.name}")
 
@@ -88,21 +93,24 @@ def main() -> int:
     def work() -> int:
         try:
             if arguments.plan:
-                outlook = describe(sweep, context(), arguments.price_per_hour, arguments.images_per_second)
-                print("\n".join(outlook.lines), flush=True)
-                preflight.refuse(outlook.problems)
+                plan = plan_sweep(sweep, context(), arguments.price_per_hour, arguments.images_per_second)
+                print("\n".join(plan.lines), flush=True)
+                plan.findings.raise_if_any()
                 return 0
             return run_sweep(sweep, context)
         except SparkEndedError as error:  # said at once: spark-submit, which hands it on, is about to end too
-            print(f"error: {error}; run the same command again to continue", file=sys.stderr, flush=True)
+            logger.error("%s; run the same command again to continue", error)
             return SweepError.exit_status
 
-    try:
+    with afterwards(_stop_spark):
         return run_until_signal(work)
-    finally:
-        if SparkContext._active_spark_context is not None:
-            with contextlib.suppress(Py4JError):  # the JVM may be gone, having been told to end as well
-                SparkContext._active_spark_context.stop()  # else the JVM outlives the driver
+
+
+def _stop_spark() -> None:
+    """Stops Spark, if it runs: otherwise the JVM outlives the driver."""
+    if SparkContext._active_spark_context is not None:
+        with contextlib.suppress(Py4JError):  # the JVM may be gone, having been told to end as well
+            SparkContext._active_spark_context.stop()
 
 
 if __name__ == "__main__":

@@ -31,14 +31,14 @@ except ImportError as error:  # of a Python in which lottery-trellis is not inst
 
 
 def parse(arguments: list[str] | None = None) -> tuple[Request, bool]:
-    """The command line as a request, and whether only a plan is wanted; `InputError` for what is none."""
+    """The command line as a request, and whether only a plan is wanted; `InputError` if it is not valid."""
     parser = CommandLine(
         "preprocess.py",
-        "Turns raw images into a dataset: Parquet tensors and a manifest. A killed job run again goes on where it was.",
+        "Turns raw images into a dataset: Parquet tensors and a manifest. A killed job picks up where it left off.",
     )
     parser.add_argument("--source", required=True, help="folder or URI (s3://, gs://, hdfs://) with the raw images")
     parser.add_argument("--output", required=True, help="folder or URI for the dataset; it must be new or empty")
-    parser.add_argument("--layout", choices=NAMES, help="layout of the source; by default it is recognised")
+    parser.add_argument("--layout", choices=NAMES, help="layout of the source; recognised by default")
 
     def number(option: str, kind: type[int] | type[float], text: str, default: float | None = None) -> None:
         parser.add_argument(option, type=parse_number(option, kind), default=default, help=text)
@@ -46,17 +46,17 @@ def parse(arguments: list[str] | None = None) -> tuple[Request, bool]:
     number("--size", int, "side of the images in pixels", 256)
     parser.add_argument("--codec", choices=CODECS, default="tensor", help="how images are stored")
     number("--quality", int, "JPEG quality, for --codec jpeg", 95)
-    parser.add_argument("--classes", help="a number of classes to draw, or names with commas between; default all")
-    number("--images-per-class", int, "images to draw from every class of every split")
-    number("--holdout", float, "part of train that becomes minival: a fraction or a number of images", 0.0)
-    number("--seed", int, "of the row order and of every draw", 0)
-    number("--rows-per-shard", int, "images per file; by default from the number of images")
+    parser.add_argument("--classes", help="a number of classes to draw, or names separated by commas; all by default")
+    number("--images-per-class", int, "images to draw from every class of every split; all by default")
+    number("--holdout", float, "part of train to set aside as minival: a fraction, or a number of images", 0.0)
+    number("--seed", int, "seed of the row order and of every draw", 0)
+    number("--rows-per-shard", int, "images per file; chosen by the number of images by default")
     number("--rows-per-row-group", int, "images per row group", ROW_GROUP_ROWS)
     number("--max-rejected", float, "stop when more than this fraction is rejected", DEFAULT_MAX_REJECTED)
     parser.add_argument(
-        "--plan", action="store_true", help="only say what would be read and written, and about how long it takes"
+        "--plan", action="store_true", help="only report what would be read and written, and about how long it takes"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace a dataset that is there already")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing dataset")
     options = parser.parse_args(arguments)
     request = Request(
         source=options.source,
@@ -80,7 +80,7 @@ def parse(arguments: list[str] | None = None) -> tuple[Request, bool]:
 
 
 def parse_classes(text: str | None) -> int | tuple[str, ...] | None:
-    """`--classes`: a number, or names with commas between them."""
+    """`--classes`: a number, or names separated by commas."""
     if text is None:
         return None
     try:
@@ -95,7 +95,7 @@ def parse_classes(text: str | None) -> int | tuple[str, ...] | None:
 def main() -> int:
     """Runs the job, or plans it."""
     request, only_plan = parse()
-    with ExitStack() as spark:  # outermost: Spark is stopped when the last line is out
+    with ExitStack() as spark:  # outermost: Spark is stopped after the last line is printed
 
         def start_spark(name: str) -> AbstractContextManager[Any]:
             return spark_leaves_signals(spark.enter_context(spark_context(name)))

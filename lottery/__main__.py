@@ -12,7 +12,7 @@ from preprocessing.common.storage import open_store
 
 
 def status(run: RunDirectory) -> int:
-    """Prints what is done of a run directory's sweep, and what its tasks last said."""
+    """Prints how far a run directory's sweep is, and its tasks' last heartbeats."""
     dense = run.dense_result()
     print(f"dense run: {dense.status if dense else 'not done'}")
     tickets = all_tickets(run.experiment(), run.timeline())
@@ -30,7 +30,7 @@ def status(run: RunDirectory) -> int:
 
 
 def make_report(run: RunDirectory) -> int:
-    """Writes results.parquet and the picture anew, from the results that there are, and prints the table."""
+    """Rewrites results.parquet and the picture from the results so far, and prints the table."""
     dense = run.dense_result()
     if dense is None:
         raise InputError(f"{run.describe()}: the dense run is not done yet; there is nothing to report")
@@ -51,7 +51,9 @@ def main() -> int:
     try:
         run.identity()
     except FileNotFoundError:
-        raise InputError(f"{arguments.run} is no run directory: it has no experiment.yaml; correct the path") from None
+        raise InputError(
+            f"{arguments.run} is not a run directory: it has no experiment.yaml; correct the path"
+        ) from None
     return COMMANDS[arguments.command](run)
 
 

@@ -1,46 +1,122 @@
-"""What a gang task and its child process tell each other: the assignment as JSON, exit statuses, notice."""
+"""What a gang task and its child process tell each other: instructions, events, exit statuses, notice.
+
+The instructions are one line of JSON on the child's standard input. Events are lines of JSON on its standard output. A
+child that fails gives the reason in its last event, `Failed`; its exit status speaks for one that dies without a word.
+"""
 
 from __future__ import annotations
 
 import signal
-from typing import Any
+from collections.abc import Callable
 
 import msgspec
 
 from lottery.experiment.config import Experiment
 from lottery.tickets.tickets import Ticket
+from preprocessing.common.errors import EXIT_BAD_INPUT, EXIT_STORAGE, Failure, Kind
 
-# A child's exit status where its bundle does not fit into memory; less of it may.
+# A child's exit status if its bundle does not fit into memory; a smaller one may.
 EXIT_OUT_OF_MEMORY = 3
-# A child's exit status where it does not see all GPUs that Spark gave its task.
+# A child's exit status if it does not see all GPUs that Spark gave its task.
 EXIT_NO_GPUS = 4
-# A child's exit status where it was told to leave, saved and left; as a shell says of SIGTERM.
+# A child's exit status if it was told to leave, saved and left; the same as a shell's for SIGTERM.
 EXIT_NOTICE = 128 + signal.SIGTERM
 NOTICE = 30.0  # seconds between being told to leave and being killed
 
+KINDS = {
+    EXIT_BAD_INPUT: Kind.BAD_INPUT,
+    EXIT_OUT_OF_MEMORY: Kind.OUT_OF_MEMORY,
+    EXIT_NO_GPUS: Kind.GPU_LOST,
+    EXIT_STORAGE: Kind.STORAGE,
+}
+
 
 class Assignment(msgspec.Struct, frozen=True):
-    """Train the dense run and make the masks (no tickets given), or train these tickets as one bundle."""
+    """What a task is asked to do: train the dense run and make the masks (no tickets), or train these tickets."""
 
     run: str  # URI of the run directory
     data: str  # URI of the dataset
     dataset_hash: str  # of the dataset that the driver saw
     train_images: int
     experiment: Experiment
-    tickets: tuple[Ticket, ...]
-    task: int  # rank in the gang
-    tasks: int  # in the gang
-    executor: str  # address of the executor
-    threads: int  # cores of the task
-    gpus: int = 0  # that the child has to see; none where that is not checked
-
-    def message(self) -> dict[str, Any]:
-        """Plain dicts and lists, for JSON."""
-        tree = msgspec.to_builtins(self)
-        assert isinstance(tree, dict)
-        return tree
+    tickets: tuple[Ticket, ...] = ()
 
 
-def decode(message: bytes) -> Assignment:
-    """The assignment in a child's standard input. Raises msgspec.ValidationError where it is none."""
-    return msgspec.json.decode(message, type=Assignment)
+class TaskPlacement(msgspec.Struct, frozen=True):
+    """Where a task runs: its rank, its executor's address, and what Spark gave it."""
+
+    task: int = 0  # rank in the gang
+    executor: str = ""  # address
+    host: str = ""
+    gpus: tuple[str, ...] = ()  # addresses
+    cores: int = 1
+    tasks: int = 1  # in the whole gang
+    tasks_on_host: int = 1
+    endpoints: tuple[str, ...] = ()  # of the tasks that train together, this one's among them; empty if it is alone
+
+    @property
+    def workers(self) -> int:
+        """How many tasks train together."""
+        return max(1, len(self.endpoints))
+
+    @property
+    def worker(self) -> int:
+        """Its rank among them; 0 is the chief, who writes."""
+        return self.task % self.workers
+
+    @property
+    def group(self) -> int:
+        """Which of the gang's groups that is."""
+        return self.task // self.workers
+
+
+class Instructions(msgspec.Struct, frozen=True):
+    """What a child is told: an assignment, and where it is carried out."""
+
+    assignment: Assignment
+    placement: TaskPlacement
+
+    def encode(self) -> bytes:
+        """As a line of JSON."""
+        return msgspec.json.encode(self) + b"\n"
+
+
+class Progress(msgspec.Struct, frozen=True, tag="progress"):
+    """Images were trained on since the last such event (or looked at: 0)."""
+
+    images: int
+    done: int | None = None  # trainings of the bundle that have ended so far; None: as before
+
+
+class Saved(msgspec.Struct, frozen=True, tag="saved"):
+    """A checkpoint with something new in it was written."""
+
+
+class Failed(msgspec.Struct, frozen=True, tag="failed"):
+    """Why the child ends; nothing follows it."""
+
+    failure: Failure
+
+
+Event = Progress | Saved | Failed
+Report = Callable[[Event], None]
+_EVENTS: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+def decode_instructions(line: bytes) -> Instructions:
+    """The instructions on a child's standard input. Raises msgspec.DecodeError for anything else."""
+    return msgspec.json.decode(line, type=Instructions)
+
+
+def encode_event(event: Event) -> bytes:
+    """An event as a line of JSON."""
+    return msgspec.json.encode(event) + b"\n"
+
+
+def decode_event(line: bytes) -> Event | None:
+    """The event in a line of a child's standard output; None for a library's print."""
+    try:
+        event: Event = _EVENTS.decode(line)
+    except msgspec.DecodeError:
+        return None
+    return event

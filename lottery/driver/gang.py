@@ -6,29 +6,23 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
-from py4j.protocol import Py4JError, Py4JNetworkError
+import msgspec
+from py4j.protocol import Py4JError
 from pyspark import BarrierTaskContext, SparkContext
 from pyspark.errors import PySparkException
 
 from lottery.executor.rendezvous import meet
-from lottery.executor.supervisor import ChildError
-from lottery.executor.task import GpuLostError, Place
-from preprocessing.common.errors import InputError, StorageError
+from lottery.protocol import TaskPlacement
+from preprocessing.common import log
+from preprocessing.common.errors import Failure, InputError, Kind, StorageError
+from preprocessing.common.spark_errors import ENDED, driver_failure, reported, task_failure
 
 T = TypeVar("T")
 
 _SLOTS_TIMEOUT = 120.0  # seconds for executors to register
-_ENDED = "Spark has ended, by SIGTERM or because its process was killed"
 _SLOTS_STABLE = 5  # polls in a row with the same number of slots
-
-
-class _Refusal(NamedTuple):
-    """The message of an InputError, as what the only task of a stage returns."""
-
-    message: str
 
 
 class GangError(Exception):
@@ -39,21 +33,18 @@ class SparkEndedError(GangError):
     """Spark itself has ended, and nothing more can run on it: it was shut down, or its process was killed."""
 
 
-class GangStorageError(GangError):
-    """The stage failed because of the storage, which a task could not write or read."""
-
-
 class GangGpuError(GangError):
     """The stage failed because of a GPU that Spark has and a task does not see."""
 
 
 def wait_for_slots(context: SparkContext, last: int = 0, settle: bool = False) -> int:
-    """How many tasks can run at once, when executors have stopped registering; at once where it is `last` still.
+    """How many tasks can run at once, after executors have stopped registering; without a wait if it is still `last`.
 
-    Right after the start the number is 0 and grows; a barrier stage that needs more slots than there are would wait
-    ten minutes to say so. Where `spark.executor.instances` says how many executors to expect, it waits for these, and
-    for no more; but with `settle`, after a failure, until their number stays the same, as one may be about to go.
-    Raises InputError where no executor registers, GangError where Spark has ended.
+    Right after the start the number is 0 and grows. A barrier stage that needs more slots than there are would fail
+    only after ten minutes. If `spark.executor.instances` is set, this waits for that number of executors; with
+    `settle`, after a failure, until the number stays the same, as an executor may be about to go.
+
+    Raises InputError if no executor registers, SparkEndedError if Spark has ended.
     """
     expected = int(setting(context, "spark.executor.instances"))
     deadline = time.monotonic() + _SLOTS_TIMEOUT
@@ -90,18 +81,18 @@ def _cluster(context: SparkContext) -> _Cluster:
 
 
 def setting(context: SparkContext, name: str) -> str:
-    """What a setting is in a context; "0" where it is not set. Raises SparkEndedError where Spark has ended."""
+    """What a setting is in a context; "0" if it is not set. Raises SparkEndedError if Spark has ended."""
     with _alive():
         return str(context.getConf().get(name, "0"))
 
 
 @contextmanager
 def _alive() -> Iterator[None]:
-    """Raises SparkEndedError where the block finds no JVM, or one that does not answer."""
+    """Raises SparkEndedError if the block finds no JVM, or one that does not answer."""
     try:
         yield
     except (AttributeError, Py4JError) as error:
-        raise SparkEndedError(_ENDED) from error
+        raise SparkEndedError(ENDED) from error
 
 
 def is_local(context: SparkContext) -> bool:
@@ -110,64 +101,78 @@ def is_local(context: SparkContext) -> bool:
 
 
 def run_gang(
-    context: SparkContext, tasks: int, work: Callable[[Place], T], together: int = 1, ports: tuple[int, int] = (0, 0)
+    context: SparkContext,
+    tasks: int,
+    work: Callable[[TaskPlacement], T],
+    together: int = 1,
+    ports: tuple[int, int] = (0, 0),
 ) -> list[T]:
     """Runs `work` in each task of one barrier stage and returns what the tasks return, which should be little.
 
-    With `together`, so many tasks in turn are a group, and know each other's endpoints, whose ports are within `ports`.
-    Raises InputError where a task met bad input, SparkEndedError where Spark has ended, GangError where a task or its
-    executor died: Spark never retries a barrier stage that is collected.
+    Each `together` tasks in turn are a group, and know each other's endpoints, whose ports are within `ports`.
+
+    Raises InputError for bad input that a task met, StorageError if storage failed, SparkEndedError if Spark has ended,
+    GangGpuError if a GPU is lost, else GangError: Spark never retries a barrier stage that is collected.
     """
 
-    def task(_: Iterator[int]) -> Iterator[T | _Refusal]:
-        barrier = BarrierTaskContext.get()
-        place = _place(barrier)
-        if tasks == 1:
-            # Nobody else has to be stopped, and Spark would log what is raised with its traceback.
-            try:
-                yield work(place)
-            except InputError as error:
-                if isinstance(error, StorageError):
+    def task(_: Iterator[int]) -> Iterator[T | Failure]:
+        try:
+            log.configure()
+            yield _work(BarrierTaskContext.get(), work, together, ports)
+        except Exception as error:
+            failure = task_failure(error)
+            if tasks > 1 or failure.kind is Kind.OTHER:  # the other tasks have to be stopped, or a traceback is wanted
+                with reported():
                     raise
-                yield _Refusal(str(error))
-            return
-        if together == 1:
-            yield work(place)
-            return
-        with meet(barrier.allGather, place.host, place.task, ports) as endpoints:
-            first = place.task - place.task % together
-            yield work(replace(place, endpoints=endpoints[first : first + together]))
+            yield failure  # Spark would log a traceback of what is raised
 
     try:
-        rows: list[T | _Refusal] = context.parallelize(range(tasks), tasks).barrier().mapPartitions(task).collect()
-    except (AttributeError, Py4JNetworkError) as error:  # no JVM any more, or none that answers
-        raise SparkEndedError(_ENDED) from error
-    except (PySparkException, Py4JError) as error:
-        raise _explain(str(error)) from error
+        rows: list[T | Failure] = context.parallelize(range(tasks), tasks).barrier().mapPartitions(task).collect()
+    except (AttributeError, PySparkException, Py4JError, OSError) as error:
+        raise _as_error(driver_failure(error)) from error
     for row in rows:
-        if isinstance(row, _Refusal):
-            raise InputError(row.message)
-    return [row for row in rows if not isinstance(row, _Refusal)]
+        if isinstance(row, Failure):
+            raise _as_error(row)
+    return [row for row in rows if not isinstance(row, Failure)]
+
+
+def _work(barrier: BarrierTaskContext, work: Callable[[TaskPlacement], T], together: int, ports: tuple[int, int]) -> T:
+    placement = _placement(barrier)
+    if together == 1:
+        return work(placement)
+    with meet(barrier.allGather, placement.host, placement.task, ports) as endpoints:
+        first = placement.task - placement.task % together
+        return work(msgspec.structs.replace(placement, endpoints=endpoints[first : first + together]))
+
+
+def _as_error(failure: Failure) -> Exception:
+    kinds: dict[Kind, type[Exception]] = {
+        Kind.BAD_INPUT: InputError,
+        Kind.STORAGE: StorageError,
+        Kind.GPU_LOST: GangGpuError,
+        Kind.SPARK_ENDED: SparkEndedError,
+    }
+    return kinds.get(failure.kind, GangError)(failure.message)
 
 
 def cancel(context: SparkContext) -> None:
-    """Ends what may still run of a failed stage, before another starts.
+    """Ends whatever still runs of a failed stage, before another starts.
 
-    Raises SparkEndedError where Spark has ended.
+    Raises SparkEndedError if Spark has ended.
     """
     with _alive():
         context.cancelAllJobs()
 
 
-def _place(context: BarrierTaskContext) -> Place:
-    # Neither barrier() nor, where every task trains alone, allGather(): the first of them starts a timer thread in the
-    # JVM that is no daemon (Spark 3.5), and in local mode, where executor and driver are one JVM, spark-submit then
+def _placement(context: BarrierTaskContext) -> TaskPlacement:
+    # Neither barrier() nor, if every task trains alone, allGather(): the first of them starts a timer thread in the
+    # JVM that is not a daemon (Spark 3.5), and in local mode, where executor and driver are one JVM, spark-submit then
     # never ends.
     executors = [info.address for info in context.getTaskInfos()]
     hosts = [executor.rsplit(":", 1)[0] for executor in executors]
     rank = context.partitionId()
     gpus = context.resources().get("gpu")
-    return Place(
+    return TaskPlacement(
         task=rank,
         executor=executors[rank],
         host=hosts[rank],
@@ -176,31 +181,3 @@ def _place(context: BarrierTaskContext) -> Place:
         tasks=len(executors),
         tasks_on_host=hosts.count(hosts[rank]),
     )
-
-
-def _explain(message: str) -> Exception:
-    """The error to raise for what Spark says of a failed stage: the Python exception's own line, if there is one."""
-    if re.search(r"SparkContext was shut down|stopped SparkContext", message):
-        return SparkEndedError(_ENDED)
-    bad_input = re.search(rf"^\s*(?:\w+\.)*{InputError.__name__}: (.*)", message, re.MULTILINE)
-    if bad_input:
-        return InputError(bad_input[1])
-    storage = re.search(rf"^\s*(?:\w+\.)*{StorageError.__name__}: (.*)", message, re.MULTILINE)
-    if storage:
-        return GangStorageError(storage[1])
-    gpu = re.search(rf"^\s*(?:\w+\.)*{GpuLostError.__name__}: (.*)", message, re.MULTILINE)
-    if gpu:
-        return GangGpuError(gpu[1])
-    child = re.search(rf"^\s*(?:\w+\.)*{ChildError.__name__}: (.*)", message, re.MULTILINE)
-    if child:
-        return GangError(child[1])
-    for pattern in (
-        r"Traceback \(most recent call last\):\n(?:[ \t].*\n)+(\S.*)",  # of Python: a package that is missing, say
-        r"Job aborted due to stage failure: (.*)",
-        r"^: (.*)",  # of py4j: the Java exception, behind a line that names the call
-        r"(\S.*)",
-    ):
-        found = re.search(pattern, message, re.MULTILINE)
-        if found:
-            return GangError(found[1])
-    return GangError("Spark gave no reason")

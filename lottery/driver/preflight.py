@@ -1,27 +1,37 @@
-"""What has to be right before a gang is worth starting: settings on the driver, and the rest from the executors."""
+"""What has to be right before a gang is worth starting: settings on the driver, all else on the executors too."""
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
-import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pyspark import SparkContext
+
+from lottery.driver.gang import run_gang
+from lottery.driver.prepare import Sweep
 from lottery.executor import gpu_check, model_check
+from lottery.executor.memory import task_memory
 from lottery.executor.model_check import ModelFacts, Question
-from lottery.executor.task import Place, child_environment, memory
-from preprocessing.common.errors import InputError
+from lottery.executor.task import child_environment
+from lottery.protocol import TaskPlacement
+from preprocessing.common.clean_up import afterwards
+from preprocessing.common.errors import InputError, StorageError
+from preprocessing.common.retries import may_pass
 from preprocessing.common.storage import Store, open_store
 from preprocessing.common.storage_check import check_usable
 from preprocessing.dataset.opening import Dataset
+
+logger = logging.getLogger(__name__)
 
 MINIMUM_FREE_BYTES = 1 << 30
 
 
 def setting_problems(settings: Mapping[str, str]) -> list[str]:
-    """One line for each Spark setting with which a gang cannot run, with the setting that mends it."""
+    """One line for each Spark setting with which a gang cannot run, with the setting to change."""
     problems = []
     if settings.get("spark.dynamicAllocation.enabled", "false") == "true":
         problems.append(
@@ -29,7 +39,7 @@ def setting_problems(settings: Mapping[str, str]) -> list[str]:
             "set it to false and spark.executor.instances to the number of executors"
         )
     if settings.get("spark.speculation", "false") == "true":
-        problems.append("spark.speculation=true: would train a ticket twice at once; set it to false")
+        problems.append("spark.speculation=true: it would train a ticket twice at once; set it to false")
     for name in ("spark.task.resource.gpu.amount", "spark.executor.resource.gpu.amount"):
         if not re.fullmatch(r"0|[1-9][0-9]*", settings.get(name, "1")):
             problems.append(f"{name}={settings[name]}: hands one GPU to several tasks; set it to a whole number")
@@ -49,27 +59,80 @@ def setting_problems(settings: Mapping[str, str]) -> list[str]:
     return problems
 
 
-def refuse(problems: Sequence[str]) -> None:
-    """Raises InputError where there are problems; of several, all but the last are printed as errors before."""
+def raise_if_any(problems: Sequence[str], kind: type[InputError] = InputError) -> None:
+    """Raises the last of the problems as an error of this kind; the others are logged as errors before."""
     for problem in problems[:-1]:
-        print(f"error: {problem}", file=sys.stderr, flush=True)
+        logger.error(problem)
     if problems:
-        raise InputError(problems[-1])
+        raise kind(problems[-1])
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What one task of the gang found where it runs; `problems` are lines with their remedies."""
+    """What one task of the gang found where it runs.
 
-    place: Place
+    `problems` are lines with their remedies. `outages` are, too, of storage that failed and may work later.
+    """
+
+    placement: TaskPlacement
     problems: tuple[str, ...]
     blob: str  # what it left in the run directory, for the driver to see and delete
     memory: int  # bytes that it may use
-    model: ModelFacts | None = None  # where it was asked, and could be built
+    model: ModelFacts | None = None  # if it was asked, and could be built
+    outages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a preflight found: all tasks' probes, and the problems and outages, each once."""
+
+    probes: tuple[Probe, ...]
+    problems: tuple[str, ...]
+    outages: tuple[str, ...]
+
+    @property
+    def model(self) -> ModelFacts | None:
+        """What the model has; None if nobody asked, or it cannot be built."""
+        return next((probe.model for probe in self.probes if probe.model is not None), None)
+
+    def raise_if_any(self) -> None:
+        """Raises InputError if there is a problem, else StorageError if storage was away."""
+        raise_if_any(self.problems)
+        raise_if_any(self.outages, StorageError)
+
+
+def inspect(sweep: Sweep, context: SparkContext, tasks: int, question: Question | None = None) -> Findings:
+    """Has `tasks` tasks, and the driver, check what training will need.
+
+    A run asks no question about the model: its first child builds it before it trains anything.
+
+    Raises as `run_gang` does, and StorageError if the driver cannot read what the probes left.
+    """
+    folder, store = probe_folder(), open_store(sweep.run.uri)
+    what = (
+        folder,
+        sweep.run.uri,
+        sweep.dataset.uri,
+        sweep.dataset.content_hash,
+        sweep.experiment.gang.check_gpus,
+        question,
+    )
+    with afterwards(lambda: store.delete_tree(folder)):
+        probes = run_gang(context, tasks, lambda placement: probe(placement, *what))
+        unseen = unseen_probes(store, folder, probes)
+        at_driver = driver_problems(store, folder)
+    problems = [
+        *duplicate_gpus([probe.placement for probe in probes]),
+        *at_driver,
+        *(problem for probe in probes for problem in probe.problems),
+        *unseen,
+    ]
+    outages = dict.fromkeys(outage for probe in probes for outage in probe.outages)
+    return Findings(tuple(probes), tuple(dict.fromkeys(problems)), tuple(outages))
 
 
 def probe(
-    place: Place,
+    placement: TaskPlacement,
     folder: str,
     run: str,
     data: str,
@@ -79,29 +142,39 @@ def probe(
 ) -> Probe:
     """Looks, from an executor, at everything that training there will need, and leaves a small blob in the folder.
 
-    The first task answers the question about the model, if there is one: what it says holds for all.
+    The first task answers the question about the model, if there is one: its answer holds for all.
     """
-    blob = f"{folder}/{place.task:03d}"
-    checks = [_dataset_problem(data, dataset_hash), _run_directory_problem(run, blob)]
-    if check_gpus and place.gpus:
-        checks.append(gpu_check.problem(place.gpus, child_environment(place.gpus, place.cores)))
+    blob = f"{folder}/{placement.task:03d}"
+    environment = child_environment(placement.gpus, placement.cores)
+    problems: list[str | None] = []
+    outages: list[str | None] = []
     facts = None
-    if question is not None and place.task == 0:
+    for check, first, second in ((_check_dataset, data, dataset_hash), (_check_run_directory, run, blob)):
         try:
-            facts = model_check.ask(question, child_environment((), place.cores))
+            check(first, second)
         except InputError as error:
-            checks.append(str(error))
-    problems = tuple(f"executor {place.executor}: {problem}" for problem in checks if problem)
-    return Probe(place, problems, blob, memory(place), facts)
+            (outages if isinstance(error, StorageError) else problems).append(str(error))
+    if check_gpus and placement.gpus:
+        problems.append(gpu_check.problem(placement.gpus, environment))
+    if question is not None and placement.task == 0:
+        try:
+            facts = model_check.ask(question, child_environment((), placement.cores))
+        except InputError as error:
+            problems.append(str(error))
+
+    def named(lines: Sequence[str | None]) -> tuple[str, ...]:
+        return tuple(f"executor {placement.executor}: {line}" for line in lines if line)
+
+    return Probe(placement, named(problems), blob, task_memory(placement), facts, named(outages))
 
 
 def probe_folder() -> str:
-    """Where the probes of one preflight leave their blobs in a run directory; another's may be at work there."""
+    """A folder of a run directory for the blobs of one preflight's probes; another preflight may be at work there."""
     return f"probes-{uuid.uuid4().hex}"
 
 
 def driver_problems(store: Store, folder: str) -> list[str]:
-    """A line where the driver cannot do with the run directory what it will have to."""
+    """A line if the driver cannot use the run directory as it will have to."""
     try:
         check_usable(store.child(f"{folder}/driver-check"))
     except (InputError, FileNotFoundError) as error:
@@ -110,19 +183,19 @@ def driver_problems(store: Store, folder: str) -> list[str]:
 
 
 def unseen_probes(store: Store, folder: str, probes: Sequence[Probe]) -> list[str]:
-    """One line for each executor whose blob the driver does not see: it writes to a folder of its own."""
+    """One line for each executor whose blob the driver does not see: it has a folder of its own."""
     seen = set(store.list(folder))
     return [
-        f"executor {probe.place.executor}: what it writes to {store.describe()} the driver does not see; "
+        f"executor {probe.placement.executor}: the driver does not see what it writes to {store.describe()}; "
         "--runs must be on a file system that driver and executors share"
         for probe in probes
-        if probe.blob not in seen and not probe.problems
+        if probe.blob not in seen and not probe.problems and not probe.outages
     ]
 
 
-def duplicate_gpus(places: Sequence[Place]) -> list[str]:
+def duplicate_gpus(placements: Sequence[TaskPlacement]) -> list[str]:
     """One line for each GPU that was handed to two tasks of one host."""
-    claimed = [(place.host, gpu) for place in places for gpu in place.gpus]
+    claimed = [(each.host, gpu) for each in placements for gpu in each.gpus]
     return [
         f"GPU {gpu} of {host} was handed to {claimed.count((host, gpu))} tasks; "
         "set spark.task.resource.gpu.amount to a whole number and check the discovery script"
@@ -130,25 +203,32 @@ def duplicate_gpus(places: Sequence[Place]) -> list[str]:
     ]
 
 
-def _dataset_problem(data: str, dataset_hash: str) -> str | None:
+def _check_dataset(data: str, dataset_hash: str) -> None:
+    """Raises InputError if this machine does not see the driver's dataset, StorageError if that may pass."""
     try:
         found = Dataset.open(data).content_hash
     except InputError as error:
-        return f"{error}; the dataset must be on a file system that executors see"
+        raise _with_remedy(error, "the dataset must be on a file system that executors see") from error
     if found != dataset_hash:
-        return f"dataset {data} is not the driver's; put it on a file system that driver and executors share"
-    return None
+        raise InputError(f"dataset {data} is not the driver's; put it on a file system that driver and executors share")
 
 
-def _run_directory_problem(run: str, blob: str) -> str | None:
+def _check_run_directory(run: str, blob: str) -> None:
+    """Raises InputError if this machine cannot write to the run directory, StorageError if that may pass."""
     store = open_store(run)
     try:
         check_usable(store.child(f"{blob}-check"))
         store.write(blob, b"probe")
     except (InputError, FileNotFoundError) as error:
-        return f"{error}; --runs must be writable from executors"
+        raise _with_remedy(error, "--runs must be writable from executors") from error
     folder = store.local_path
     free = shutil.disk_usage(folder).free if folder else MINIMUM_FREE_BYTES
     if free < MINIMUM_FREE_BYTES:
-        return f"{run} has {free >> 20} MiB free; make room for weights and checkpoints, or choose another --runs"
-    return None
+        raise InputError(
+            f"{run} has {free >> 20} MiB free; make room for weights and checkpoints, or choose another --runs"
+        )
+
+
+def _with_remedy(error: Exception, remedy: str) -> InputError:
+    kind = StorageError if isinstance(error, StorageError) and may_pass(error) else InputError
+    return kind(f"{error}; {remedy}")

@@ -1,4 +1,4 @@
-"""Whether the TensorFlow of an executor can use the GPUs that Spark gave it; where not, what to do about it."""
+"""Whether TensorFlow on an executor can use the GPUs that Spark gave it; if not, what to do about it."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Found(msgspec.Struct, frozen=True):
     """What TensorFlow sees."""
 
     gpus: int  # that it computed on
-    cuda: str  # version that it was built for; empty where for none
+    cuda: str  # version that it was built for; empty if for none
 
 
 class Driver(NamedTuple):
-    """What nvidia-smi says; the versions are empty where it does not tell them."""
+    """What nvidia-smi says; the versions are empty if it does not report them."""
 
     version: str
     cuda: str  # newest version of CUDA that the driver serves
@@ -44,14 +44,14 @@ class Driver(NamedTuple):
 
 
 class _Answer(NamedTuple):
-    status: int | None  # None where it took too long
+    status: int | None  # None if it took too long
     out: str
     errors: str
 
 
 def problem(gpus: Sequence[str], environment: Mapping[str, str]) -> str | None:
-    """What is wrong, with its remedy, where a child with this environment cannot compute on all of these GPUs."""
-    # What is missing TensorFlow says in warnings.
+    """What is wrong, with its remedy, if a child with this environment cannot use all of these GPUs; else None."""
+    # TensorFlow reports missing libraries as warnings.
     looking = {**inherited(), **environment, "TF_CPP_MIN_LOG_LEVEL": "0"}
     answer = _ask([sys.executable, "-c", _LOOK], looking, _TENSORFLOW_TIMEOUT)
     if answer.status is None:
@@ -70,13 +70,13 @@ def problem(gpus: Sequence[str], environment: Mapping[str, str]) -> str | None:
 
 
 def explanation(gpus: Sequence[str], found: Found, words: str, driver: Driver) -> str:
-    """Why TensorFlow does not see as many GPUs as it was given, as far as can be told from here.
+    """Why TensorFlow sees fewer GPUs than it was given, as far as this can be known.
 
     A driver serves every CUDA up to its own, and within one major version newer ones as well (NVIDIA, "CUDA
     Compatibility": minor version compatibility).
 
     Args:
-        words: TensorFlow's own on that.
+        words: TensorFlow's own message.
     """
     but = f"Spark gave GPUs {', '.join(gpus)}, TensorFlow sees {found.gpus}: "
     if found.gpus and any(gpu.startswith("MIG-") for gpu in gpus):
@@ -85,17 +85,17 @@ def explanation(gpus: Sequence[str], found: Found, words: str, driver: Driver) -
             "set spark.executor.resource.gpu.amount and spark.task.resource.gpu.amount to 1"
         )
     if found.gpus:  # so its libraries and the driver fit
-        return f"{but}CUDA ends its list at a GPU that is not there; compare nvidia-smi -L on that machine"
+        return f"{but}CUDA's list ends at a GPU that is missing; compare nvidia-smi -L on that machine"
     if not found.cuda:
-        return f"{but}it is built for processors alone; install tensorflow[and-cuda]"
+        return f"{but}it is built for CPUs only; install tensorflow[and-cuda]"
     if not driver.version:
-        return f"{but}nvidia-smi: {driver.words}; it takes NVIDIA's driver, for CUDA {_major(found.cuda)} or later"
+        return f"{but}nvidia-smi: {driver.words}; install NVIDIA's driver for CUDA {_major(found.cuda)} or later"
     if driver.cuda and _major(driver.cuda) < _major(found.cuda):
         return (
             f"{but}it is built for CUDA {found.cuda}, and driver {driver.version} ends with CUDA {driver.cuda}; "
             f"install a driver for CUDA {_major(found.cuda)} or later"
         )
-    return f"{but}{words}; install tensorflow[and-cuda], and see that nvidia-smi works where executors run"
+    return f"{but}{words}; install tensorflow[and-cuda], and check that nvidia-smi works on the executors"
 
 
 def _major(version: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 
@@ -14,9 +14,10 @@ from lottery.run.run_directory import RunDirectory
 
 _POLL = 1.0  # seconds
 
+Message = TypeVar("Message", bound=msgspec.Struct)
 
-@dataclass(frozen=True)
-class Outcome:
+
+class Outcome(msgspec.Struct, frozen=True):
     """How a child ended, whether it saved a checkpoint, and the names of the trainings that have no result yet."""
 
     ended: Ended
@@ -24,17 +25,23 @@ class Outcome:
     left: tuple[str, ...]
 
 
+class BundleLimit(msgspec.Struct, frozen=True):
+    """How many tickets a task has memory for at once."""
+
+    tickets: int
+
+
 class Group:
     """The tasks, one or several, that train the same tickets together, each with a child of its own.
 
-    Where one child dies the others lose it within half a minute and die too, each of something else. What is done about
-    it must be the same everywhere, so every task leaves what it knows in the run directory and reads the others'.
+    When one child dies, the others lose it within half a minute and die too, each with another error. All tasks must
+    react in the same way, so each leaves a message with what it knows in the run directory and reads the others'.
 
     Args:
-        stage: of the gang: what an earlier one left is not taken for this one's.
-        number: of the group in the gang.
-        worker, workers: this task's place in the group, and how many there are.
-        patience: seconds that the others may take longer to get there.
+        stage: names this stage of the gang: messages of an earlier one are not read.
+        number: the group's, in the gang.
+        worker, workers: this task's rank in the group, and how many there are.
+        patience: seconds that the others may come later.
     """
 
     def __init__(self, run: RunDirectory, stage: str, number: int, worker: int, workers: int, patience: float) -> None:
@@ -44,34 +51,34 @@ class Group:
         self._round = 0
 
     def agree(self, outcome: Outcome) -> Outcome:
-        """What came of all tasks' children. Raises ChildError where a task does not say in time."""
-        return combined([msgspec.json.decode(blob, type=Outcome) for blob in self._exchange(outcome)])
+        """What came of all tasks' children. Raises ChildError if a task sends no message in time."""
+        return combined(self._exchange(outcome))
 
-    def least(self, number: int) -> int:
-        """The least of all tasks' numbers. Raises ChildError where a task does not say in time."""
-        return min(msgspec.json.decode(blob, type=int) for blob in self._exchange(number))
+    def least(self, limit: BundleLimit) -> BundleLimit:
+        """The smallest of all tasks' limits. Raises ChildError if a task sends no message in time."""
+        return min(self._exchange(limit), key=lambda each: each.tickets)
 
-    def _exchange(self, own: object) -> list[bytes]:
-        blob = msgspec.json.encode(own)
+    def _exchange(self, own: Message) -> list[Message]:
+        """The messages of all tasks, by worker, this one's among them."""
         if self._workers == 1:
-            return [blob]
+            return [own]
         self._round += 1
-        self._mailbox.post(self._folder, self._round, self._worker, blob)
+        self._mailbox.post(self._folder, self._round, self._worker, msgspec.json.encode(own))
         deadline = time.monotonic() + self._patience
         while True:
             found = self._mailbox.messages(self._folder, self._round)
             if len(found) == self._workers:
-                return found
+                return [msgspec.json.decode(message, type=type(own)) for message in found]
             if time.monotonic() > deadline:
                 raise ChildError(
-                    f"of {self._workers} tasks that train together {self._workers - len(found)} said nothing for "
+                    f"of {self._workers} tasks that train together {self._workers - len(found)} sent no message for "
                     f"{self._patience:.0f} s; look at the logs of their executors"
                 )
             time.sleep(_POLL)
 
 
 def combined(outcomes: list[Outcome]) -> Outcome:
-    """The outcome of a group: how the child ended that explains the others, and what nobody sees a result of.
+    """The outcome of a group: the end of the child that explains the others', and what no task sees a result of.
 
     A child that only lost another ends with a plain status of 1, or is aborted by TensorFlow. A shared folder may show
     a result late to some.

@@ -1,7 +1,7 @@
-"""Whether an experiment's model can be built where training would: asked of a child, as only children load TensorFlow.
+"""Whether an experiment's model can be built on an executor: a child finds out, as only children load TensorFlow.
 
-`python -m lottery.executor.model_check` is that child: the question on its standard input, the facts as its last line
-of output.
+`python -m lottery.executor.model_check` is that child: the question on its standard input, the answer (the facts, or
+`Failed`) as its last line of output.
 """
 
 from __future__ import annotations
@@ -14,30 +14,34 @@ from collections.abc import Mapping
 import msgspec
 
 from lottery.experiment.config import Experiment
+from lottery.protocol import Failed
 from lottery.tickets import masks
-from preprocessing.common.errors import EXIT_BAD_INPUT, InputError
+from preprocessing.common.errors import InputError, failure_of
 from preprocessing.common.program import run_or_explain
 
 _TIMEOUT = 600.0  # seconds; a first import from a network file system is slow, and so is a large model
 
 
 class Question(msgspec.Struct, frozen=True):
-    """What to build: the experiment's model for images of this shape, [height, width, channels], of so many classes."""
+    """What to build: the experiment's model for images of shape [height, width, channels], and its classes."""
 
     experiment: Experiment
     shape: tuple[int, int, int]
     classes: int
 
 
-class ModelFacts(msgspec.Struct, frozen=True):
+class ModelFacts(msgspec.Struct, frozen=True, tag="facts"):
     """What a model has: weights, and how many of them can be pruned."""
 
     parameters: int
     prunable: int
 
 
+_ANSWERS: msgspec.json.Decoder[ModelFacts | Failed] = msgspec.json.Decoder(ModelFacts | Failed)
+
+
 def ask(question: Question, environment: Mapping[str, str]) -> ModelFacts:
-    """Builds the model in a child with this environment. Raises InputError where training would not begin."""
+    """Builds the model in a child with this environment. Raises InputError if training could not begin."""
     name = question.experiment.model.name
     try:
         done = subprocess.run(
@@ -49,18 +53,18 @@ def ask(question: Question, environment: Mapping[str, str]) -> ModelFacts:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise InputError(f"model {name}: was not built within {_TIMEOUT:.0f} s; look at the machine") from None
-    said = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
-    if done.returncode == EXIT_BAD_INPUT:
-        errors = [line for line in said if line.startswith("error: ")]  # libraries may have the last word
-        raise InputError((errors or said)[-1].removeprefix("error: "))
+        raise InputError(f"model {name}: it was not built within {_TIMEOUT:.0f} s; look at the machine") from None
     try:
-        return msgspec.json.decode(done.stdout.strip().rpartition(b"\n")[2], type=ModelFacts)
+        answer = _ANSWERS.decode(done.stdout.strip().rpartition(b"\n")[2])
     except msgspec.DecodeError:
+        said = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
         raise InputError(
             f"model {name}: building it ended with status {done.returncode}: {said[-1]}; "
             "check that the executors' environment imports TensorFlow, and that their memory is enough"
         ) from None
+    if isinstance(answer, Failed):
+        raise InputError(answer.failure.message)
+    return answer
 
 
 def lines(facts: ModelFacts, experiment: Experiment) -> list[str]:
@@ -72,12 +76,21 @@ def lines(facts: ModelFacts, experiment: Experiment) -> list[str]:
     ]
     for count in sorted({count for count in kept if kept.count(count) > 1}, reverse=True):
         levels = [str(level) for level, here in enumerate(kept) if here == count]
-        found.append(f"warning: levels {', '.join(levels)} all keep {count:,} weights, so that their masks are equal")
+        found.append(f"warning: levels {', '.join(levels)} all keep {count:,} weights: their masks are equal")
     return found
 
 
 def _main() -> int:
     question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
+    try:
+        answer: ModelFacts | Failed = _build(question)
+    except InputError as error:
+        answer = Failed(failure_of(error))
+    print(msgspec.json.encode(answer).decode(), flush=True)
+    return 0
+
+
+def _build(question: Question) -> ModelFacts:
     from lottery.worker.hide_modules import hide_modules
 
     with hide_modules("matplotlib", "pandas", "sklearn"):
@@ -94,8 +107,7 @@ def _main() -> int:
         strategy=devices.strategy(WorkerPosition()),
     )
     masks.check_densities(question.experiment.masks.densities, trainer.prunable)
-    print(msgspec.json.encode(ModelFacts(trainer.parameters, trainer.prunable)).decode(), flush=True)
-    return 0
+    return ModelFacts(trainer.parameters, trainer.prunable)
 
 
 if __name__ == "__main__":

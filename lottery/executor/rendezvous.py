@@ -1,4 +1,4 @@
-"""Where processes that train together meet: a port for each of them, held from before it is announced until the end."""
+"""How processes that train together find each other: by a port each, held from before it is announced to the end."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def meet(
         host: this machine as the others reach it.
         ports: first and last that may be taken.
 
-    Raises InputError where none of them is free.
+    Raises InputError if none of them is free.
     """
     tried: set[int] = set()
     with contextlib.ExitStack() as held:
@@ -44,11 +44,11 @@ def meet(
                 held.close()
                 tried.add(port)
                 port = held.enter_context(_held(ports, task, tried))
-    raise InputError(f"gang.ports: {list(ports)}: tasks on {host} pick the same port each time; give a wider range")
+    raise InputError(f"gang.ports: {list(ports)}: tasks on {host} keep picking the same port; give a wider range")
 
 
 def environment(endpoints: Sequence[str], worker: int) -> dict[str, str]:
-    """What a child has to know of the others: TF_CONFIG, empty where it trains alone; no proxy is between them."""
+    """What a child has to know about the others: TF_CONFIG, empty if it trains alone; and no proxy between them."""
     if len(endpoints) < 2:
         return {"TF_CONFIG": ""}
     place = {"cluster": {"worker": list(endpoints)}, "task": {"type": "worker", "index": worker}}
@@ -75,7 +75,7 @@ def _held(ports: tuple[int, int], task: int, tried: set[int]) -> Iterator[int]:
         with holder:
             yield port
             return
-    raise InputError(f"gang.ports: {list(ports)}: none is free; give a range that nothing else on the machines uses")
+    raise InputError(f"gang.ports: {list(ports)}: no port is free; give a range that nothing else on the machines uses")
 
 
 def _is_free(port: int) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import queue
 import signal
@@ -13,13 +12,15 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO
 
+import msgspec
 import psutil
 
 from lottery.executor.child_environment import inherited
-from lottery.protocol import EXIT_NOTICE, NOTICE
+from lottery.protocol import EXIT_NOTICE, KINDS, NOTICE
+from preprocessing.common.clean_up import afterwards
+from preprocessing.common.errors import Failure, Kind
 
 _TAIL_BYTES = 4000
 _POLL = 0.5  # seconds
@@ -27,41 +28,56 @@ _DYING = 30.0  # seconds that a killed process may take to be gone: a GPU's driv
 
 
 class ChildError(Exception):
-    """A child died again and again, or cannot be ended; the message has why."""
+    """A child died again and again, or cannot be ended; the message says why."""
+
+    kind = Kind.CHILD_DIED
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """How a child ended: its exit status (negative: the signal that killed it), why, and the end of its log."""
 
     status: int
     reason: str
     tail: str
+    failure: Failure | None = None  # as the child itself reported it
+
+    @property
+    def kind(self) -> Kind | None:
+        """What sort of failure ended it; None if it did what it was told, or left on notice."""
+        if self.failure is not None:
+            return self.failure.kind
+        return None if self.status == 0 or self.on_notice else KINDS.get(self.status, Kind.CHILD_DIED)
+
+    @property
+    def message(self) -> str:
+        """Why, on one line: the child's own message, else the end of its log."""
+        if self.failure is not None:
+            return self.failure.message
+        return " | ".join(self.tail.splitlines()[-5:])[-1000:] or "its log is empty"
 
     @property
     def on_notice(self) -> bool:
-        """Whether it was told to leave, which is no fault of its own."""
+        """Whether it was told to leave. That is not its fault."""
         return self.status in (EXIT_NOTICE, -signal.SIGTERM)
 
 
 def supervise(
     module: str,
-    message: Mapping[str, Any],
+    message: bytes,
     environment: Mapping[str, str],
     hang_after: float,
-    on_event: Callable[[dict[str, Any]], None],
+    on_line: Callable[[bytes], None],
     stop: threading.Event | None = None,
 ) -> Ended:
-    """Runs `python -m module` with `message` as a line of JSON on its standard input, until it ends.
+    """Runs `python -m module` with `message` on its standard input, until it ends.
 
-    The child has this process's environment, but for what could change its results, and `environment` on top.
-    The child's standard output are events, a JSON object a line. One that says nothing for `hang_after` seconds is
-    killed: a hung child looks healthy to Spark, whose heartbeats come from the JVM. Where `stop` is set the child gets
-    SIGTERM, and SIGKILL when the notice is over. Whatever ends this call, the child's whole process group is gone
-    afterwards; where this process itself is killed, the child is given notice by the kernel (see
-    `lottery.worker.parent_death`).
+    The child has this process's environment, except what could change its results, and `environment` on top.
+    `on_line` gets each line of its standard output. A child that writes none for `hang_after` seconds is killed: a hung
+    child looks healthy to Spark, whose heartbeats come from the JVM. Once `stop` is set the child gets SIGTERM, and
+    SIGKILL when the notice is over. However this call ends, the child's whole process group is gone afterwards. If this
+    process itself is killed, the kernel gives the child notice (see `lottery.worker.parent_death`).
 
-    Raises ChildError where the child cannot be killed.
+    Raises ChildError if the child cannot be killed.
     """
     _wait_for_orphans()
     with tempfile.TemporaryFile() as log:
@@ -73,20 +89,18 @@ def supervise(
             env={**inherited(), **environment, "LOTTERY_PARENT": str(os.getpid())},
             start_new_session=True,
         )
-        try:
+        with afterwards(lambda: _end(child)):
             assert child.stdin is not None
             with contextlib.suppress(BrokenPipeError):  # it may have died already
-                child.stdin.write(json.dumps(message).encode() + b"\n")
+                child.stdin.write(message)
                 child.stdin.flush()
-            hung = _relay(child, hang_after, on_event, stop or threading.Event())
-        finally:
-            status = _end(child)
-        reason = f"no progress for {hang_after:.0f} s" if hung else _why(status)
-        return Ended(status, reason, _tail(log))
+            hung = _relay(child, hang_after, on_line, stop or threading.Event())
+        reason = f"no progress for {hang_after:.0f} s" if hung else _why(child.returncode)
+        return Ended(child.returncode, reason, _tail(log))
 
 
 def _wait_for_orphans() -> None:
-    """Waits, not for long, for children of tasks that are gone: they are saving what is wanted, and hold GPUs."""
+    """Waits a while for children of tasks that are gone: they are saving what is needed next, and hold GPUs."""
     deadline = time.monotonic() + NOTICE
     while any(map(_is_orphan, psutil.process_iter())) and time.monotonic() < deadline:
         time.sleep(_POLL)
@@ -103,10 +117,10 @@ def _is_orphan(process: psutil.Process) -> bool:
 def _relay(
     child: subprocess.Popen[bytes],
     hang_after: float,
-    on_event: Callable[[dict[str, Any]], None],
+    on_line: Callable[[bytes], None],
     stop: threading.Event,
 ) -> bool:
-    """Passes events on until the child has ended, or was stopped; True where it went silent first."""
+    """Passes lines on until the child has ended, or was stopped; True if it went silent first."""
     stdout = child.stdout
     assert stdout is not None
     lines: queue.Queue[bytes | None] = queue.Queue()
@@ -127,7 +141,7 @@ def _relay(
             child.terminate()
             heard, patience = time.monotonic(), NOTICE
         try:
-            if closed:  # by a child that is about to end; or that lives on, and is not waited for either
+            if closed:  # the child is about to end; or it lives on silently, and then it has hung
                 child.wait(_POLL)
                 return False
             line = lines.get(timeout=_POLL)
@@ -142,18 +156,15 @@ def _relay(
             continue
         if not stopped:
             heard = time.monotonic()
-        with contextlib.suppress(json.JSONDecodeError):  # a library's print
-            event = json.loads(line)
-            if isinstance(event, dict):
-                on_event(event)
+        on_line(line)
     return not stopped
 
 
-def _end(child: subprocess.Popen[bytes]) -> int:
-    """Kills what is left of the child's group; its exit status."""
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Kills what is left of the child's group. Raises ChildError if the child lives on."""
     _kill_group(child)
     try:
-        status = child.wait(_DYING)
+        child.wait(_DYING)
     except subprocess.TimeoutExpired:
         raise ChildError(
             f"process {child.pid} outlives SIGKILL: the kernel waits for a device or a file system; look at the machine"
@@ -161,7 +172,6 @@ def _end(child: subprocess.Popen[bytes]) -> int:
     assert child.stdin is not None
     with contextlib.suppress(BrokenPipeError):
         child.stdin.close()
-    return status
 
 
 def _kill_group(child: subprocess.Popen[bytes]) -> None:

@@ -3,92 +3,67 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import msgspec
-import psutil
 
 from lottery.executor import rendezvous
-from lottery.executor.group import Group, Outcome
+from lottery.executor.group import BundleLimit, Group, Outcome
+from lottery.executor.memory import task_memory
 from lottery.executor.supervisor import ChildError, Ended, supervise
 from lottery.experiment.steps import timeline
-from lottery.protocol import EXIT_NO_GPUS, EXIT_OUT_OF_MEMORY, Assignment
+from lottery.protocol import Assignment, Failed, Instructions, Progress, Saved, TaskPlacement, decode_event
 from lottery.run.heartbeats import Heartbeat
 from lottery.run.run_directory import DENSE, RunDirectory, ticket_result
 from lottery.tickets.scheduling import bundle_size, bundles
 from lottery.tickets.tickets import Ticket
-from preprocessing.common.errors import EXIT_BAD_INPUT, EXIT_STORAGE, InputError, StorageError
+from preprocessing.common.errors import Failure, InputError, Kind, StorageError
 from preprocessing.common.storage import open_store
+
+logger = logging.getLogger(__name__)
 
 _BEAT_EVERY = 5.0  # seconds
 _PATIENCE = 120.0  # seconds between the ends of the children of tasks that train together
-_ATTEMPTS = 2  # of the same trainings without progress, before they are split up or given up
+_ATTEMPTS = 2  # at the same trainings without progress, before they are split up or given up
 
 
 class GpuLostError(ChildError):
     """A child does not see a GPU that its task was given."""
 
-
-@dataclass(frozen=True)
-class Place:
-    """Where a task runs: its rank, its executor's address, and what Spark gave it."""
-
-    task: int
-    executor: str
-    host: str
-    gpus: tuple[str, ...]
-    cores: int
-    tasks: int  # in the whole gang
-    tasks_on_host: int
-    endpoints: tuple[str, ...] = ()  # of the tasks that train together, this one's among them; none where it is alone
-
-    @property
-    def workers(self) -> int:
-        """How many tasks train together."""
-        return max(1, len(self.endpoints))
-
-    @property
-    def worker(self) -> int:
-        """Its place among them; 0 is the chief, who writes."""
-        return self.task % self.workers
-
-    @property
-    def group(self) -> int:
-        """Which of the gang's groups that is."""
-        return self.task // self.workers
+    kind = Kind.GPU_LOST
 
 
-def run_tickets(assignment: Assignment, place: Place, parameters: int, stage: str = "") -> None:
+def run_tickets(assignment: Assignment, placement: TaskPlacement, parameters: int, stage: str = "") -> None:
     """Trains the assignment's tickets, in bundles as large as memory allows.
 
     Tasks that train together all do the same, and agree after each bundle on how it went.
 
-    A bundle that does not fit into memory is halved. One whose child dies twice without a checkpoint in between is
-    taken apart, and a ticket whose child does so when it is alone is recorded as failed: it must not keep the others
-    from being trained. A child that was given notice is followed by another, for as long as the machine is there.
+    A bundle that does not fit into memory is halved. If its child dies twice without a checkpoint in between, the
+    bundle is taken apart. A ticket that kills its child twice when it is alone is recorded as failed: it must not keep
+    the others from being trained. After a child that was given notice comes another, as long as the machine is there.
+
+    Raises as `_train` does.
     """
     run = RunDirectory(open_store(assignment.run))
-    beats = _Beats(run, place, len(assignment.tickets))
-    group = _group(assignment, run, place, stage)
-    size = group.least(bundle_size(assignment.experiment.gang.bundle, parameters, memory(place)))
-    waiting = bundles(assignment.tickets, size)
+    beats = _Beats(run, placement, len(assignment.tickets))
+    group = _group(assignment, run, placement, stage)
+    limit = BundleLimit(bundle_size(assignment.experiment.gang.bundle, parameters, task_memory(placement)))
+    waiting = bundles(assignment.tickets, group.least(limit).tickets)
     deaths: Counter[tuple[Ticket, ...]] = Counter()
     while waiting:
         bundle = waiting.pop(0)
-        outcome = _train(assignment, bundle, place, beats, group)
+        outcome = _train(assignment, bundle, placement, beats, group)
         ended = outcome.ended
         left = tuple(ticket for ticket in bundle if ticket.name in outcome.left)
         beats.settle(len(bundle) - len(left))
         if not left:
             continue
-        if ended.status == EXIT_OUT_OF_MEMORY and len(left) > 1:
+        if ended.kind is Kind.OUT_OF_MEMORY and len(left) > 1:
             waiting[:0] = [left[: len(left) // 2], left[len(left) // 2 :]]
             continue
         if ended.on_notice:
@@ -100,23 +75,23 @@ def run_tickets(assignment: Assignment, place: Place, parameters: int, stage: st
         elif len(left) > 1:
             waiting[:0] = [(ticket,) for ticket in left]
         else:
-            if place.worker == 0:
-                _give_up(assignment, run, left[0], place, ended)
+            if placement.worker == 0:
+                _give_up(assignment, run, left[0], placement, ended)
             beats.settle(1)
     beats.write()
 
 
-def run_dense(assignment: Assignment, place: Place, stage: str = "") -> None:
+def run_dense(assignment: Assignment, placement: TaskPlacement, stage: str = "") -> None:
     """Trains the dense run, with all of the gang's tasks together, and makes the masks.
 
-    Raises ChildError where its child dies twice without a checkpoint in between.
+    Raises ChildError if its child dies twice without a checkpoint in between, and as `_train` does.
     """
     run = RunDirectory(open_store(assignment.run))
-    beats = _Beats(run, place, 1)
-    group = _group(assignment, run, place, stage)
+    beats = _Beats(run, placement, 1)
+    group = _group(assignment, run, placement, stage)
     deaths = 0
     while deaths < _ATTEMPTS:
-        outcome = _train(assignment, (), place, beats, group)
+        outcome = _train(assignment, (), placement, beats, group)
         ended = outcome.ended
         if not outcome.left:
             beats.settle(1)
@@ -124,7 +99,7 @@ def run_dense(assignment: Assignment, place: Place, stage: str = "") -> None:
             return
         if not ended.on_notice:
             deaths = 1 if outcome.saved else deaths + 1
-    raise ChildError(f"the dense run's process died: {ended.reason}; the end of its log: {_last_lines(ended)}")
+    raise ChildError(f"the dense run's process died: {ended.reason}: {ended.message}")
 
 
 def child_environment(gpus: Sequence[str], cores: int) -> dict[str, str]:
@@ -139,21 +114,23 @@ def child_environment(gpus: Sequence[str], cores: int) -> dict[str, str]:
 
 
 class _Beats:
-    """A task's signs of life in the run directory, for the driver's progress line."""
+    """A task's heartbeats in the run directory, for the driver's progress line."""
 
-    def __init__(self, run: RunDirectory, place: Place, total: int) -> None:
-        self._run, self._place = run, place
-        self._total = total if place.worker == 0 else 0  # of tasks that train together one counts
+    def __init__(self, run: RunDirectory, placement: TaskPlacement, total: int) -> None:
+        self._run, self._placement = run, placement
+        self._total = total if placement.worker == 0 else 0  # of tasks that train together one counts
         self._images = self._done = self._running = 0
         self.saved = 0  # checkpoints that children have written
         self._written = 0.0
 
-    def event(self, event: dict[str, Any]) -> None:
-        """Takes note of what a child tells."""
-        self._images += int(event.get("images", 0))
-        self.saved += int(event.get("saved", 0))
-        if self._total:
-            self._running = int(event.get("done", self._running))
+    def hear(self, event: Progress | Saved) -> None:
+        """Takes note of what a child reports."""
+        if isinstance(event, Saved):
+            self.saved += 1
+        else:
+            self._images += event.images
+            if self._total and event.done is not None:
+                self._running = event.done
         if time.monotonic() - self._written >= _BEAT_EVERY:
             self.write()
 
@@ -163,65 +140,92 @@ class _Beats:
         self._running = 0
 
     def write(self) -> None:
-        """Writes the sign of life; a store that is away for a moment is no reason to stop."""
+        """Writes the heartbeat; a store that is away for a moment is no reason to stop."""
         self._written = time.monotonic()
+        heartbeat = Heartbeat(
+            task=self._placement.task,
+            executor=self._placement.executor,
+            trainings=self._total,
+            done=self._done + self._running,
+            images=self._images,
+            saved=self.saved,
+            time=time.time(),
+        )
         with contextlib.suppress(StorageError):
-            self._run.heartbeats.write(
-                Heartbeat(
-                    task=self._place.task,
-                    executor=self._place.executor,
-                    trainings=self._total,
-                    done=self._done + self._running,
-                    images=self._images,
-                    saved=self.saved,
-                    time=time.time(),
-                )
-            )
+            self._run.heartbeats.write(heartbeat)
 
 
-def _group(assignment: Assignment, run: RunDirectory, place: Place, stage: str) -> Group:
+def _group(assignment: Assignment, run: RunDirectory, placement: TaskPlacement, stage: str) -> Group:
     # A child that has lost another notices in half a minute; one that hangs is killed by whoever started it.
     patience = assignment.experiment.gang.hang_after + _PATIENCE
-    return Group(run, stage, place.group, place.worker, place.workers, patience)
+    return Group(run, stage, placement.group, placement.worker, placement.workers, patience)
 
 
-def _train(assignment: Assignment, tickets: tuple[Ticket, ...], place: Place, beats: _Beats, group: Group) -> Outcome:
-    """What came of a child that trained these tickets, or the dense run."""
-    run, saved = RunDirectory(open_store(assignment.run)), beats.saved
-    told = msgspec.structs.replace(
-        assignment,
-        tickets=tickets,
-        task=place.task,
-        tasks=place.tasks,
-        executor=place.executor,
-        threads=place.cores,
-        gpus=len(place.gpus) if assignment.experiment.gang.check_gpus else 0,
-    )
-    ended = supervise(
-        "lottery.worker",
-        told.message(),
-        {**child_environment(place.gpus, place.cores), **rendezvous.environment(place.endpoints, place.worker)},
-        assignment.experiment.gang.hang_after,
-        beats.event,
-    )
-    beats.write()  # with the checkpoints of a child that died, by which the driver tells progress
-    if ended.status == EXIT_BAD_INPUT:
-        raise InputError(ended.tail.splitlines()[-1].removeprefix("error: "))
+def _train(
+    assignment: Assignment, tickets: tuple[Ticket, ...], placement: TaskPlacement, beats: _Beats, group: Group
+) -> Outcome:
+    """What came of a child that trained these tickets, or the dense run.
+
+    Raises InputError, StorageError or GpuLostError for a failure that is not the tickets' fault.
+    """
+    saved = beats.saved
+    ended = _run_child(msgspec.structs.replace(assignment, tickets=tickets), placement, beats)
+    beats.write()  # with the checkpoints of a child that died: the driver tells progress by them
     if ended.status:
-        print(f"task {place.task}: child ended: {ended.reason}\n{ended.tail}", file=sys.stderr, flush=True)
-    if ended.status == EXIT_STORAGE:
-        raise StorageError(ended.tail.splitlines()[-1].removeprefix("error: "))
-    if ended.status == EXIT_NO_GPUS:  # no fault of the tickets
-        raise GpuLostError(f"executor {place.executor}: {ended.tail.splitlines()[-1].removeprefix('error: ')}")
-    if tickets:
-        done = run.done()
-        left = tuple(ticket.name for ticket in tickets if ticket not in done)
-    else:
-        left = () if run.dense_result() is not None else (DENSE,)
+        _log_end(ended, placement)
+    _raise_if_not_the_tickets(ended, placement)
+    left = _left(RunDirectory(open_store(assignment.run)), tickets)
     return group.agree(Outcome(ended, beats.saved > saved, left))
 
 
-def _give_up(assignment: Assignment, run: RunDirectory, ticket: Ticket, place: Place, ended: Ended) -> None:
+def _run_child(assignment: Assignment, placement: TaskPlacement, beats: _Beats) -> Ended:
+    """Runs one child to its end, and counts what it reports."""
+    failures: list[Failure] = []
+
+    def hear(line: bytes) -> None:
+        event = decode_event(line)
+        if isinstance(event, Failed):
+            failures.append(event.failure)
+        elif event is not None:
+            beats.hear(event)
+
+    ended = supervise(
+        "lottery.worker",
+        Instructions(assignment, placement).encode(),
+        {
+            **child_environment(placement.gpus, placement.cores),
+            **rendezvous.environment(placement.endpoints, placement.worker),
+        },
+        assignment.experiment.gang.hang_after,
+        hear,
+    )
+    return msgspec.structs.replace(ended, failure=failures[-1]) if failures else ended
+
+
+def _log_end(ended: Ended, placement: TaskPlacement) -> None:
+    logger.warning("task %d: child ended: %s; the end of its log:", placement.task, ended.reason)
+    for line in ended.tail.splitlines():
+        logger.info("  %s", line)
+
+
+def _raise_if_not_the_tickets(ended: Ended, placement: TaskPlacement) -> None:
+    if ended.kind is Kind.BAD_INPUT:
+        raise InputError(ended.message)
+    if ended.kind is Kind.STORAGE:
+        raise StorageError(ended.message)
+    if ended.kind is Kind.GPU_LOST:
+        raise GpuLostError(f"executor {placement.executor}: {ended.message}")
+
+
+def _left(run: RunDirectory, tickets: tuple[Ticket, ...]) -> tuple[str, ...]:
+    """The names of those that have no result yet."""
+    if not tickets:
+        return () if run.dense_result() is not None else (DENSE,)
+    done = run.done()
+    return tuple(ticket.name for ticket in tickets if ticket not in done)
+
+
+def _give_up(assignment: Assignment, run: RunDirectory, ticket: Ticket, placement: TaskPlacement, ended: Ended) -> None:
     run.write_result(
         ticket_result(
             ticket,
@@ -230,30 +234,13 @@ def _give_up(assignment: Assignment, run: RunDirectory, ticket: Ticket, place: P
             run.mask(ticket.level),
             status="failed",
             note=_reason_to_give_up(ended),
-            executor=place.executor,
-            task=place.task,
+            executor=placement.executor,
+            task=placement.task,
         )
     )
 
 
 def _reason_to_give_up(ended: Ended) -> str:
-    if ended.status == EXIT_OUT_OF_MEMORY:
-        lines = [line.strip() for line in ended.tail.splitlines() if "OOM when" in line]
-        return f"out of memory: {lines[0] if lines else _last_lines(ended)}"
-    return f"its process died again and again: {ended.reason}: {_last_lines(ended)}"
-
-
-def _last_lines(ended: Ended) -> str:
-    """The end of a child's log in one line: Spark shows the first line of an exception's message."""
-    return " | ".join(ended.tail.splitlines()[-5:])[-1000:] or "it is empty"
-
-
-def memory(place: Place) -> int:
-    """Bytes that a task may use: its share of the machine's, or what is left of its container's limit."""
-    share = int(psutil.virtual_memory().available) // place.tasks_on_host
-    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
-    if not limit.exists() or not limit.read_text().strip().isdigit():
-        return share
-    statistics = dict(line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines())
-    cached = int(statistics.get("inactive_file", 0))  # counted as used, but given back when needed
-    return min(share, int(limit.read_text()) - int(used.read_text()) + cached)
+    if ended.kind is Kind.OUT_OF_MEMORY:
+        return f"out of memory: {ended.message}"
+    return f"its process died again and again: {ended.reason}: {ended.message}"

@@ -46,7 +46,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Level:
-    """What came of one mask; accuracies are means over seeds, None where nothing was trained to its end."""
+    """What came of one mask; accuracies are means over seeds, None if nothing was trained to its end."""
 
     level: int
     density: float
@@ -60,8 +60,8 @@ class Level:
 def levels(dense: DenseResult, results: Iterable[TicketResult]) -> list[Level]:
     """One row a mask, densest first.
 
-    A ticket *matches* where its accuracy is at most one standard error of the dense accuracy below it: a smaller gap
-    is not to be told from chance on an evaluation split of this size.
+    A ticket *matches* if its accuracy is at most one standard error of the dense accuracy below it: a smaller gap
+    cannot be told from chance on an evaluation split of this size.
     """
     by_level: dict[int, list[TicketResult]] = defaultdict(list)
     for result in results:

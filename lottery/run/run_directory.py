@@ -81,7 +81,7 @@ class RunDirectory:
         """The run directory, or a file in it, for people."""
         return self._files.describe(path)
 
-    def claim_identity(self, config: Experiment, dataset_hash: str, train_images: int) -> None:
+    def bind_experiment(self, config: Experiment, dataset_hash: str, train_images: int) -> None:
         """Writes experiment.yaml, or checks that the one there is of the same experiment and dataset.
 
         Raises InputError if it is of another, so that results never mix.

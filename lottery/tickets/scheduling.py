@@ -12,18 +12,18 @@ from lottery.tickets.tickets import Ticket
 
 
 @dataclass(frozen=True)
-class Plan:
+class Schedule:
     """For each task of the gang the tickets that it trains."""
 
     tasks: tuple[tuple[Ticket, ...], ...]
 
     @property
     def tickets(self) -> int:
-        """How many tickets are in the plan."""
+        """How many tickets are in the schedule."""
         return sum(map(len, self.tasks))
 
 
-def plan(tickets: Sequence[Ticket], tasks: int, cost: Callable[[Ticket], int]) -> Plan:
+def schedule(tickets: Sequence[Ticket], tasks: int, cost: Callable[[Ticket], int]) -> Schedule:
     """Lays tickets out over at most `tasks` tasks.
 
     All tickets of one mask and seed go to one task, which thus loads the mask once and reads one stream. Masks are
@@ -38,7 +38,7 @@ def plan(tickets: Sequence[Ticket], tasks: int, cost: Callable[[Ticket], int]) -
         load, task = heapq.heappop(loads)
         lists[task] += group
         heapq.heappush(loads, (load + costs[group], task))
-    return Plan(tuple(map(tuple, lists)))
+    return Schedule(tuple(map(tuple, lists)))
 
 
 def bundles(tickets: Sequence[Ticket], size: int) -> list[tuple[Ticket, ...]]:
@@ -55,8 +55,9 @@ def bundles(tickets: Sequence[Ticket], size: int) -> list[tuple[Ticket, ...]]:
 def bundle_size(asked: int | str, parameters: int, memory: int) -> int:
     """How many tickets a process trains together.
 
-    `auto` lets the tickets' states fill a quarter of the process's memory (bytes); the rest is for TensorFlow and
-    the batches. A ticket's state is its weights, up to two optimizer slots, its mask and the copy that is written.
+    `auto` lets the tickets' states fill a quarter of `memory`, in bytes: the GPU's if there is one, as states are
+    tensors there. The rest is for TensorFlow and the batches. A ticket's state is its weights, up to two optimizer
+    slots, its mask and the copy that is written.
     """
     if asked != "auto":
         return int(asked)
@@ -77,29 +78,29 @@ def checkpoint_interval(cost: float, mean_time_between_failures: float) -> float
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a plan takes: `hours` until its longest task is done, and the cluster's `executor_hours` until then."""
+    """What a schedule takes: `hours` until its longest task is done, and the cluster's `executor_hours` until then."""
 
     hours: float
     executor_hours: float
 
 
 def estimate(
-    work: Plan, cost: Callable[[Ticket], int], seconds: float, slots: int, together: int = 1, dense: float = 0.0
+    shares: Schedule, cost: Callable[[Ticket], int], seconds: float, slots: int, together: int = 1, dense: float = 0.0
 ) -> Estimate:
-    """Hours of a plan on a cluster of `slots` executors, which are all held until the end.
+    """Hours of a schedule on a cluster of `slots` executors, which are all held until the end.
 
     `seconds` is what a step takes on one executor; `together` train a ticket, in that fraction of the time. `dense` is
     the steps of a dense run before it over the executors that train it. So it is an estimate from below: what they wait
     for each other is not in it.
     """
-    longest = max((sum(map(cost, tickets)) for tickets in work.tasks), default=0)
+    longest = max((sum(map(cost, tickets)) for tickets in shares.tasks), default=0)
     hours = seconds * (longest / together + dense) / 3600
     return Estimate(hours, hours * slots)
 
 
-def speed_up(work: Plan, cost: Callable[[Ticket], int]) -> tuple[float, float]:
-    """(S, E) of a plan against one task (Amdahl, 1967): S = all work / the longest task's, E = S / tasks."""
-    loads = [sum(map(cost, tickets)) for tickets in work.tasks]
+def speed_up(shares: Schedule, cost: Callable[[Ticket], int]) -> tuple[float, float]:
+    """(S, E) of a schedule against one task (Amdahl, 1967): S = all work / the longest task's, E = S / tasks."""
+    loads = [sum(map(cost, tickets)) for tickets in shares.tasks]
     speed = sum(loads) / max(loads)
     return speed, speed / len(loads)
 

@@ -1,6 +1,6 @@
-"""The child process of a gang task: reads its assignment from standard input, trains, writes to the run directory.
+"""The child process of a gang task: reads its instructions from standard input, trains, writes to the run directory.
 
-Standard output carries events for the supervisor, one JSON object per line. The log goes to standard error.
+Standard output carries events for the supervisor (see `lottery.protocol`). The log goes to standard error.
 """
 
 from __future__ import annotations
@@ -18,23 +18,37 @@ if __name__ == "__main__":
 with hide_modules("matplotlib", "pandas", "sklearn"):
     import tensorflow as tf
 
-from lottery.protocol import EXIT_NOTICE, EXIT_OUT_OF_MEMORY, decode
+from lottery.protocol import EXIT_NOTICE, EXIT_OUT_OF_MEMORY, Failed, Instructions, Report, decode_instructions
 from lottery.worker import devices
 from lottery.worker.dense_run import train_dense
 from lottery.worker.events import event_writer
 from lottery.worker.session import Session
 from lottery.worker.shutdown import ShutdownRequest, ShutdownRequested
 from lottery.worker.ticket_bundle import train_tickets
+from preprocessing.common.errors import Failure, Kind, failure_of
 from preprocessing.common.program import run_or_explain
 
 
 def main() -> int:
-    """Does what the assignment on standard input says. Returns the exit status."""
-    assignment = decode(sys.stdin.buffer.readline())
-    devices.configure(assignment.threads, assignment.experiment.training.deterministic)
-    devices.check_gpus(assignment.gpus)
+    """Does what the instructions on standard input say. Returns the exit status."""
+    instructions = decode_instructions(sys.stdin.buffer.readline())
     shutdown = ShutdownRequest()
-    session = Session(assignment, event_writer(shutdown), shutdown)
+    report = event_writer(shutdown)
+    try:
+        return _work(instructions, report, shutdown)
+    except tf.errors.ResourceExhaustedError as error:
+        report(Failed(Failure(Kind.OUT_OF_MEMORY, _allocation(str(error)))))
+        raise
+    except Exception as error:
+        report(Failed(failure_of(error)))
+        raise
+
+
+def _work(instructions: Instructions, report: Report, shutdown: ShutdownRequest) -> int:
+    assignment, placement = instructions.assignment, instructions.placement
+    devices.configure(placement.cores, assignment.experiment.training.deterministic)
+    devices.check_gpus(len(placement.gpus) if assignment.experiment.gang.check_gpus else 0)
+    session = Session(instructions, report, shutdown)
     shutdown.install()
     try:
         if assignment.tickets:
@@ -45,6 +59,12 @@ def main() -> int:
     except ShutdownRequested:
         return EXIT_NOTICE
     return 0
+
+
+def _allocation(message: str) -> str:
+    """What could not be allocated: one of the many lines of TensorFlow's message."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()] or ["no message"]
+    return next((line for line in lines if "OOM when" in line), lines[0])
 
 
 def _exit(status: int) -> None:

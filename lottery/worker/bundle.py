@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import tensorflow as tf
 
+from lottery.protocol import Progress, Saved
 from lottery.worker import training_loop
 from lottery.worker.checkpoint_timer import CheckpointTimer
 from lottery.worker.member import Member
 from lottery.worker.session import Session
 from lottery.worker.shutdown import ShutdownRequested
 from lottery.worker.telemetry import Telemetry
+from preprocessing.common.errors import StorageError
 
 
 def train_bundle(
@@ -65,6 +68,11 @@ def train_bundle(
         if session.position.chief:
             progress.save()
         raise
+    except StorageError:  # the dataset's, perhaps; or the run directory's, which may fail again
+        if session.position.chief:
+            with suppress(StorageError):
+                progress.save()
+        raise
     progress.close()
 
 
@@ -76,7 +84,7 @@ class _Progress:
         self._saved_at = [member.step for member in members]
         gang = session.experiment.gang
         # A gang stops when any of its executors fails.
-        self._timer = CheckpointTimer(gang.checkpoint, gang.mean_time_between_failures / session.assignment.tasks)
+        self._timer = CheckpointTimer(gang.checkpoint, gang.mean_time_between_failures / session.placement.tasks)
         self.telemetry = Telemetry(os.environ.get("CUDA_VISIBLE_DEVICES"))
         self._rows = session.run.telemetry(self._bundle)
 
@@ -86,7 +94,7 @@ class _Progress:
             self._timer.run(self.save)
             self._write_telemetry()
         done = sum(not member.training for member in self._members)
-        self._session.report({"images": images, "done": done})
+        self._session.report(Progress(images, done))
         self._session.shutdown.check()
 
     def save(self) -> None:
@@ -95,7 +103,7 @@ class _Progress:
         steps = [member.step for member in self._members]
         if steps != self._saved_at:
             self._saved_at = steps
-            self._session.report({"saved": 1})
+            self._session.report(Saved())
 
     def close(self) -> None:
         """Writes the last row of telemetry."""

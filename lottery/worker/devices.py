@@ -7,13 +7,14 @@ import tensorflow as tf
 
 from lottery.protocol import EXIT_NO_GPUS
 from lottery.worker.position import WorkerPosition
-from preprocessing.common.errors import InputError
+from preprocessing.common.errors import InputError, Kind
 
 
 class NoGpusError(InputError):
     """A GPU that the task was given is not there."""
 
     exit_status = EXIT_NO_GPUS
+    kind = Kind.GPU_LOST
 
 
 def configure(threads: int, deterministic: bool) -> None:

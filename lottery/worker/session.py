@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing, suppress
-from typing import Any
 
 import msgspec
 import tensorflow as tf
@@ -16,7 +15,7 @@ from lottery.experiment.steps import timeline
 from lottery.input.augment import image_shape
 from lottery.input.evaluation_batches import EvaluationInput
 from lottery.input.training_batches import TrainingInput
-from lottery.protocol import Assignment
+from lottery.protocol import Instructions, Progress, Report
 from lottery.run import provenance
 from lottery.run.run_directory import RunDirectory
 from lottery.tickets import integrity, masks
@@ -35,10 +34,10 @@ _BLOCK_BYTES = 256 * 2**20  # of evaluation images that a bundle's members score
 
 
 class Session:
-    """One child process at work on its assignment: what the dense run and tickets have in common.
+    """One child process at work on its instructions: what the dense run and tickets have in common.
 
     Args:
-        assignment: what to do.
+        instructions: what to do, and where.
         report: takes an event for the supervisor.
         shutdown: whether the process has been told to stop.
 
@@ -47,10 +46,9 @@ class Session:
             no weight.
     """
 
-    def __init__(
-        self, assignment: Assignment, report: Callable[[dict[str, Any]], None], shutdown: ShutdownRequest | None = None
-    ) -> None:
-        self.assignment, self.experiment = assignment, assignment.experiment
+    def __init__(self, instructions: Instructions, report: Report, shutdown: ShutdownRequest | None = None) -> None:
+        assignment, self.placement = instructions.assignment, instructions.placement
+        self.experiment = assignment.experiment
         self.report, self.shutdown = report, shutdown or ShutdownRequest()
         dataset = Dataset.open(assignment.data)
         if dataset.content_hash != assignment.dataset_hash:
@@ -71,7 +69,7 @@ class Session:
         masks.check_densities(self.experiment.masks.densities, self.trainer.prunable)
         self.log = TrainingLog(self.run, self.trainer, self.timeline)
         # The task's cores, not the machine's.
-        threads = assignment.threads if self.experiment.input.threads == "auto" else self.experiment.input.threads
+        threads = self.placement.cores if self.experiment.input.threads == "auto" else self.experiment.input.threads
         self._input = msgspec.structs.replace(self.experiment.input, threads=threads)
         self._evaluation = EvaluationInput(
             dataset,
@@ -172,5 +170,5 @@ class Session:
 
     def _evaluating(self) -> None:
         """A long evaluation is progress: it must not be taken for a hang, nor outlast a shutdown request."""
-        self.report({"images": 0})
+        self.report(Progress(0))
         self.shutdown.check()

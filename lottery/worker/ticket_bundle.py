@@ -91,7 +91,7 @@ class TicketBundle:
     def _write_result(self, member: Member) -> None:
         assert member.ticket is not None
         assert member.mask is not None
-        assignment = self._session.assignment
+        placement = self._session.placement
         scores = self._session.log.final_scores(member) if member.status == "done" else None
         self._session.run.write_result(
             ticket_result(
@@ -101,8 +101,8 @@ class TicketBundle:
                 member.mask,
                 status=member.status,
                 note="; ".join(filter(None, [member.reason, self._software_changes])),
-                executor=assignment.executor,
-                task=assignment.task,
+                executor=placement.executor,
+                task=placement.task,
                 top1=scores.top1 if scores else None,
                 top5=scores.top5 if scores else None,
                 loss=scores.loss if scores else None,

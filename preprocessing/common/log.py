@@ -1,4 +1,4 @@
-"""What programs say about their progress: plain lines on standard error, which whoever runs them can filter."""
+"""The programs' log: plain lines on standard error, which the user can filter."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _OURS = ("lottery", "preprocessing")
 
 
 def configure() -> None:
-    """Has this process' programs say what they log at INFO and above, or at the level that LOTTERY_LOG_LEVEL names.
+    """Logs to standard error from INFO up, or from the level that LOTTERY_LOG_LEVEL names.
 
     For programs, not for libraries: an application that embeds this suite sets up its own handlers. May be called
     again. Raises InputError for an unknown level.
     """
     level = os.environ.get(LEVEL) or "INFO"
     if level not in _LEVELS:
-        raise InputError(f"{LEVEL}={level}: is no level; give one of {', '.join(_LEVELS)}")
+        raise InputError(f"{LEVEL}={level}: is not a level; give one of {', '.join(_LEVELS)}")
     handler = _StandardError()
     handler.setFormatter(_Line())
     for name in _OURS:

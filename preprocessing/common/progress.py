@@ -1,7 +1,8 @@
-"""How far a long stage is: a bar on a terminal, plain lines at intervals in a log."""
+"""How far a long stage is: a bar on a terminal, lines at intervals in the log."""
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -10,7 +11,9 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
-_LEAST = 2.0  # seconds from which a rate can be told
+logger = logging.getLogger(__name__)
+
+_LEAST = 2.0  # seconds that a rate needs at least
 
 
 def format_line(
@@ -64,7 +67,7 @@ class Pace:
     """Units a second from the first progress on: before it processes start and compile, and that is no measure."""
 
     def __init__(self, done: int, now: float) -> None:
-        """So many units are done at a time `now`, in seconds of whatever clock."""
+        """`done` units are done at the time `now`, in seconds of any clock."""
         self._begun = self._first = self._last = done, now
 
     @property
@@ -80,7 +83,7 @@ class Pace:
             self._last = done, now
 
     def since(self, now: float, ended: bool = False) -> tuple[int, float]:
-        """(units, seconds) of which the rate is to be had; no seconds where it cannot be told yet.
+        """(units, seconds) whose ratio is the rate; 0 seconds if that is not known yet.
 
         It is measured up to the last progress, as word of it comes in steps; but a stage that stands still gets slower.
         With `ended` a stage that was too short to tell is measured from its beginning.
@@ -94,9 +97,10 @@ class Pace:
 
 
 class Progress:
-    """Reports a stage of `total` `unit`s, to `stream` (default: standard error).
+    """Reports a stage of `total` `unit`s: on `stream`, or by default on standard error and in the log.
 
-    A terminal shows a tqdm bar; anything else gets a plain line at most every `every` seconds, and one at the end.
+    A terminal shows a tqdm bar. Otherwise a line is logged at most every `every` seconds, and one at the end; a given
+    `stream` gets these lines itself.
     `resumed` units count as done before the stage began; rate and time left are measured from the first progress after
     that. Use it as a context manager; `update` may be called as often as is convenient, from one thread at a time.
     """
@@ -116,20 +120,19 @@ class Progress:
         self._total = total
         self._unit = unit
         self._every = every
-        self._stream = sys.stderr if stream is None else stream
+        self._stream = stream
         self._clock = clock
         self._said = clock()
         self._pace = Pace(resumed, self._said)
         self._done = resumed
         self._extra: dict[str, object] = {}
         self._bar: Any = None
-        if self._stream.isatty():
-            self._bar = tqdm(
-                desc=stage, total=total, unit=f" {unit}", initial=resumed, file=self._stream, dynamic_ncols=True
-            )
+        screen = sys.stderr if stream is None else stream
+        if screen.isatty():
+            self._bar = tqdm(desc=stage, total=total, unit=f" {unit}", initial=resumed, file=screen, dynamic_ncols=True)
 
     def update(self, done: int, **extra: object) -> None:
-        """Says that `done` units in all are done, `resumed` ones among them; `extra` fields replace earlier ones."""
+        """Reports that `done` units in all are done, `resumed` ones included; `extra` fields replace earlier ones."""
         begins = not self._pace.known
         self._pace.update(done, self._clock())
         self._done = done
@@ -169,4 +172,7 @@ class Progress:
         worked, seconds = self._pace.since(self._said, ended)
         resumed = self._done - worked
         line = format_line(self._stage, self._done, self._total, self._unit, seconds, self._extra, resumed)
-        print(line, file=self._stream, flush=True)
+        if self._stream is None:
+            logger.info(line)
+        else:
+            print(line, file=self._stream, flush=True)

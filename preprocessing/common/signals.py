@@ -24,9 +24,9 @@ def install() -> None:
 
 
 def run_until_signal(work: Callable[[], int]) -> int:
-    """The status of `work`, or that of the signal which ended it: then one line on standard error says so.
+    """The status of `work`, or that of the signal that ended it: then one line on standard error reports it.
 
-    What takes time, such as stopping Spark, is best left to the caller: the line is then out first, and a second Ctrl-C
+    What takes time, such as stopping Spark, is best left to the caller: the line then comes first, and a second Ctrl-C
     ends the process at once.
     """
     install()
@@ -42,7 +42,7 @@ def run_until_signal(work: Callable[[], int]) -> int:
 
 @contextlib.contextmanager
 def spark_leaves_signals(context: Any) -> Iterator[Any]:
-    """While the block runs, signals are handled as above, and Spark says nothing of the tasks that one breaks off.
+    """While the block runs, signals are handled as above, and Spark does not log the tasks that one interrupts.
 
     pyspark's own handler of SIGINT calls Spark in the middle of another call to it, and the interrupt is lost.
     """

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from preprocessing.common.clean_up import afterwards
 from preprocessing.common.errors import InputError
 from preprocessing.common.spark_start import check_folders, mismatch, reason
 
@@ -17,10 +18,8 @@ def spark_context(name: str) -> Iterator[Any]:
     from pyspark import SparkConf  # once every input is checked: this starts the JVM
 
     context = start(lambda: SparkConf().setAppName(name))
-    try:
+    with afterwards(context.stop):
         yield context
-    finally:
-        context.stop()
 
 
 def start(configuration: Callable[[], Any]) -> Any:

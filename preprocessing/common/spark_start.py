@@ -8,11 +8,11 @@ from pathlib import Path
 
 from preprocessing.common.errors import InputError
 
-_JAVAS = {3: ("8", "11", "17"), 4: ("17", "21")}  # that a major version of Spark runs on
+_JAVAS = {3: ("8", "11", "17"), 4: ("17", "21")}  # that each major version of Spark runs on
 
 
 def check_folders(configured: str | None, environment: Mapping[str, str]) -> None:
-    """Raises InputError where Spark can write to none of its local folders: it would end the whole driver for that.
+    """Raises InputError if Spark cannot write to any of its local folders: it would end the whole driver.
 
     Args:
         configured: the setting spark.local.dir.
@@ -27,7 +27,7 @@ def check_folders(configured: str | None, environment: Mapping[str, str]) -> Non
     ]
     if not any(_writable(Path(folder)) for folder in folders):
         raise InputError(
-            f"{name or 'spark.local.dir'}={text}: Spark can write to none of these; name a folder that it can"
+            f"{name or 'spark.local.dir'}={text}: Spark cannot write to any of these; name one that it can"
         )
 
 
@@ -40,7 +40,7 @@ def _writable(folder: Path) -> bool:
 
 
 def reason(why: str, spark: str, java: str, java_home: str, user: int) -> str:
-    """What to say of the Java exception `why` with which Spark did not start.
+    """The message for the Java exception `why` that kept Spark from starting.
 
     Args:
         spark, java: their versions, such as 3.5.3 and 17.0.9.
@@ -61,7 +61,7 @@ def reason(why: str, spark: str, java: str, java_home: str, user: int) -> str:
 
 
 def mismatch(python: str, jvm: str, home: str | None) -> str | None:
-    """What to say where pyspark is of another version than the Spark that it has started, which it cannot command."""
+    """The message if pyspark has started a Spark of another version, which it cannot control; else None."""
     if python.split(".")[:2] == jvm.split(".")[:2]:
         return None
     where = f" in SPARK_HOME={home}" if home else ""

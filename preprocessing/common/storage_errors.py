@@ -7,7 +7,7 @@ import os
 import re
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_ALWAYS_ALIKE = (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+_ALWAYS_ALIKE = (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
 _CLIENT = re.compile("AWS Error|google::cloud|HDFS")
 _AWS = re.compile(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))?")
 _AWS_MESSAGE = re.compile(r"operation: (?:Unable to parse ExceptionName: )?(\w+)")

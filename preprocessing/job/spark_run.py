@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import re
 import sys
 import threading
 import zipimport
@@ -12,8 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from preprocessing.common.errors import InputError, StorageError
+from preprocessing.common import log
+from preprocessing.common.errors import Failure, InputError, Kind, StorageError
 from preprocessing.common.progress import Progress
+from preprocessing.common.spark_errors import driver_failure, reported
 from preprocessing.job.shards import RejectedImage, Shard, ShardRecord
 from preprocessing.sources.base import Mapper
 
@@ -21,7 +22,6 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.2
 _GROUP = "lottery-trellis-preprocess"
-_STORAGE = re.compile(r"^\s*preprocessing\.common\.errors\.StorageError: ", re.MULTILINE)
 
 
 def spark_mapper(context: Any) -> Mapper:
@@ -33,7 +33,6 @@ def spark_mapper(context: Any) -> Mapper:
         ended = context.accumulator(0)
 
         def task(item: Any) -> Any:
-            spare_later_tasks()
             found = function(item)
             ended.add(1)
             return found
@@ -45,7 +44,7 @@ def spark_mapper(context: Any) -> Mapper:
 
 
 class WorkerDiedError(InputError):
-    """A Python worker died and took the job with it. What killed it is not known here."""
+    """A Python worker died and took the job with it. The cause is not known here."""
 
 
 # Turns a shard into its file and record.
@@ -83,8 +82,8 @@ def convert_all(
         return whole + _convert_all(context, left, carefully, [*finished, *whole], give_up)
     except WorkerDiedError as death:
         raise InputError(
-            "a Python worker died again, although images were decoded in other processes: none of them is the cause, "
-            "but perhaps the memory, as the kernel kills where it runs out; give tasks more of it "
+            "a Python worker died again, although images were decoded in other processes: no image is the cause. "
+            "Perhaps memory ran out and the kernel killed it; give tasks more memory "
             "(spark.executor.memoryOverhead), or run fewer at a time (spark.task.cpus), and run the same command again"
         ) from death
 
@@ -114,7 +113,6 @@ def _convert_all(
     verdict: list[str] = []
 
     def task(shard: Shard) -> ShardRecord:
-        spare_later_tasks()
         record = convert(shard)
         ended.add([((record.split, record.index), (record.images, record.rejected))])
         return record
@@ -144,25 +142,36 @@ def _convert_all(
 
 
 def _collect(context: Any, items: Sequence[Any], task: Callable[[Any], Any]) -> list[Any]:
-    """Runs a task for each item and returns what they return; what goes wrong is an `InputError` in one line."""
+    """Runs a task for each item and returns what they return.
+
+    Raises `StorageError` if storage failed, `WorkerDiedError` if a Python worker died, else `InputError`.
+    """
     from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    def run(item: Any) -> Any:
+        spare_later_tasks()
+        with reported():
+            log.configure()
+            return task(item)
 
     if not items:
         return []
     try:
-        found: list[Any] = context.parallelize(items, len(items)).map(task).collect()
-    except Py4JError as error:
-        text = str(error)
-        kind = WorkerDiedError if worker_died(text) else StorageError if _STORAGE.search(text) else InputError
-        raise kind(explain(text)) from error
+        found: list[Any] = context.parallelize(items, len(items)).map(run).collect()
+    except (Py4JError, PySparkException, OSError) as error:
+        raise _as_error(driver_failure(error)) from error
     return found
 
 
-def worker_died(text: str) -> bool:
-    """Whether what Spark says of a failed job is that a Python worker died, and not what it raised."""
-    return (
-        re.search(r"most recent failure: Lost task .*(Python worker exited unexpectedly|SocketException)", text)
-        is not None
+def _as_error(failure: Failure) -> InputError:
+    if failure.kind is Kind.STORAGE:
+        return StorageError(failure.message)
+    if failure.kind is Kind.BAD_INPUT:
+        return InputError(failure.message)
+    kind = WorkerDiedError if failure.kind is Kind.WORKER_DIED else InputError
+    return kind(
+        f"the Spark job failed: {failure.message[:300]}; see the log above, fix that, and run the same command again"
     )
 
 
@@ -196,17 +205,3 @@ def spare_later_tasks() -> None:
     for path, finder in list(sys.path_importer_cache.items()):
         if isinstance(finder, zipimport.zipimporter):
             del sys.path_importer_cache[path]
-
-
-def explain(text: str) -> str:
-    """The one line that matters of what Spark says when a job fails."""
-    ours = re.findall(r"preprocessing\.common\.errors\.(?:Input|Storage)Error: (.+)", text)
-    if ours:
-        return str(ours[-1]).strip()
-    python = re.findall(
-        r"^(?!org\.|java|py4j)(?:\w+\.)*\w*(?:Error|Exception|Exit|Interrupt)\b: .+", text, re.MULTILINE
-    )
-    lost = re.findall(r"most recent failure: Lost task [^:]*: (?:[\w.$]+: )?(.+)", text)
-    # Python's own error is the most telling; next is why Spark lost the task, as when a worker was killed.
-    cause = next(iter([*python, *lost, *text.strip().splitlines()]))
-    return f"the Spark job failed: {cause.strip()[:300]}; see the log above, mend that, and run the same command again"

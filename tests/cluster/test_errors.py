@@ -61,10 +61,10 @@ def test_dataset_without_manifest(tmp_path: Path) -> None:
 
 
 def test_run_directory_of_another_experiment(data: Path, tmp_path: Path) -> None:
-    from lottery.driver.sweep import prepare
+    from lottery.driver.prepare import prepare
 
     one, other = (prepare("conf/digits.yaml", str(data), str(tmp_path), [f"seed={seed}"]) for seed in (0, 1))
-    one.claim_run_directory()
+    one.bind_run_directory()
     Path(one.run.uri).rename(other.run.uri)
     assert "is of another experiment" in sweep(data, tmp_path, "--set", "seed=1")
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from demo.digits import write_digits
-from lottery.driver.sweep import Sweep, prepare
+from lottery.driver.prepare import Sweep, prepare
+from lottery.protocol import Instructions, TaskPlacement
 from lottery.worker.shutdown import ShutdownRequest
 from tests.lottery.paths import DIGITS
 from tests.lottery.worker_runs import Worker
@@ -42,7 +43,7 @@ def small(digits: Path, tmp_path: Path):
 
     def make(*overrides: str, runs: str = "runs") -> Sweep:
         sweep = prepare(DIGITS, str(digits), str(tmp_path / runs), (*SMALL, *overrides))
-        sweep.claim_run_directory()
+        sweep.bind_run_directory()
         return sweep
 
     return make
@@ -81,7 +82,8 @@ def worker(traced, monkeypatch: pytest.MonkeyPatch):
         sweep: Sweep, *tickets, tell=lambda event: None, devices: int = 1, shutdown: ShutdownRequest | None = None
     ):
         monkeypatch.setattr(module.devices, "strategy", lambda position: strategy(devices))
-        return Worker(module.Session(sweep.assignment(tickets), tell, shutdown), tickets)
+        instructions = Instructions(sweep.assignment(tickets), TaskPlacement())
+        return Worker(module.Session(instructions, tell, shutdown), tickets)
 
     return make
 

@@ -53,7 +53,7 @@ def test_a_child_is_started_without_what_changes_its_results(tmp_path, monkeypat
     for name, value in CHANGES.items():
         monkeypatch.setenv(name, value)
     events = []
-    ended = supervise("tells", {}, {"TF_CONFIG": "ours"}, 30.0, events.append)
+    ended = supervise("tells", b"", {"TF_CONFIG": "ours"}, 30.0, lambda line: events.append(json.loads(line)))
     assert ended.status == 0, ended.tail
     assert set(events[0]) & set(CHANGES) == {"TF_CONFIG", "KERAS_BACKEND"}
     assert (events[0]["TF_CONFIG"], events[0]["KERAS_BACKEND"]) == ("ours", "tensorflow")

@@ -29,7 +29,7 @@ READ = {
     f"{FOLDER}/result.json": lambda sweep: sweep.run.results(),
     "dense/result.json": lambda sweep: sweep.run.dense_result(),
     "dense/provenance.json": lambda sweep: sweep.run.provenance(),
-    "experiment.yaml": lambda sweep: sweep.claim_run_directory() or sweep.run.identity(),
+    "experiment.yaml": lambda sweep: sweep.bind_run_directory() or sweep.run.identity(),
 }
 HARMLESS = {
     "heartbeats/000.json": lambda sweep: sweep.run.heartbeats.read(),
@@ -66,7 +66,7 @@ def done(after_dense, worker):
 
 def run_again(sweep, worker):
     """What the driver does when the same command is run again, for this ticket."""
-    sweep.claim_run_directory()
+    sweep.bind_run_directory()
     if sweep.run.dense_result() is None:
         worker(sweep).train_dense()
     if TICKET in sweep.left():

@@ -1,55 +1,42 @@
 """What the driver makes of Spark's words when a stage fails."""
 
 import pytest
+from py4j.protocol import Py4JError
 
 from lottery.driver import gang
-from lottery.driver.gang import (
-    GangError,
-    GangGpuError,
-    GangStorageError,
-    SparkEndedError,
-    _explain,
-    cancel,
-    wait_for_slots,
-)
-from preprocessing.common.errors import InputError
+from lottery.driver.gang import GangError, GangGpuError, SparkEndedError, cancel, wait_for_slots
+from lottery.executor.supervisor import ChildError
+from lottery.executor.task import GpuLostError
+from preprocessing.common.errors import InputError, StorageError
+from tests.preprocessing.spark_texts import BARRIER, spark_text
 
-PYTHON = """An error occurred while calling z:org.apache.spark.api.python.PythonRDD.collectAndServe.
-: org.apache.spark.SparkException: Job aborted due to stage failure: Could not recover from a failed barrier.
-Most recent failure reason: Stage failed because barrier task ResultTask(0, 1) finished unsuccessfully.
-org.apache.spark.api.python.PythonException: Traceback (most recent call last):
-  File "gang_task.py", line 1, in run
-    raise {error}
-{error}
 
-	at org.apache.spark.api.python.BasePythonRunner
-"""
+class Failing:
+    """Stands for a SparkContext on which every stage ends with this error."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def parallelize(self, *_):
+        raise self.error
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "words"),
+    ("raised", "kind", "words"),
     [
-        ("preprocessing.common.errors.InputError: data: gone; put it back", InputError, "data: gone; put it back"),
-        ("preprocessing.common.errors.StorageError: cannot write x: full", GangStorageError, "cannot write x: full"),
-        ("lottery.executor.task.GpuLostError: executor h:1: no GPU", GangGpuError, "executor h:1: no GPU"),
-        ("lottery.executor.task.ChildError: it died: a | b", GangError, "it died: a | b"),
-        ("ZeroDivisionError: division by zero", GangError, "ZeroDivisionError: division by zero"),
+        (InputError("data: gone; put it back"), InputError, "data: gone; put it back"),
+        (StorageError("cannot write x: full"), StorageError, "cannot write x: full"),
+        (OSError(28, "", "/tmp/x"), StorageError, "cannot use /tmp/x: No space left on device; free some space"),
+        (GpuLostError("executor h:1: no GPU"), GangGpuError, "executor h:1: no GPU"),
+        (ChildError("it died: a | b"), GangError, "it died: a | b"),
+        (ZeroDivisionError("division by zero"), GangError, "ZeroDivisionError: division by zero"),
     ],
 )
-def test_the_exceptions_own_line(error, kind, words):
-    found = _explain(PYTHON.format(error=error))
-    assert type(found) is kind
-    assert str(found) == words
-
-
-def test_a_java_exception_without_a_stage():
-    message = "An error occurred while calling o1.x.\n: java.lang.IllegalStateException: shut down\n\tat a.B"
-    assert str(_explain(message)) == "java.lang.IllegalStateException: shut down"
-
-
-def test_a_stage_without_a_python_exception():
-    message = "An error occurred.\n: org.apache.spark.SparkException: Job aborted due to stage failure: executor lost\n"
-    assert str(_explain(message)) == "executor lost"
+def test_what_a_task_raises_keeps_its_kind(raised, kind, words):
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - its type is compared
+        gang.run_gang(Failing(Py4JError(spark_text(raised, BARRIER))), 2, print)
+    assert type(caught.value) is kind
+    assert str(caught.value).startswith(words)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +47,8 @@ def test_a_stage_without_a_python_exception():
     ],
 )
 def test_a_spark_that_has_ended_is_told_apart_from_a_stage_that_failed(words):
-    assert type(_explain(f"An error occurred while calling o1.x.\n: {words}\n\tat a.B")) is SparkEndedError
+    with pytest.raises(SparkEndedError):
+        gang.run_gang(Failing(Py4JError(f"An error occurred while calling o1.x.\n: {words}\n\tat a.B")), 2, print)
 
 
 def test_a_context_without_its_jvm_has_ended():
@@ -73,10 +61,6 @@ def test_a_context_without_its_jvm_has_ended():
     for ask in (cancel, wait_for_slots, lambda context: gang.run_gang(context, 1, print)):
         with pytest.raises(SparkEndedError, match="Spark has ended"):
             ask(Stopped())
-
-
-def test_no_words_at_all():
-    assert str(_explain("")) == "Spark gave no reason"
 
 
 class Registering:

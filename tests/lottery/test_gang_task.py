@@ -1,20 +1,34 @@
 """What a task does with children that die; the children are simulated here and real in test_supervisor."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from lottery.executor import task as gang_task
 from lottery.executor.supervisor import ChildError, Ended
-from lottery.executor.task import GpuLostError, Place, child_environment, run_dense, run_tickets
+from lottery.executor.task import GpuLostError, child_environment, run_dense, run_tickets
+from lottery.protocol import Failed, Progress, Saved, TaskPlacement, decode_instructions, encode_event
 from lottery.run.run_directory import ticket_result
 from lottery.tickets.tickets import Ticket
-from preprocessing.common.errors import InputError, StorageError
+from preprocessing.common.errors import Failure, InputError, Kind, StorageError
 from preprocessing.common.storage import open_store
 
-PLACE = Place(3, "host:1", "host", ("1",), 2, 4, 1)
+PLACEMENT = TaskPlacement(3, "host:1", "host", ("1",), 2, 4, 1)
 TICKETS = [Ticket(0, step) for step in (0, 5, 10)]
+
+
+def says(kind, message, status):
+    """A child that says why it ends."""
+
+    def ends(on_line):
+        on_line(encode_event(Failed(Failure(kind, message))))
+        return Ended(status, f"exit status {status}", "log\nTraceback\n  of a library's last words")
+
+    return ends
+
+
+def child(monkeypatch, ends):
+    monkeypatch.setattr(gang_task, "supervise", lambda *given: ends(given[-1]))
 
 
 @pytest.fixture
@@ -25,21 +39,20 @@ def gang(small, monkeypatch):
     bundles = []
 
     def run(behave, bundle="auto"):
-        def supervise(module, message, environment, hang_after, on_event):
-            from lottery.protocol import decode
-
-            told = decode(__import__("json").dumps(message).encode())
-            assert (told.task, told.executor, told.threads) == (3, "host:1", 2)
+        def supervise(module, message, environment, hang_after, on_line):
+            instructions = decode_instructions(message)
+            assert instructions.placement == PLACEMENT
             assert environment["CUDA_VISIBLE_DEVICES"] == "1"
-            assert told.gpus == 1
+            told = instructions.assignment
+            on_line(b"a library's print\n")
             bundles.append([ticket.step for ticket in told.tickets])
             for ticket in told.tickets:
-                on_event({"images": 16, "done": 0})
+                on_line(encode_event(Progress(16, 0)))
                 outcome = behave(ticket, len(bundles))
                 if outcome == "saved":
-                    on_event({"saved": 1})
+                    on_line(encode_event(Saved()))
                 if outcome == "memory":
-                    return Ended(3, "exit status 3", "Error:\nOOM when allocating 1 TB\nHint: when OOM happens")
+                    return says(Kind.OUT_OF_MEMORY, "OOM when allocating 1 TB", status=3)(on_line)
                 if outcome == "notice":
                     return Ended(143 if len(bundles) % 2 else -15, "told to leave", "")
                 if outcome is not True:
@@ -59,7 +72,7 @@ def gang(small, monkeypatch):
             return Ended(0, "exit status 0", "")
 
         monkeypatch.setattr(gang_task, "supervise", supervise)
-        run_tickets(sweep.assignment(TICKETS), PLACE, parameters=1000)
+        run_tickets(sweep.assignment(TICKETS), PLACEMENT, parameters=1000)
         return bundles, {result.step: result for result in sweep.run.results()}
 
     run.sweep = sweep
@@ -117,10 +130,9 @@ def test_a_child_that_is_told_to_leave_is_followed_by_another(gang):
 
 
 def test_storage_that_is_away_fails_the_task_not_the_ticket(gang, monkeypatch):
-    ended = Ended(74, "exit status 74", "error: cannot write s3://b/x: timed out; check the network")
-    monkeypatch.setattr(gang_task, "supervise", lambda *_: ended)
+    child(monkeypatch, says(Kind.STORAGE, "cannot write s3://b/x: timed out; check the network", status=74))
     with pytest.raises(StorageError, match="^cannot write"):
-        run_tickets(gang.sweep.assignment(TICKETS), PLACE, 1000)
+        run_tickets(gang.sweep.assignment(TICKETS), PLACEMENT, 1000)
     assert not gang.sweep.run.results()
 
 
@@ -134,18 +146,15 @@ def test_a_sign_of_life_that_cannot_be_written_is_no_reason_to_stop(gang, monkey
 
 
 def test_bad_input_in_a_child_ends_the_task_with_its_message(gang, monkeypatch):
-    monkeypatch.setattr(
-        gang_task, "supervise", lambda *_: Ended(2, "exit status 2", "log\nerror: data: gone; put it back")
-    )
+    child(monkeypatch, says(Kind.BAD_INPUT, "data: gone; put it back", status=2))
     with pytest.raises(InputError, match="^data: gone; put it back$"):
-        run_tickets(gang.sweep.assignment(TICKETS), PLACE, 1000)
+        run_tickets(gang.sweep.assignment(TICKETS), PLACEMENT, 1000)
 
 
 def test_a_gpu_that_is_gone_fails_the_task_not_the_ticket(gang, monkeypatch):
-    ended = Ended(4, "exit status 4", "log\nerror: of the 1 GPUs that Spark gave the task TensorFlow sees 0")
-    monkeypatch.setattr(gang_task, "supervise", lambda *_: ended)
+    child(monkeypatch, says(Kind.GPU_LOST, "of the 1 GPUs that Spark gave the task TensorFlow sees 0", status=4))
     with pytest.raises(GpuLostError, match="^executor host:1: of the 1 GPUs"):
-        run_tickets(gang.sweep.assignment(TICKETS), PLACE, 1000)
+        run_tickets(gang.sweep.assignment(TICKETS), PLACEMENT, 1000)
     assert not gang.sweep.run.results()
 
 
@@ -155,16 +164,19 @@ def test_a_real_child_without_its_gpu_says_so_and_trains_nothing(small):
     with pytest.raises(
         GpuLostError, match="executor host:1: of the 1 GPUs that Spark gave the task TensorFlow sees 0;"
     ):
-        run_dense(sweep.assignment(()), replace(PLACE, gpus=("GPU-stub",)))
+        run_dense(sweep.assignment(()), replace(PLACEMENT, gpus=("GPU-stub",)))
     assert not open_store(sweep.run.uri).list("dense")
 
 
-def test_gpus_that_are_not_to_be_checked_are_not(small, monkeypatch):
-    told = []
-    monkeypatch.setattr(gang_task, "supervise", lambda *words: told.append(words[1]) or Ended(2, "", "error: enough"))
-    with pytest.raises(InputError, match="enough"):
-        run_dense(small("gang.check_gpus=false").assignment(()), PLACE)
-    assert [message["gpus"] for message in told] == [0]
+@pytest.mark.parametrize(
+    ("status", "kind"), [(2, InputError), (74, StorageError), (4, GpuLostError), (1, ChildError), (-11, ChildError)]
+)
+def test_a_child_that_dies_without_a_word_is_known_by_its_status(status, kind, gang, monkeypatch):
+    """Its log may be empty."""
+    child(monkeypatch, lambda on_line: Ended(status, "ended", ""))
+    with pytest.raises(Exception, match="its log is empty$") as caught:
+        run_dense(gang.sweep.assignment(()), PLACEMENT)
+    assert type(caught.value) is kind
 
 
 def test_a_dense_run_that_dies_twice_ends_with_its_log(gang, monkeypatch):
@@ -173,7 +185,7 @@ def test_a_dense_run_that_dies_twice_ends_with_its_log(gang, monkeypatch):
         gang_task, "supervise", lambda *_: deaths.append(1) or Ended(-11, "killed by SIGSEGV", "the log")
     )
     with pytest.raises(ChildError, match="killed by SIGSEGV.*the log"):
-        run_dense(gang.sweep.assignment(()), PLACE)
+        run_dense(gang.sweep.assignment(()), PLACEMENT)
     assert len(deaths) == 2
 
 

@@ -15,12 +15,12 @@ WORDS = "Cannot dlopen some GPU libraries"
 @pytest.mark.parametrize(
     ("gpus", "found", "driver", "words"),
     [
-        (GPUS, Found(0, ""), OLD, "it is built for processors alone; install tensorflow[and-cuda]"),
+        (GPUS, Found(0, ""), OLD, "it is built for CPUs only; install tensorflow[and-cuda]"),
         (
             GPUS,
             Found(0, "12.5.1"),
             Driver("", "", "not found"),
-            "nvidia-smi: not found; it takes NVIDIA's driver, for CUDA 12",
+            "nvidia-smi: not found; install NVIDIA's driver for CUDA 12",
         ),
         (
             GPUS,
@@ -30,7 +30,7 @@ WORDS = "Cannot dlopen some GPU libraries"
         ),
         (GPUS, Found(0, "12.5.1"), NEW, f"{WORDS}; install tensorflow[and-cuda]"),
         (GPUS, Found(0, "12.5.1"), NEW._replace(cuda=""), f"{WORDS}; install tensorflow[and-cuda]"),
-        (GPUS, Found(1, "12.5.1"), NEW, "a GPU that is not there; compare nvidia-smi -L"),
+        (GPUS, Found(1, "12.5.1"), NEW, "a GPU that is missing; compare nvidia-smi -L"),
         (
             ("MIG-a", "MIG-b"),
             Found(1, "12.5.1"),

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from lottery.executor import group
-from lottery.executor.group import Group, Outcome, combined
+from lottery.executor.group import BundleLimit, Group, Outcome, combined
 from lottery.executor.supervisor import ChildError, Ended
 from lottery.run.run_directory import RunDirectory
 from preprocessing.common.storage import open_store
@@ -42,9 +42,9 @@ def test_all_tasks_hear_what_came_of_all(run):
     assert together(run, works) == [Outcome(KILLED, True, ("b",))] * 3
 
 
-def test_words_follow_one_another_and_do_not_mix(run):
+def test_messages_follow_one_another_and_do_not_mix(run):
     def work(numbers):
-        return lambda g: [g.least(number) for number in numbers]
+        return lambda g: [g.least(BundleLimit(number)).tickets for number in numbers]
 
     assert together(run, [work((5, 1, 7)), work((3, 4, 9))]) == [[3, 1, 7]] * 2
     assert together(run, [work((8,)), work((6,))], stage="later") == [[6]] * 2
@@ -53,13 +53,13 @@ def test_words_follow_one_another_and_do_not_mix(run):
 def test_a_task_alone_asks_nobody(run):
     alone = Group(run, "s", 0, 0, 1, 0.0)
     assert alone.agree(Outcome(KILLED, False, ("a",))) == Outcome(KILLED, False, ("a",))
-    assert alone.least(3) == 3
+    assert alone.least(BundleLimit(3)) == BundleLimit(3)
     assert open_store(run.uri).list() == []
 
 
-def test_a_task_that_says_nothing_is_not_waited_for_for_ever(run):
-    with pytest.raises(ChildError, match="of 2 tasks that train together 1 said nothing"):
-        Group(run, "s", 0, 0, 2, 0.05).least(1)
+def test_a_task_that_sends_nothing_is_not_waited_for_for_ever(run):
+    with pytest.raises(ChildError, match="of 2 tasks that train together 1 sent no message"):
+        Group(run, "s", 0, 0, 2, 0.05).least(BundleLimit(1))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from lottery.__main__ import main
-from lottery.driver.sweep import prepare, run_sweep
+from lottery.driver.prepare import prepare
+from lottery.driver.sweep import run_sweep
 from lottery.tickets.tickets import Ticket
 from preprocessing.dataset.opening import Dataset
 from preprocessing.dataset.verify import verify

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from lottery.driver.sweep import prepare
+from lottery.driver.prepare import prepare
 from lottery.executor import model_check
 from lottery.executor.model_check import ModelFacts, Question
 from lottery.executor.task import child_environment
@@ -64,5 +64,5 @@ def test_masks_that_are_equal_are_pointed_out(digits, tmp_path):
     question: Question = asked(digits, tmp_path, "masks.densities=[0.5, 0.01, 0.0101]")
     assert model_check.lines(ModelFacts(150, 100), question.experiment) == [
         "model: conv_small, 150 parameters, 100 of them prunable; the masks keep 50, 1, 1",
-        "warning: levels 1, 2 all keep 1 weights, so that their masks are equal",
+        "warning: levels 1, 2 all keep 1 weights: their masks are equal",
     ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import subprocess
 import sys
@@ -12,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lottery.driver.sweep import prepare
+from lottery.driver.prepare import prepare
 from lottery.executor.child_environment import inherited
 from lottery.executor.rendezvous import environment
+from lottery.protocol import Instructions, Progress, TaskPlacement, decode_event
 from lottery.run.run_directory import DENSE
 from preprocessing.common.storage import open_store
 from tests.lottery.datasets import local_dataset
@@ -51,7 +51,7 @@ def train(sweep, workers, logs: Path, tickets=()):
                 env={**inherited(), **environment(endpoints, index), "CUDA_VISIBLE_DEVICES": "-1"},
             )
             children.append(child)
-            child.stdin.write(json.dumps(sweep.assignment(tickets).message()).encode())
+            child.stdin.write(Instructions(sweep.assignment(tickets), TaskPlacement()).encode())
             child.stdin.close()
         deadline = time.monotonic() + SECONDS
         statuses = [child.wait(max(0.1, deadline - time.monotonic())) for child in children]
@@ -61,8 +61,8 @@ def train(sweep, workers, logs: Path, tickets=()):
             child.wait()
     if any(statuses):
         return "\n".join((logs / f"worker-{workers}-{index}.log").read_text()[-2000:] for index in range(workers))
-    events = [(logs / f"worker-{workers}-{index}.events").read_text().splitlines() for index in range(workers)]
-    return [sum(json.loads(event).get("images", 0) for event in lines) for lines in events]
+    events = [(logs / f"worker-{workers}-{index}.events").read_bytes().splitlines() for index in range(workers)]
+    return [sum(event.images for event in map(decode_event, lines) if isinstance(event, Progress)) for lines in events]
 
 
 def images(sweep, workers, logs, tickets=()):
@@ -88,7 +88,7 @@ def test_two_workers_train_what_one_does_and_the_chief_writes(tmp_path, model):
     )
     one, two = (prepare(DIGITS, data, str(tmp_path / runs), recipe) for runs in ("one", "two"))
     for sweep in (one, two):
-        sweep.claim_run_directory()
+        sweep.bind_run_directory()
     assert images(one, 1, tmp_path) == [300]
     assert images(two, 2, tmp_path) == [150, 150]  # each reads its half of every batch
     assert one.run.provenance() == two.run.provenance()
@@ -135,7 +135,7 @@ def test_two_workers_meet_where_the_environment_names_proxies(tmp_path, monkeypa
         monkeypatch.delenv("no_grpc_proxy", raising=False)
         recipe = ("data.batch=10", "training.length=2", "trellis=[0]", "masks.densities=[0.5]", *RATE)
         sweep = prepare(DIGITS, data, str(tmp_path / "runs"), recipe)
-        sweep.claim_run_directory()
+        sweep.bind_run_directory()
         assert images(sweep, 2, tmp_path) == [10, 10]
         proxy.settimeout(0)
         with pytest.raises(BlockingIOError):  # nobody has come by

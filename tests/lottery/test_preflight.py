@@ -1,7 +1,7 @@
 import pytest
 
 from lottery.driver import preflight
-from lottery.executor.task import Place
+from lottery.protocol import TaskPlacement
 from preprocessing.common.errors import InputError
 from preprocessing.common.storage import Store, open_store
 
@@ -13,7 +13,7 @@ GOOD = {
 
 
 def place(task=0, gpus=(), host="h"):
-    return Place(task, f"{host}:{task}", host, gpus, 1, 2, 1)
+    return TaskPlacement(task, f"{host}:{task}", host, gpus, 1, 2, 1)
 
 
 def test_good_settings_have_no_problem():
@@ -55,11 +55,14 @@ def test_a_secret_that_a_standalone_cluster_would_ask_for():
     assert preflight.setting_problems({**settings, "spark.master": "yarn"}) == []  # which makes one by itself
 
 
-def test_all_problems_are_shown(capsys):
+def test_all_problems_are_shown(caplog):
     with pytest.raises(InputError, match="^third$"):
-        preflight.refuse(["first", "second", "third"])
-    assert capsys.readouterr().err.splitlines() == ["error: first", "error: second"]
-    preflight.refuse([])
+        preflight.raise_if_any(["first", "second", "third"])
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("ERROR", "first"),
+        ("ERROR", "second"),
+    ]
+    preflight.raise_if_any([])
 
 
 def test_a_gpu_of_two_tasks_is_named():
@@ -104,7 +107,7 @@ def test_an_executor_with_a_folder_of_its_own_is_named(small, tmp_path):
     shared = preflight.probe(place(0), folder, sweep.run.uri, *what)
     own = preflight.probe(place(1), folder, str(tmp_path / "own"), *what)
     (line,) = preflight.unseen_probes(open_store(sweep.run.uri), folder, [shared, own])
-    assert line.startswith("executor h:1: what it writes to")
+    assert line.startswith("executor h:1: the driver does not see what it writes to")
 
 
 def test_a_run_directory_that_lets_two_work_at_once_is_named(small, monkeypatch):

@@ -99,7 +99,7 @@ def test_no_port_left():
     first = free_range(1)
     with socket.socket() as other:
         other.bind(("", first))
-        none = pytest.raises(InputError, match=rf"gang.ports: \[{first}, {first}\]: none is free")
+        none = pytest.raises(InputError, match=rf"gang.ports: \[{first}, {first}\]: no port is free")
         with none, meet(lambda line: [line], "h", 0, (first, first)):
             pass
 

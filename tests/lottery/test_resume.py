@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as draw
 
+from lottery.protocol import Progress, Saved
 from lottery.run import checkpoint
 from lottery.run.run_directory import DENSE, RunDirectory
 from lottery.tickets.tickets import Ticket
@@ -120,7 +121,9 @@ def test_the_dense_run_told_to_leave_at_any_moment(when, after_dense, small, wor
     left_at = torn.run.checkpoint(DENSE).step
     assert left_at > 0
     steps = []
-    worker(torn, tell=lambda event: steps.append(event.get("images", 0) // 16)).train_dense()
+    worker(
+        torn, tell=lambda event: steps.append(event.images // 16 if isinstance(event, Progress) else 0)
+    ).train_dense()
     assert sum(steps) == 30 - left_at  # no step twice
     same_dense_run(whole, torn)
 
@@ -195,5 +198,5 @@ def test_an_error_of_tensorflow_is_no_progress_but_what_came_before_it_is(
     monkeypatch.setattr(Trainer, "run", fails)
     with pytest.raises(tensorflow.errors.ResourceExhaustedError):
         worker(sweep, tell=told.append).train_dense()
-    assert told.count({"saved": 1}) == (1 if runs else 0)
+    assert told.count(Saved()) == (1 if runs else 0)
     assert (sweep.run.checkpoint(DENSE).step > 0) == (runs > 0)

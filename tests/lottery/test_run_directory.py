@@ -54,7 +54,7 @@ def test_a_run_directory_of_another_experiment_is_refused(small, tmp_path):
     other_path = Path(other.run.uri)
     (other_path / "experiment.yaml").write_bytes((moved / "experiment.yaml").read_bytes())
     with pytest.raises(InputError, match="is of another experiment") as error:
-        other.claim_run_directory()
+        other.bind_run_directory()
     assert str(other_path) in str(error.value)
 
 
@@ -63,7 +63,7 @@ def test_a_changed_experiment_yaml_is_refused(small):
     path = Path(sweep.run.uri, "experiment.yaml")
     path.write_text(path.read_text().replace("batch: 16", "batch: 8"))
     with pytest.raises(InputError, match="changed by hand"):
-        sweep.claim_run_directory()
+        sweep.bind_run_directory()
 
 
 def test_experiment_yaml_that_is_none_is_refused(tmp_path):

@@ -3,7 +3,7 @@
 import pyarrow.parquet as pq
 import pytest
 
-from lottery.driver.sweep import prepare
+from lottery.driver.prepare import prepare
 from preprocessing.common.errors import InputError
 from tests.lottery.datasets import local_dataset
 

@@ -34,9 +34,23 @@ def child(tmp_path, monkeypatch):
     return "test_child"
 
 
+def instruction(code):
+    return json.dumps({"code": code}).encode() + b"\n"
+
+
+def hearing(events):
+    """Takes note of the lines that are JSON objects."""
+
+    def hear(line):
+        if line.startswith(b"{"):
+            events.append(json.loads(line))
+
+    return hear
+
+
 def run(child, code, hang_after=30.0, environment=None, stop=None):
     events = []
-    ended = supervise(child, {"code": code}, environment or {}, hang_after, events.append, stop)
+    ended = supervise(child, instruction(code), environment or {}, hang_after, hearing(events), stop)
     return ended, events
 
 
@@ -53,7 +67,7 @@ def wait_until(condition, seconds=10.0):
     return False
 
 
-def test_events_are_passed_on_and_prints_are_not(child):
+def test_lines_are_passed_on(child):
     ended, events = run(child, "print(json.dumps({'step': 3}))", environment={"CUDA_VISIBLE_DEVICES": "2"})
     assert ended.status == 0
     assert events[0]["visible"] == "2"
@@ -124,12 +138,12 @@ def stopped(child, code):
     """Runs a child that is told to stop when it is ready."""
     stop, events = threading.Event(), []
 
-    def event(event):
-        events.append(event)
-        if "ready" in event:
+    def hear(line):
+        hearing(events)(line)
+        if "ready" in events[-1]:
             stop.set()
 
-    return supervise(child, {"code": code}, {}, 600.0, event, stop), events
+    return supervise(child, instruction(code), {}, 600.0, hear, stop), events
 
 
 def test_a_child_that_is_stopped_saves_and_leaves(child):
@@ -162,14 +176,15 @@ def orphan(child, monkeypatch):
                 "import json, sys\n"
                 f"sys.path[:0] = {[path for path in sys.path if path]!r}\n"
                 "from lottery.executor.supervisor import supervise\n"
-                f"supervise({child!r}, {{'code': {code!r}}}, {{}}, 600.0, "
-                "lambda event: print(json.dumps(event), flush=True))",
+                f"supervise({child!r}, {instruction(code)!r}, {{}}, 600.0, "
+                "lambda line: print(line.decode(), end='', flush=True))",
             ],
             stdout=subprocess.PIPE,
         )
         parents.append(parent)
         pid = json.loads(parent.stdout.readline())["pid"]
-        assert "ready" in parent.stdout.readline().decode()
+        assert b"print" in parent.stdout.readline()
+        assert b"ready" in parent.stdout.readline()
         group = [process.pid for process in psutil.Process(pid).children()]
         assert len(group) == 1
         parent.kill()

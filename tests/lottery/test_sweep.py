@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
+from lottery.driver import plan_report, preflight, stages
 from lottery.driver import sweep as driver
-from lottery.driver.gang import GangError, GangGpuError, GangStorageError, SparkEndedError
-from lottery.driver.sweep import SweepError, describe, prepare, run_sweep
+from lottery.driver.gang import GangError, GangGpuError, SparkEndedError
+from lottery.driver.plan_report import plan_sweep
+from lottery.driver.prepare import SweepError, prepare
+from lottery.driver.sweep import run_sweep
 from lottery.executor.model_check import ModelFacts
-from lottery.executor.task import Place
-from lottery.run.heartbeats import Heartbeat
-from lottery.run.run_directory import DenseResult
+from lottery.protocol import TaskPlacement
+from lottery.run.heartbeats import Heartbeat, Heartbeats
+from lottery.run.run_directory import DenseResult, RunDirectory
 from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.storage import open_store
+from preprocessing.common.stores.local import LocalStore
 from tests.lottery.conftest import SMALL
 from tests.lottery.datasets import write_dataset
 from tests.lottery.test_experiment import DIGITS
@@ -21,15 +27,17 @@ from tests.lottery.test_experiment import DIGITS
 class Cluster:
     """Stands for Spark: so many slots for each stage in turn, and what becomes of it."""
 
-    def __init__(self, monkeypatch, *stages, master="yarn"):
+    def __init__(self, monkeypatch, *fates, master="yarn"):
         self.master = master
-        self.stages = list(stages)
+        self.stages = list(fates)
         self.begun = []  # tasks of each stage, and how many of them train together
-        self.probed = False
+        self.probes, self.probe_fate = 0, None  # how often it was looked at, and what becomes of that
         self.settled = []  # whether it was waited for that, before each stage
-        monkeypatch.setattr(driver, "wait_for_slots", self.wait_for_slots)
+        for module in (stages, plan_report):
+            monkeypatch.setattr(module, "wait_for_slots", self.wait_for_slots)
         monkeypatch.setattr(driver, "run_gang", self.run_gang)
-        monkeypatch.setattr(driver, "cancel", lambda context: None)
+        monkeypatch.setattr(preflight, "run_gang", self.run_probes)
+        monkeypatch.setattr(stages, "cancel", lambda context: None)
 
     def getConf(self):  # noqa: N802 - Spark's
         return {}
@@ -41,10 +49,13 @@ class Cluster:
             raise InputError("no executor had registered after 120 s")
         return slots
 
+    def run_probes(self, context, tasks, work):
+        self.probes += 1
+        if self.probe_fate is not None:
+            self.probe_fate()
+        return [work(TaskPlacement(task, f"host:{task}", "host", (), 1, tasks, tasks)) for task in range(tasks)]
+
     def run_gang(self, context, tasks, work, together=1, ports=(0, 0)):
-        if not self.probed:
-            self.probed = True
-            return [work(Place(task, f"host:{task}", "host", (), 1, tasks, tasks)) for task in range(tasks)]
         self.begun.append((tasks, together))
         _, fate = self.stages.pop(0)
         return fate()
@@ -80,11 +91,11 @@ def test_an_evaluation_split_without_images_is_refused_before_the_dense_run(tmp_
         prepare(DIGITS, uri, str(tmp_path / "runs"), SMALL)
 
 
-def test_nothing_is_planned_anew_where_spark_has_ended(after_dense, monkeypatch, capsys):
+def test_nothing_is_planned_anew_where_spark_has_ended(after_dense, monkeypatch, caplog):
     cluster = Cluster(monkeypatch, (4, fails(SparkEndedError("told to end"))), (4, fails(GangError("not begun"))))
     with pytest.raises(SparkEndedError, match="told to end"):
         run_sweep(after_dense, lambda: cluster)
-    assert "the gang failed" not in capsys.readouterr().err
+    assert "failed" not in caplog.text
     assert len(cluster.stages) == 1
     assert not open_store(after_dense.run.uri).list("claim.json")
 
@@ -94,8 +105,7 @@ def test_it_gives_up_after_three_stages_without_progress(after_dense, monkeypatc
         after_dense.run.heartbeats.write(Heartbeat(task=0, executor="host:0", trainings=1, done=0, images=16, saved=1))
         raise GangError("executor lost")
 
-    stages = [(4, saves), *[(4, fails(GangError("executor lost")))] * 3]
-    cluster = Cluster(monkeypatch, *stages)
+    cluster = Cluster(monkeypatch, (4, saves), *[(4, fails(GangError("executor lost")))] * 3)
     with pytest.raises(SweepError, match="gave up after 3 stages without progress: executor lost") as error:
         run_sweep(after_dense, lambda: cluster)
     assert error.value.exit_status == 1
@@ -104,9 +114,11 @@ def test_it_gives_up_after_three_stages_without_progress(after_dense, monkeypatc
 
 
 def test_storage_that_stays_away_is_the_reason_given(after_dense, monkeypatch):
-    cluster = Cluster(monkeypatch, *[(4, fails(GangStorageError("cannot write x: full; free some space")))] * 3)
-    with pytest.raises(StorageError, match="cannot write x: full"):
+    cluster = Cluster(monkeypatch, *[(4, fails(StorageError("cannot write x: full; free some space")))] * 3)
+    with pytest.raises(StorageError, match="gave up after 3 stages without progress: cannot write x: full") as error:
         run_sweep(after_dense, lambda: cluster)
+    assert type(error.value) is StorageError
+    assert error.value.exit_status == 74
 
 
 def test_fewer_executors_do_with_fewer_together(after_dense, monkeypatch):
@@ -139,37 +151,109 @@ def test_no_executor_at_all_is_the_clusters_fault(after_dense, monkeypatch):
 
 def test_a_plan_on_a_cluster_that_runs_no_gang_is_one_line(after_dense, monkeypatch):
     before = sorted(open_store(after_dense.run.uri).list())
-    cluster = Cluster(monkeypatch, (4, fails(GangError("it died"))))
-    cluster.probed = True  # so that the probes are what dies
+    cluster = Cluster(monkeypatch, (4, None))
+    cluster.probe_fate = fails(GangError("it died"))
     with pytest.raises(SweepError, match="the cluster cannot run a gang: it died; look at the logs of its executors"):
-        describe(after_dense, cluster)
+        plan_sweep(after_dense, cluster)
     assert sorted(open_store(after_dense.run.uri).list()) == before
 
 
 def test_a_plan_says_what_a_run_would_do(after_dense, monkeypatch):
     cluster = Cluster(monkeypatch, (5, fails(GangError("not to be begun"))))
-    monkeypatch.setattr(driver.preflight.model_check, "ask", lambda *_: ModelFacts(parameters=1470, prunable=1436))
-    outlook = describe(after_dense, cluster, price_per_hour=2.0, images_per_second=16.0)
-    assert not outlook.problems
-    assert any("gang: 4 tasks on 5 slots" in line for line in outlook.lines)
+    monkeypatch.setattr(preflight.model_check, "ask", lambda *_: ModelFacts(parameters=1470, prunable=1436))
+    plan = plan_sweep(after_dense, cluster, price_per_hour=2.0, images_per_second=16.0)
+    plan.findings.raise_if_any()
+    assert any("gang: 4 tasks on 5 slots" in line for line in plan.lines)
     model = "model: conv_small, 1,470 parameters, 1,436 of them prunable; the masks keep 718, 144"
-    assert model in outlook.lines
+    assert model in plan.lines
     assert not cluster.begun
 
 
 def test_a_lost_gpu_is_named_by_another_preflight(after_dense, monkeypatch):
     def lose():
-        cluster.probed = False
-        monkeypatch.setattr(driver.preflight, "probe", found)
+        monkeypatch.setattr(preflight, "probe", found)
         raise GangGpuError("executor host:1: of the 1 GPUs that Spark gave the task TensorFlow sees 0")
 
-    def found(place, folder, *what):
-        return driver.preflight.Probe(
-            place, ("executor host:1: TensorFlow sees 0; compare nvidia-smi -L",), "", 1 << 30
-        )
+    def found(placement, folder, *what):
+        return preflight.Probe(placement, ("executor host:1: TensorFlow sees 0; compare nvidia-smi -L",), "", 1 << 30)
 
     cluster = Cluster(monkeypatch, (2, lose), (2, fails(GangError("not begun again"))))
     with pytest.raises(InputError, match="^executor host:1: TensorFlow sees 0; compare") as error:
         run_sweep(after_dense, lambda: cluster)
     assert error.value.exit_status == 2
-    assert len(cluster.begun) == 1
+    assert (len(cluster.begun), cluster.probes) == (1, 2)
+
+
+def test_a_dataset_that_is_away_is_waited_for_by_further_stages(after_dense, monkeypatch):
+    """Already the preflight meets it, on executors."""
+    away = StorageError("cannot read s3://b/data/manifest.json: no connection; check the network")
+    away.__cause__ = OSError("AWS Error NETWORK_CONNECTION")
+    tries = []
+
+    def opened(uri):
+        tries.append(uri)
+        if len(tries) <= 4:  # of one preflight
+            raise away
+        return after_dense.dataset
+
+    monkeypatch.setattr(preflight.Dataset, "open", opened)
+    cluster = Cluster(monkeypatch, *[(4, fails(GangError("executor lost")))] * 3)
+    with pytest.raises(SweepError, match="executor lost"):
+        run_sweep(after_dense, lambda: cluster)
+    assert cluster.probes == 2
+    assert len(cluster.begun) == 2  # of three stages in a row
+
+
+def test_a_dataset_that_stays_away_is_storages_failure(after_dense, monkeypatch):
+    def opened(uri):
+        raise StorageError("cannot read s3://b/data: no connection; check the network") from OSError("AWS Error x")
+
+    monkeypatch.setattr(preflight.Dataset, "open", opened)
+    cluster = Cluster(monkeypatch, (4, None))
+    with pytest.raises(
+        StorageError, match="3 stages without progress: executor host:3: cannot read s3://b/data"
+    ) as error:
+        run_sweep(after_dense, lambda: cluster)
+    assert type(error.value) is StorageError
+    assert cluster.probes == 3
+
+
+@pytest.mark.parametrize("read", ["beats", "done", "clear_beats", "dense_result"])
+def test_a_run_directory_that_fails_the_driver_itself_is_tried_again(read, after_dense, monkeypatch):
+    whole, failures = getattr(RunDirectory, read), []
+
+    def away(run):
+        if cluster.begun and not failures and threading.current_thread() is threading.main_thread():
+            failures.append(read)
+            raise StorageError("cannot read x: away")
+        return whole(run)
+
+    cluster = Cluster(monkeypatch, *[(4, fails(GangError("executor lost")))] * 5)
+    monkeypatch.setattr(RunDirectory, read, away)
+    with pytest.raises(SweepError, match="gave up after 3 stages"):
+        run_sweep(after_dense, lambda: cluster)
+    assert failures == [read]
+    assert not open_store(after_dense.run.uri).exists("claim.json")
+
+
+def test_heartbeats_that_cannot_be_cleared_are_no_progress(after_dense, monkeypatch):
+    after_dense.run.heartbeats.write(Heartbeat(task=0, executor="e", trainings=1, done=0, images=16, saved=1))
+
+    def away(heartbeats):
+        raise StorageError("cannot delete x: away")
+
+    monkeypatch.setattr(Heartbeats, "clear", away)
+    with pytest.raises(StorageError, match="cannot delete x"):
+        run_sweep(after_dense, lambda: Cluster(monkeypatch, (4, None)))
+
+
+def test_a_probe_that_cannot_be_deleted_does_not_hide_why_the_gang_died(after_dense, monkeypatch):
+    def delete_tree(store, path=""):
+        if path.startswith("probes-"):
+            raise StorageError("cannot delete x: away")
+
+    cluster = Cluster(monkeypatch, (4, None))
+    cluster.probe_fate = fails(SparkEndedError("told to end"))
+    monkeypatch.setattr(LocalStore, "delete_tree", delete_tree)
+    with pytest.raises(SparkEndedError, match="told to end"):
+        run_sweep(after_dense, lambda: cluster)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lottery.protocol import Instructions, Progress, Saved, TaskPlacement
 from lottery.run.checkpoint import Checkpoint
 from lottery.run.run_directory import DENSE
 from lottery.seeds import derived_seed
@@ -348,7 +349,7 @@ def test_a_dataset_that_has_changed_is_refused(after_dense, worker):
 
     assignment = msgspec.structs.replace(after_dense().assignment(()), dataset_hash="0" * 64)
     with pytest.raises(InputError, match="has changed"):
-        Session(assignment, lambda event: None)
+        Session(Instructions(assignment, TaskPlacement()), lambda event: None)
 
 
 def test_a_supervisor_that_is_gone_requests_a_shutdown(worker, monkeypatch):
@@ -366,10 +367,10 @@ def test_a_supervisor_that_is_gone_requests_a_shutdown(worker, monkeypatch):
     shutdown = ShutdownRequest()
     report = event_writer(shutdown)
     shutdown.check()
-    report({"images": 1})
+    report(Progress(1))
     with pytest.raises(ShutdownRequested):
         shutdown.check()
-    report({"saved": 1})  # what is reported while shutting down goes nowhere
+    report(Saved())  # what is reported while shutting down goes nowhere
 
 
 def test_a_worker_that_leaves_first_is_no_error_of_the_others(small, worker, monkeypatch):

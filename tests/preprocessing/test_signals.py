@@ -36,6 +36,16 @@ sys.exit(run_until_signal(lambda: [os.kill(os.getpid(), {number:d}), time.sleep(
     assert done.stderr == f"{says}; run the same command again to continue\n"
 
 
+def test_what_other_libraries_log_is_shown() -> None:
+    code = """
+import logging
+from preprocessing.common.signals import run_until_signal
+run_until_signal(lambda: logging.getLogger("other").error("lost") or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=SECONDS)
+    assert done.stderr == "lost\n"
+
+
 def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + SECONDS
     while not condition():

@@ -2,87 +2,89 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import logging
+import os
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from py4j.protocol import Py4JError
 
-from preprocessing.common.errors import EXIT_STORAGE, InputError
-from preprocessing.job.spark_run import _collect, explain, spare_later_tasks, worker_died
-
-HEAD = """An error occurred while calling z:org.apache.spark.api.python.PythonRDD.collectAndServe.
-: org.apache.spark.SparkException: Job aborted due to stage failure: Task 0 in stage 1.0 failed 4 times, \
-most recent failure: Lost task 0.3 in stage 1.0 (TID 7) (192.0.2.1 executor 1): """
-TRACEBACK = """org.apache.spark.api.python.PythonException: Traceback (most recent call last):
-  File "/x/pyspark/worker.py", line 1247, in main
-    process()
-{error}
-
-\tat org.apache.spark.api.python.BasePythonRunner$ReaderIterator.handlePythonException(PythonRunner.scala:572)
-Caused by: org.apache.spark.api.python.PythonException: Traceback (most recent call last):
-{error}
-"""
+from preprocessing.common.errors import EXIT_STORAGE, InputError, StorageError
+from preprocessing.job.spark_run import WorkerDiedError, _collect, spare_later_tasks
+from tests.preprocessing.spark_texts import HEAD, spark_text
 
 
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        (
-            HEAD
-            + TRACEBACK.format(
-                error="preprocessing.common.errors.InputError: cannot write /x: No space left; free some"
-            ),
-            "cannot write /x: No space left; free some",
-        ),
-        (HEAD + TRACEBACK.format(error="MemoryError: out of it"), "the Spark job failed: MemoryError: out of it; see"),
-        (
-            HEAD + "org.apache.spark.SparkException: Python worker exited unexpectedly (crashed)\n\tat org.apache.x",
-            "the Spark job failed: Python worker exited unexpectedly (crashed); see",
-        ),
-        (
-            HEAD
-            + "ExecutorLostFailure (executor 1 exited caused by one of the running tasks) Reason: killed by YARN\nx",
-            "the Spark job failed: ExecutorLostFailure (executor 1 exited caused by one of the running tasks) Reason",
-        ),
-        ("something else\nand more", "the Spark job failed: something else; see"),
-    ],
-)
-def test_the_line_that_matters(text: str, line: str) -> None:
-    assert explain(text).startswith(line)
-    assert "\n" not in explain(text)
-
-
-@pytest.mark.parametrize(("kind", "status"), [("InputError", 2), ("StorageError", EXIT_STORAGE)])
-def test_what_storage_refused_to_a_task_is_no_bad_input(kind: str, status: int) -> None:
+def context(error: Exception) -> SimpleNamespace:
     def fail(*_: object) -> None:
-        raise Py4JError(
-            HEAD + TRACEBACK.format(error=f"preprocessing.common.errors.{kind}: cannot write /x: No space left")
-        )
+        raise error
 
-    context = SimpleNamespace(parallelize=fail)
-    with pytest.raises(InputError, match="^cannot write /x: No space left$") as caught:
-        _collect(context, [1], print)
-    assert caught.value.exit_status == status
+    return SimpleNamespace(parallelize=fail)
 
 
 @pytest.mark.parametrize(
-    ("text", "died"),
+    ("raised", "kind"),
     [
-        (
-            HEAD + "org.apache.spark.SparkException: Python worker exited unexpectedly (crashed)\n\tat org.apache.x",
-            True,
-        ),
-        (HEAD + "java.net.SocketException: Connection reset\n\tat java.base/sun.nio.x", True),
-        (HEAD + TRACEBACK.format(error="ValueError: Python worker exited unexpectedly"), False),
-        (HEAD + "ExecutorLostFailure (executor 1 exited caused by one of the running tasks) Reason: killed", False),
+        (InputError("cannot decode x; remove it"), InputError),
+        (StorageError("cannot write /x: No space left; free some"), StorageError),
     ],
 )
-def test_a_worker_that_died_and_one_that_raised(text: str, died: bool) -> None:
-    assert worker_died(text) is died
+def test_what_a_task_raises_keeps_its_kind(raised: InputError, kind: type[InputError]) -> None:
+    """Storage that fails on an executor is no bad input."""
+    with pytest.raises(InputError) as caught:
+        _collect(context(Py4JError(spark_text(raised))), [1], print)
+    assert type(caught.value) is kind
+    assert str(caught.value) == str(raised)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_file_that_the_system_refuses_a_task_or_the_driver_is_storages_failure(number: int) -> None:
+    """A disk without room or inodes, where Spark or Python itself writes."""
+    raised = OSError(number, os.strerror(number), "/tmp/x")
+    for error in (Py4JError(spark_text(raised)), raised):
+        with pytest.raises(InputError) as caught:
+            _collect(context(error), [1], print)
+        assert type(caught.value) is StorageError
+        assert caught.value.exit_status == EXIT_STORAGE
+        assert str(caught.value).startswith(f"cannot use /tmp/x: {os.strerror(number)}; ")
+
+
+def test_a_worker_that_died_and_one_that_raised() -> None:
+    died = HEAD + "org.apache.spark.SparkException: Python worker exited unexpectedly (crashed)\n\tat org.apache.x"
+    with pytest.raises(WorkerDiedError, match="^the Spark job failed: Python worker exited unexpectedly .*; see"):
+        _collect(context(Py4JError(died)), [1], print)
+    with pytest.raises(InputError, match="^the Spark job failed: ValueError: no; see the log above, fix") as caught:
+        _collect(context(Py4JError(spark_text(ValueError("no")))), [1], print)
+    assert type(caught.value) is InputError
+
+
+class Local:
+    """Stands for a SparkContext that runs tasks here."""
+
+    def parallelize(self, items: list[Any], _: int) -> Local:
+        self.items = items
+        return self
+
+    def map(self, task: Callable[[Any], Any]) -> Local:
+        self.task = task
+        return self
+
+    def collect(self) -> list[Any]:
+        return [self.task(item) for item in self.items]
+
+
+def test_a_task_logs_as_the_driver_does(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = logging.getLogger("preprocessing")
+    monkeypatch.setattr(ours, "handlers", [])
+    assert _collect(Local(), [1], lambda item: ours.warning("%s", item)) == [None]
+    gc.unfreeze()
+    assert capsys.readouterr().err == "warning: 1\n"
 
 
 def test_zip_importers_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,9 +41,9 @@ def test_the_cause_is_named(why: str, spark: str, java: str, says: str) -> None:
 def test_folders_that_spark_cannot_write_to_are_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     lost, found = str(tmp_path / "file" / "spark"), str(tmp_path / "new" / "spark")
-    with pytest.raises(InputError, match=f"^spark.local.dir={lost}: Spark can write to none of these; name a folder"):
+    with pytest.raises(InputError, match=f"^spark.local.dir={lost}: Spark cannot write to any of these; name one"):
         check_folders(lost, {})
-    with pytest.raises(InputError, match=f"^SPARK_LOCAL_DIRS={lost},{lost}: Spark can write to none"):
+    with pytest.raises(InputError, match=f"^SPARK_LOCAL_DIRS={lost},{lost}: Spark cannot write"):
         check_folders(found, {"SPARK_LOCAL_DIRS": f"{lost},{lost}"})
     check_folders(lost, {"SPARK_LOCAL_DIRS": f"{lost}, {found}"})
     check_folders(None, {})

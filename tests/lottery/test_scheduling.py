@@ -54,7 +54,7 @@ def test_schedule_decides_the_first_step():
 def test_a_plan_has_every_ticket_once_and_masks_whole(tasks, data):
     _, tickets = digits("tickets.seeds=[0, 1]")
     left = data.draw(st.lists(st.sampled_from(tickets), unique=True, min_size=1))
-    work = scheduling.plan(left, tasks, cost)
+    work = scheduling.schedule(left, tasks, cost)
     assert sorted(ticket for task in work.tasks for ticket in task) == sorted(left)
     owners = {}
     for task, members in enumerate(work.tasks):
@@ -65,14 +65,14 @@ def test_a_plan_has_every_ticket_once_and_masks_whole(tasks, data):
 
 def test_twenty_masks_on_twenty_slots_are_one_a_task():
     _, tickets = digits()
-    work = scheduling.plan(tickets, 20, cost)
+    work = scheduling.schedule(tickets, 20, cost)
     assert [len(task) for task in work.tasks] == [6] * 20
     assert scheduling.speed_up(work, cost) == (20.0, 1.0)
 
 
 def test_work_is_balanced_longest_first():
     tickets = [Ticket(level, 0) for level in range(5)]
-    work = scheduling.plan(tickets, 2, lambda ticket: [5, 4, 3, 3, 3][ticket.level])
+    work = scheduling.schedule(tickets, 2, lambda ticket: [5, 4, 3, 3, 3][ticket.level])
     loads = sorted(sum([5, 4, 3, 3, 3][ticket.level] for ticket in task) for task in work.tasks)
     assert loads == [8, 10]
     assert scheduling.speed_up(work, lambda ticket: [5, 4, 3, 3, 3][ticket.level]) == (1.8, 0.9)
@@ -115,10 +115,10 @@ def test_checkpoints_that_cost_more_than_failures_leave():
 
 
 def test_hours_are_those_of_the_longest_task():
-    work = scheduling.Plan(((Ticket(0, 0), Ticket(0, 40)), (Ticket(1, 0),)))
+    work = scheduling.Schedule(((Ticket(0, 0), Ticket(0, 40)), (Ticket(1, 0),)))
     found = scheduling.estimate(work, cost, 9.0, slots=3)
     assert (found.hours, found.executor_hours) == pytest.approx((2.1, 6.3))
     both = scheduling.estimate(work, cost, 9.0, slots=5, together=2, dense=440 / 4)
     assert both.hours == pytest.approx(1.05 + 440 * 9 / 4 / 3600)
     assert both.executor_hours == pytest.approx(5 * both.hours)
-    assert scheduling.estimate(scheduling.Plan(()), cost, 9.0, slots=1).hours == 0
+    assert scheduling.estimate(scheduling.Schedule(()), cost, 9.0, slots=1).hours == 0

@@ -1,0 +1,112 @@
+"""Stages of the gang, one after another, and what the driver knows of the executors from one to the next."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from pyspark import SparkContext
+
+from lottery.driver import preflight
+from lottery.driver.gang import GangError, GangGpuError, SparkEndedError, cancel, is_local, setting, wait_for_slots
+from lottery.driver.prepare import Sweep, SweepError
+from lottery.tickets.gang_size import Layout, layout
+from lottery.tickets.tickets import Ticket
+from preprocessing.common.errors import InputError, StorageError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[T]):
+    """What came of a stage: its result, None if work is left; else why, and whether it got anywhere."""
+
+    result: T | None
+    error: GangError | StorageError | None = None
+    progressed: bool = False
+
+
+class Stages:
+    """Runs the stages of a sweep, each laid out on the executors that are there."""
+
+    def __init__(self, sweep: Sweep, context: SparkContext) -> None:
+        self.context = context
+        self.name = ""  # of the stage at work, unlike any other's
+        self._sweep = sweep
+        self._slots = 0
+        self._first = True
+        self._checked = False  # whether a preflight has found everything right
+        self._cleared = False  # whether the heartbeats are this stage's
+
+    def attempt(self, stage: Callable[[], T | None]) -> Outcome[T]:
+        """Runs a stage. A gang that dies and storage that fails, also on the driver, are an outcome.
+
+        Raises SparkEndedError if Spark has ended: nothing is left to run on. Passes InputError on.
+        """
+        self._cleared, before = False, None
+        try:
+            before = self._results()
+            result = stage()
+            if result is not None:
+                return Outcome(result)
+            error: GangError | StorageError = GangError("the gang ended without a result")
+        except SparkEndedError:
+            raise
+        except (GangError, StorageError) as failure:
+            error = failure
+            self._recover(failure)
+        return Outcome(None, error, self._progressed(before))
+
+    def get_ready(self) -> Layout:
+        """The layout on the executors there are, checked by a preflight; clears what an earlier stage left.
+
+        Raises InputError if the cluster cannot be used, SweepError if its executors are lost.
+        """
+        self.name = uuid.uuid4().hex
+        try:
+            self._slots = wait_for_slots(self.context, self._slots, settle=not self._first)
+        except InputError as error:
+            if self._first:
+                raise
+            raise SweepError("all executors are lost; run the same command again to continue") from error
+        laid_out = gang_layout(self._sweep, self.context, self._slots, self._sweep.left(), self._first)
+        self._first = False
+        self._sweep.run.mailbox.clear()
+        self._sweep.run.heartbeats.clear()
+        self._cleared = True
+        if not self._checked:
+            preflight.inspect(self._sweep, self.context, max(laid_out.tasks, laid_out.dense)).raise_if_any()
+            self._checked = True
+        return laid_out
+
+    def _results(self) -> int:
+        return len(self._sweep.run.done()) + (self._sweep.run.dense_result() is not None)
+
+    def _progressed(self, before: int | None) -> bool:
+        """Whether a stage left a result or a checkpoint behind; a lost executor may cost days without a result."""
+        try:
+            saved = self._cleared and any(heartbeat.saved for heartbeat in self._sweep.run.heartbeats.read())
+            return saved or (before is not None and self._results() > before)
+        except StorageError:
+            return False
+
+    def _recover(self, error: GangError | StorageError) -> None:
+        logger.warning("the stage failed: %s", error)
+        cancel(self.context)
+        logger.info("planning what is left anew, on the executors that are left")
+        self._slots = 0  # whether an executor is lost shows in a few seconds
+        if isinstance(error, GangGpuError):  # its executor stays, and would get work again: the preflight names it
+            self._checked = False
+
+
+def gang_layout(sweep: Sweep, context: SparkContext, slots: int, left: Sequence[Ticket], first: bool) -> Layout:
+    """How many tasks train the dense run and these tickets on these slots; see `gang_size.layout`."""
+    gang, batch = sweep.experiment.gang, sweep.experiment.data.batch
+    masks = len({(ticket.seed, ticket.level) for ticket in left})
+    devices = int(setting(context, "spark.task.resource.gpu.amount")) or 1
+    return layout(gang, batch, slots, masks, devices, separate=not is_local(context), first=first)

@@ -1,0 +1,49 @@
+"""How much memory a task may fill with the states of its tickets. TensorFlow is not loaded here."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from lottery.protocol import TaskPlacement
+
+_TIMEOUT = 60.0  # seconds; without the persistence daemon the driver starts with the question
+_MIB = 1 << 20
+
+
+def task_memory(placement: TaskPlacement) -> int:
+    """Bytes for a task's states, which are tensors on its device: its GPU's memory, else its share of the machine's.
+
+    If nvidia-smi does not report the GPU's memory, the machine's counts.
+    """
+    on_gpus = gpu_memory(placement.gpus) if placement.gpus else None
+    return host_memory(placement.tasks_on_host) if on_gpus is None else on_gpus
+
+
+def gpu_memory(gpus: Sequence[str]) -> int | None:
+    """Bytes of the smallest of these GPUs, each of which holds all states; None if that cannot be found out.
+
+    Args:
+        gpus: indices or UUIDs, as Spark's discovery script names them.
+    """
+    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits", f"--id={','.join(gpus)}"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=True)
+        found = [int(line) * _MIB for line in done.stdout.splitlines()]
+    except (OSError, subprocess.SubprocessError, ValueError):  # no NVIDIA driver, or a part of a GPU (MIG)
+        return None
+    return min(found) if len(found) == len(gpus) else None
+
+
+def host_memory(tasks_on_host: int) -> int:
+    """Bytes that a task may use: its share of the machine's free memory, or what is left of its container's limit."""
+    share = int(psutil.virtual_memory().available) // tasks_on_host
+    limit, used = (Path("/sys/fs/cgroup") / name for name in ("memory.max", "memory.current"))
+    if not limit.exists() or not limit.read_text().strip().isdigit():
+        return share
+    statistics = dict(line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines())
+    cached = int(statistics.get("inactive_file", 0))  # counted as used, but given back when needed
+    return min(share, int(limit.read_text()) - int(used.read_text()) + cached)

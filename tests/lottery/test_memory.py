@@ -1,0 +1,53 @@
+"""Bundles are cut by the memory of the device that holds the states."""
+
+from __future__ import annotations
+
+import pytest
+
+from lottery.executor import memory
+from lottery.executor.memory import gpu_memory, host_memory, task_memory
+from lottery.protocol import TaskPlacement
+
+SMI = """#!/bin/sh
+test "$1 $2" = "--query-gpu=memory.total --format=csv,noheader,nounits" || exit 2
+{answer}
+"""
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path, monkeypatch):
+    def install(answer):
+        (tmp_path / "nvidia-smi").write_text(SMI.format(answer=answer))
+        (tmp_path / "nvidia-smi").chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+    return install
+
+
+def test_the_smallest_gpu_of_a_task_counts(nvidia_smi):
+    nvidia_smi('test "$3" = --id=GPU-5,1 && printf "81559\\n40960\\n"')
+    assert gpu_memory(("GPU-5", "1")) == 40960 << 20
+    assert task_memory(TaskPlacement(gpus=("GPU-5", "1"))) == 40960 << 20
+
+
+@pytest.mark.parametrize("answer", ["echo No devices were found; exit 6", "echo '[N/A]'", "echo 40960", "exit 0"])
+def test_memory_that_is_not_told_is_the_machines(answer, nvidia_smi, monkeypatch):
+    nvidia_smi(answer)
+    monkeypatch.setattr(memory, "host_memory", lambda tasks: 1000 // tasks)
+    assert gpu_memory(("0", "1")) is None
+    assert task_memory(TaskPlacement(gpus=("0", "1"), tasks_on_host=4)) == 250
+
+
+def test_without_nvidia_smi_too(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpu_memory(("0",)) is None
+
+
+def test_without_gpus_nobody_is_asked(nvidia_smi, monkeypatch):
+    nvidia_smi("echo 40960")
+    monkeypatch.setattr(memory, "host_memory", lambda tasks: 1000)
+    assert task_memory(TaskPlacement()) == 1000
+
+
+def test_tasks_share_a_machine():
+    assert 0 < host_memory(1000) < host_memory(1)
