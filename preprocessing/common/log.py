@@ -30,8 +30,24 @@ def configure() -> None:
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(level)
-    # py4j logs, with a traceback, what it also raises.
+    # py4j logs, with a traceback, what it also raises; some of it on the root logger.
     logging.getLogger("py4j").setLevel(logging.CRITICAL)
+    root = logging.getLogger()
+    root.addFilter(_is_not_py4j)
+    if not root.handlers:  # else such a call would add one, which repeats our lines
+        root.addHandler(_others())
+
+
+def _is_not_py4j(record: logging.LogRecord) -> bool:
+    return "/py4j/" not in record.pathname
+
+
+def _others() -> logging.Handler:
+    """Shows other libraries' warnings and errors, as Python does where no handler is set up."""
+    handler = _StandardError()
+    handler.setLevel(logging.WARNING)
+    handler.addFilter(lambda record: record.name.split(".")[0] not in _OURS)
+    return handler
 
 
 class _StandardError(logging.StreamHandler[TextIO]):

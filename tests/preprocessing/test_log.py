@@ -17,6 +17,8 @@ configure()
 for name in ("lottery.driver.sweep", "preprocessing.job.run", "py4j.java_gateway", "other"):
     logging.getLogger(name).info("%s: 1 of\\n2", name)
     logging.getLogger(name).error("lost")
+exec(compile("logging.exception('interrupted')", "/x/py4j-src.zip/py4j/java_gateway.py", "exec"))
+logging.getLogger("lottery").info("once")
 """
 
 
@@ -35,6 +37,7 @@ def test_each_message_is_one_plain_line(monkeypatch: pytest.MonkeyPatch) -> None
         r"preprocessing.job.run: 1 of\n2",
         "error: lost",
         "lost",
+        "once",
     ]
 
 
