@@ -33,6 +33,15 @@ def results(runs: Path) -> list[Path]:
     return sorted(runs.glob("*/tickets/*/result.json"))
 
 
+def kept(runs: Path) -> dict[Path, int]:
+    """The results there are, and when they were written."""
+    return {path: path.stat().st_mtime_ns for path in results(runs)}
+
+
+def unchanged(before: dict[Path, int]) -> bool:
+    return {path: path.stat().st_mtime_ns for path in before} == before
+
+
 def after_dense(undisturbed: Path, runs: Path, levels: Sequence[int] = ()) -> Path:
     """A run directory in `runs` where the dense run and the tickets of these levels are done, and nothing else."""
     run = runs / run_directory(undisturbed).name

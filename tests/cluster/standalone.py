@@ -15,6 +15,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.cluster.processes import command_line
+
 START_SECONDS = 60
 # As in conf/spark/local.conf: the JVM has little to do, and is not to take the cores from the tasks.
 _LITTLE_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
@@ -75,7 +77,7 @@ class Cluster:
             for worker in self._workers
             if worker.poll() is None
             for process in psutil.Process(worker.pid).children(recursive=True)
-            if "CoarseGrainedExecutorBackend" in " ".join(_command_line(process))
+            if "CoarseGrainedExecutorBackend" in " ".join(command_line(process))
         ]
 
     def machine(self, number: int) -> list[psutil.Process]:
@@ -172,13 +174,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _command_line(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
 
 
 def _kill(pid: int) -> None:

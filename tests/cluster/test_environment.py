@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import submit
 from tests.cluster.small_sweep import after_dense, arguments, measured
+from tests.cluster.submit import submit
 
 pytestmark = pytest.mark.cluster
 

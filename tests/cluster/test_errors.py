@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import LOCAL, submit
 from tests.cluster.small_sweep import after_dense, arguments
+from tests.cluster.submit import LOCAL, submit
 
 pytestmark = pytest.mark.cluster
 

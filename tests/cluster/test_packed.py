@@ -10,8 +10,8 @@ from pathlib import Path
 import pyspark
 import pytest
 
-from tests.cluster.conftest import ROOT
 from tests.cluster.small_sweep import results
+from tests.cluster.submit import ROOT
 
 pytestmark = pytest.mark.cluster
 SPARK = Path(pyspark.__file__).parent  # stands for a cluster's own

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import submit
 from tests.cluster.small_sweep import arguments
+from tests.cluster.submit import submit
 
 pytestmark = pytest.mark.cluster
 

@@ -7,53 +7,18 @@ import json
 import re
 import signal
 import time
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
 
 import psutil
 import pytest
 
 from lottery.run import checkpoint
-from tests.cluster.conftest import MARK, children, descendants, gone, submit, wait_until
-from tests.cluster.small_sweep import A_LEVEL, TRAININGS, after_dense, arguments, measured, results
-from tests.cluster.standalone import Cluster
+from tests.cluster.cluster_sweep import begin, options
+from tests.cluster.processes import NOTICE, ROUND_UP, children, descendants, gone, send, wait_until
+from tests.cluster.small_sweep import A_LEVEL, TRAININGS, after_dense, arguments, kept, measured, results, unchanged
+from tests.cluster.submit import submit
 
 pytestmark = pytest.mark.cluster
-ROUND_UP = 10.0  # seconds for processes that were told to end, or whose notice is over
-NOTICE = 30.0  # seconds that a spot machine has
-
-
-def options(cluster: Cluster, runs: Path, all_stay: bool = True) -> list[str]:
-    return [*cluster.submit_options(all_stay), "--conf", f"spark.executorEnv.{MARK}={runs}"]
-
-
-def begin(
-    start,
-    cluster: Cluster,
-    data: Path,
-    runs: Path,
-    *settings: str,
-    more: tuple[str, ...] = (),
-    all_stay: bool = True,
-):
-    """Starts a sweep; `all_stay` where no machine is taken away for good."""
-    chosen = arguments(data, runs, "gang.check_gpus=false", *settings)
-    return start("lottery_sweep.py", *chosen, options=[*options(cluster, runs, all_stay), *more])
-
-
-def kept(runs: Path) -> dict[Path, int]:
-    """The results there are, and when they were written."""
-    return {path: path.stat().st_mtime_ns for path in results(runs)}
-
-
-def unchanged(before: dict[Path, int]) -> bool:
-    return {path: path.stat().st_mtime_ns for path in before} == before
-
-
-def send(number: signal.Signals, processes: Iterable[psutil.Process]) -> None:
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):  # it went with another just now
-            process.send_signal(number)
 
 
 def gpu(child: psutil.Process) -> str:

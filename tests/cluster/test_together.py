@@ -15,9 +15,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from lottery.run import checkpoint
-from tests.cluster.conftest import children, descendants, gone, wait_until
+from tests.cluster.cluster_sweep import begin
+from tests.cluster.processes import NOTICE, ROUND_UP, children, descendants, gone, send, wait_until
 from tests.cluster.small_sweep import TRAININGS, after_dense, run_directory
-from tests.cluster.test_standalone import NOTICE, ROUND_UP, begin, send
 
 pytestmark = pytest.mark.cluster
 

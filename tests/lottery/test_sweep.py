@@ -11,9 +11,9 @@ from lottery.executor.model_check import ModelFacts
 from lottery.executor.task import Place
 from lottery.run.run_directory import DenseResult
 from preprocessing.common.errors import InputError, StorageError
-from tests.lottery.conftest import SMALL
 from tests.lottery.datasets import write_dataset
-from tests.lottery.test_experiment import DIGITS
+from tests.lottery.paths import DIGITS
+from tests.lottery.small_sweep import SMALL
 
 
 class Cluster:
