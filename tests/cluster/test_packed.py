@@ -90,5 +90,5 @@ def test_a_python_that_will_not_do_is_refused_in_one_line(packed: Path, elsewher
     done = subprocess.run(command, env=elsewhere, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == (
-        "error: python3.11: /bin/false is no Python 3.11 that runs here; install one, or name it as argument\n"
+        "error: python3.11: /bin/false is no Python 3.11 that runs here; install one, or give its path as argument\n"
     )
