@@ -22,6 +22,6 @@ def begin(
     more: tuple[str, ...] = (),
     all_stay: bool = True,
 ):
-    """Starts a sweep; `all_stay` where no machine is taken away for good."""
+    """Starts a sweep. Give `all_stay=False` if a machine will be taken away for good."""
     chosen = arguments(data, runs, "gang.check_gpus=false", *settings)
     return start("lottery_sweep.py", *chosen, options=[*options(cluster, runs, all_stay), *more])

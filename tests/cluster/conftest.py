@@ -1,4 +1,4 @@
-"""The suite as its users run it: spark-submit, from the repository's root."""
+"""Jobs, datasets, sweeps and clusters that the tests share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.cluster.submit import LOCAL, ROOT, command, submit
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts a job in the background; all of its processes are gone after the test."""
+    """Starts a job in the background; after the test all its processes are killed."""
     started = []
 
     def begin(job: str, *arguments: str, options: Sequence[str] = LOCAL) -> subprocess.Popen[str]:
@@ -58,7 +58,7 @@ def data(images: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The runs folder of a sweep that nothing happened to."""
+    """The runs folder of a sweep that was not disturbed."""
     runs = tmp_path_factory.mktemp("undisturbed")
     done = submit("lottery_sweep.py", *arguments(data, runs))
     assert done.returncode == 0, done.stdout
@@ -78,6 +78,6 @@ def _cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture
 def cluster(_cluster: Cluster) -> Cluster:
-    """A standalone cluster of two workers with a core and a stub GPU each; a test may take any of them away."""
-    _cluster.mend()
+    """A standalone cluster of two workers with a core and a stub GPU each; a test may kill any of them."""
+    _cluster.replace_lost_workers()
     return _cluster

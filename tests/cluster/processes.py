@@ -12,7 +12,7 @@ import psutil
 
 T = TypeVar("T")
 MARK = "LOTTERY_TEST_RUNS"  # in the environment of a sweep's executors, and so of their children: its --runs
-ROUND_UP = 10.0  # seconds for processes that were told to end, or whose notice is over
+ROUND_UP = 10.0  # seconds for processes to end, once told to or once their notice is over
 NOTICE = 30.0  # seconds that a spot machine has
 
 
@@ -26,9 +26,9 @@ def descendants(pid: int, word: str = "") -> list[psutil.Process]:
 
 
 def children(runs: object, guards: bool = False) -> list[psutil.Process]:
-    """The child processes of a sweep on a cluster, wherever they run and whatever has become of their parents.
+    """The child processes of a sweep on a cluster, wherever they run, even if their parents have ended.
 
-    With `guards` also the small process that each has beside it.
+    With `guards`, also the small guard process beside each.
     """
     found = [each for each in psutil.process_iter() if _is_child(each, str(runs))]
     started = {each.pid for each in found}
@@ -43,7 +43,7 @@ def gone(process: psutil.Process) -> bool:
 
 
 def wait_until(condition: Callable[[], T], seconds: float = 120.0) -> T:
-    """What the condition returns when it is true of it."""
+    """Polls until the condition returns something true, and returns that."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -53,7 +53,7 @@ def wait_until(condition: Callable[[], T], seconds: float = 120.0) -> T:
 
 def send(number: signal.Signals, processes: Iterable[psutil.Process]) -> None:
     for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):  # it went with another just now
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended with another
             process.send_signal(number)
 
 
@@ -65,7 +65,7 @@ def command_line(process: psutil.Process) -> list[str]:
 
 
 def _is_child(process: psutil.Process, runs: str) -> bool:
-    if "lottery.worker" not in command_line(process):  # empty of a zombie
+    if "lottery.worker" not in command_line(process):  # a zombie's is empty
         return False
     try:
         return process.environ().get(MARK) == runs

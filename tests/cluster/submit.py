@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 TIMEOUT = 240  # seconds
 
-PYTHON = ("--conf", f"spark.pyspark.python={sys.executable}")  # the properties file's is that of `make setup`
+PYTHON = ("--conf", f"spark.pyspark.python={sys.executable}")  # instead of the properties file's, .venv/bin/python
 LOCAL = ("--properties-file", "conf/spark/local.conf", "--master", "local[2]", *PYTHON)
 
 
@@ -19,7 +19,7 @@ def command(job: str, *arguments: str, options: Sequence[str] = LOCAL) -> list[s
 
 
 def submit(job: str, *arguments: str, options: Sequence[str] = LOCAL) -> subprocess.CompletedProcess[str]:
-    """Runs a job to its end. spark-submit hands on the driver's standard error with its standard output, as one."""
+    """Runs a job to its end. spark-submit merges the driver's standard error into its standard output."""
     return subprocess.run(
         command(job, *arguments, options=options),
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""What a user's environment says of TensorFlow, Keras and Python changes no result."""
+"""A user's environment variables for TensorFlow, Keras and Python change no result."""
 
 from __future__ import annotations
 

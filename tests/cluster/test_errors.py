@@ -1,4 +1,4 @@
-"""What is wrong with the input is said in one line that names the thing and the remedy, before any Spark stage."""
+"""Bad input ends a job, before any Spark stage, with one line that names the input and the remedy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The environment of `make dist`, unpacked elsewhere: both jobs run from it, out of this repository's reach."""
+"""Both jobs run from the environment of `make dist`, unpacked outside this repository."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(*command: object, cwd: Path, environment: dict[str, str]) -> str:
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment variables of somebody who has a Java, and has not activated anything."""
+    """The environment variables of a user with a Java who has activated nothing."""
     path = os.pathsep.join(
         folder for folder in os.environ["PATH"].split(os.pathsep) if Path(folder) != Path(sys.prefix) / "bin"
     )

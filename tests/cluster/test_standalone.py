@@ -1,4 +1,4 @@
-"""The gang on a real cluster, separate master, workers, executors and driver, and what may happen to each of them."""
+"""The gang on a real cluster of master, workers, executors and driver, any of which may be lost."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_what_is_lost_is_planned_anew_down_to_one_executor(cluster, data, undist
     sweep = begin(start, cluster, data, runs, "gang.bundle=2", all_stay=False)
 
     def lose(victims: list[psutil.Process]) -> None:
-        """And see that what is done stays, that no child is left, and that another gang begins."""
+        """Kills them, and checks that results stay, that no child is left, and that another gang begins."""
         before, done, gangs = children(runs, guards=True), kept(runs), log.read_text().count("planning what is left")
         send(signal.SIGKILL, victims)
         wait_until(lambda: all(map(gone, before)), NOTICE + ROUND_UP)
@@ -86,7 +86,7 @@ def test_what_is_lost_is_planned_anew_down_to_one_executor(cluster, data, undist
 
 
 def test_a_machine_that_is_given_notice_saves_and_leaves(cluster, data, undisturbed, tmp_path, start) -> None:
-    """As spot machines are: SIGTERM to all that runs there, and SIGKILL after 30 s."""
+    """As on spot machines: SIGTERM to all that runs there, and SIGKILL after 30 s."""
     runs, log = tmp_path / "runs", tmp_path / "0.log"
     run = after_dense(undisturbed, runs, levels=[0, 1])
     settings = ("gang.bundle=4", "gang.checkpoint=1e6")  # saves on notice alone
@@ -99,7 +99,7 @@ def test_a_machine_that_is_given_notice_saves_and_leaves(cluster, data, undistur
 
     wait_until(trained)
     (child,) = children(runs)
-    child.send_signal(signal.SIGSTOP)  # so that nothing happens between the look and the notice
+    child.send_signal(signal.SIGSTOP)  # so that nothing happens between this check and the notice
     images = trained()
     assert len(results(runs)) == 2 * A_LEVEL
     assert not list(run.glob("tickets/02-*/state.safetensors"))
