@@ -6,15 +6,15 @@ EXTRAS := --extra cpu --extra demo --extra bench --extra dev
 EXTRA ?= cpu
 DIST ?= dist
 
-# What the user has set for another Python or another virtual environment. (Another Spark's: scripts/activate.)
+# Variables meant for another Python or virtual environment. (scripts/activate unsets those for another Spark.)
 unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PIP_USER PIP_TARGET PIP_PREFIX VENV KEEP_SPARK CDPATH
 
 .PHONY: setup lock lint format test test-cluster test-spark4 dist demo clean
 
 setup: .venv/.complete
 
-# The stamp is made last, so that an interrupted set-up is done again. Bytecode is compiled here, once: a child
-# process imports TensorFlow in 4 s with it, in 14 s without.
+# The stamp comes last, so that an interrupted set-up starts over. Bytecode is compiled here, once: with it a child
+# process imports TensorFlow in 4 s, without it in 14 s.
 .venv/.complete: requirements.lock setup.py
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet "$$(grep -o '^uv==[0-9.]*' requirements.lock)"
@@ -22,7 +22,7 @@ setup: .venv/.complete
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python -e .
 	touch $@
 
-# Exact versions and hashes of everything, resolved by uv from setup.py and constraints.txt.
+# Exact versions and hashes of everything; uv resolves them from setup.py and constraints.txt.
 lock:
 	test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet uv; }
 	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-header --python-version 3.11 \
@@ -49,7 +49,7 @@ test-cluster: setup
 test-spark4: .venv-spark4/.complete
 	VENV=.venv-spark4 && . scripts/activate && python -m pytest -m cluster $(PYTEST_ARGS)
 
-# All as in .venv but for pyspark.
+# The same as .venv except for pyspark.
 .venv-spark4/.complete: .venv/.complete requirements-spark4.lock
 	$(PYTHON) -m venv --clear .venv-spark4
 	$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python .venv-spark4/bin/python requirements.lock
@@ -58,11 +58,11 @@ test-spark4: .venv-spark4/.complete
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python .venv-spark4/bin/python -e .
 	touch $@
 
-# dist/: the wheel, and the environment that a cluster's machines unpack. `make dist EXTRA=gpu` for machines with GPUs.
+# Into dist/: the wheel, and the environment that a cluster's machines unpack. For GPUs: `make dist EXTRA=gpu`.
 dist: setup
 	. scripts/activate && scripts/pack $(EXTRA) $(DIST)
 
-# Real images to winning tickets, in demo-out/. Run it again: it continues, or says that all is done.
+# From real images to winning tickets, in demo-out/. Run again, it picks up where it left off, or says that all is done.
 demo: setup
 	demo/run
 

@@ -1,4 +1,4 @@
-"""The environment that benchmarks run in, whether or not it was activated, and the commands that they start there."""
+"""The environment of `. scripts/activate` for benchmarks, activated or not, and the commands that they run in it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _SHOW = "import json, os; print(json.dumps(dict(os.environ)))"
 def activate() -> None:
     """Gives this process, and what it starts, the environment of `. scripts/activate`.
 
-    Raises InputError where the interpreter is not that of a virtual environment.
+    Raises InputError if the interpreter is not in a virtual environment.
     """
     if not (Path(sys.prefix) / "bin" / "activate").exists():
         raise InputError(
-            f"{sys.executable} is in no virtual environment; run `make setup`, then .venv/bin/python -m ..."
+            f"{sys.executable} is not in a virtual environment; run `make setup`, then .venv/bin/python -m ..."
         )
     shell = ["sh", "-c", f". scripts/activate && exec python -c '{_SHOW}'"]
     said = run(shell, {**os.environ, "VENV": sys.prefix})
@@ -31,7 +31,7 @@ def activate() -> None:
 
 
 def run(command: Sequence[str], environment: dict[str, str] | None = None) -> str:
-    """What a command says that is run in the repository's root. Raises InputError with its last line where it fails."""
+    """Runs a command in the repository's root; returns its output. Raises InputError with its last line if it fails."""
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stdout + done.stderr).strip().rpartition("\n")[2]

@@ -1,12 +1,12 @@
-"""How fast images come from a dataset into TensorFlow's tensors: ours and the peers, on the same images, in one run.
+"""How fast images get from a dataset into TensorFlow's tensors: our input against its peers, on the same images.
 
 `python -m benchmarks.input --dataset DIR` prints a table and, last, one JSON line. DIR is a local dataset of tensors.
-Peers read copies of it in their own formats, made in a folder in memory and read once before, so that no disk is
-measured. Every measurement is a process of its own, held to one core (or two), and begins after its first images.
+Peers read copies of it in their own formats, which are made in a folder in memory and read once beforehand, so that no
+disk is measured. Every measurement is a process of its own, bound to one core (or two), and begins after its first
+images.
 
-A ratio compares images per CPU-second, which another process on the machine disturbs least; `cores` and `machine`
-compare images per second. `machine` says what `cores` could be at most: two cores may be two threads of one. Of several
-rounds the best of each counts.
+Ratios compare images per CPU-second, which other processes on the machine disturb least. Only `cores` and `machine`
+compare images per second. `machine` is the most that `cores` could be: two cores may be two threads of one.
 """
 
 from __future__ import annotations
@@ -65,13 +65,15 @@ RATIOS: tuple[tuple[str, str, str, float], ...] = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs everything."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser("python -m benchmarks.input", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--dataset", required=True, help="a local dataset of tensors of 224 px or more")
-    parser.add_argument("--split", default="train")
+    parser.add_argument("--split", default="train", help="split to read (default train)")
     parser.add_argument("--batch", type=int, default=64, help="images in a batch (default 64)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="that each measurement takes (default 3)")
-    parser.add_argument("--rounds", type=int, default=2, help="times that all is measured; the best counts (default 2)")
-    parser.add_argument("--only", help="contenders to run, with commas between")
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds per measurement (default 3)")
+    parser.add_argument("--rounds", type=int, default=2, help="rounds per measurement; the best counts (default 2)")
+    names = ", ".join([*(name for name, _, _ in CONTENDERS), "resume"])
+    parser.add_argument("--only", metavar="NAMES", help=f"contenders to run, separated by commas (default {names})")
     options = parser.parse_args(arguments)
     wanted = options.only.split(",") if options.only else [*(name for name, _, _ in CONTENDERS), "resume"]
     dataset = Dataset.open(options.dataset)

@@ -1,4 +1,4 @@
-"""How fast raw images become a dataset: ours and the peers, on the same images, in one run.
+"""How fast raw images become a dataset: our job against its peers, on the same images, in one run.
 
 `python -m benchmarks.preprocess --images DIR` prints a table and, last, one JSON line. The images of DIR are repeated
 up to `--count` and copied to a folder in memory. Output goes there too, so that no disk is measured. Every measurement
@@ -41,15 +41,15 @@ WRITERS = ("tfrecord", "webdataset", "mosaic")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs all contenders or, in a child, one."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser("python -m benchmarks.preprocess", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--images", type=Path, required=True, help="folder with images, at any depth")
-    parser.add_argument("--count", type=int, default=4000, help="images to measure with, at least (default 4000)")
+    parser.add_argument("--count", type=int, default=4000, help="measure with at least this many images (default 4000)")
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="processes or Spark cores (default all)")
-    parser.add_argument(
-        "--rounds", type=int, default=2, help="times everything is measured; the best counts (default 2)"
-    )
+    parser.add_argument("--rounds", type=int, default=2, help="rounds per measurement; the best counts (default 2)")
     parser.add_argument("--work", type=Path, help="folder in memory for input and output (default /dev/shm)")
-    parser.add_argument("--only", help="contenders to run, with commas between")
+    names = ", ".join(name for name, _, _ in CONTENDERS)
+    parser.add_argument("--only", metavar="NAMES", help=f"contenders to run, separated by commas (default {names})")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.one:

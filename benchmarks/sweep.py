@@ -1,25 +1,25 @@
 """What a gang costs: a sweep on one task against one on two, each task with a core of its own.
 
-`python -m benchmarks.sweep` prints a table and, last, one JSON line. It makes its own data, the demo's digits, and runs
-on the real thing: spark-submit to a standalone master and two workers on loopback, each held to a core. Driver, master
-and whatever else runs may use both cores: what they take from the tasks is counted against the gang. One task runs on
-the one core in even rounds and on the other in odd ones, since a machine's cores need not be equally fast.
+`python -m benchmarks.sweep` prints a table and, last, one JSON line. It makes its own data, the demo's digits, and
+runs spark-submit on a real standalone master and two workers on loopback, each bound to a core. Driver, master and all
+else may use both cores: what they take from the tasks counts against the gang. A single task runs on one core in even
+rounds and on the other in odd rounds, because a machine's cores need not be equally fast.
 
-The dense run is made once, before: it is the same for both. T(n) is the wall time of the gang's stage with n tasks,
-from the driver's line that announces it to the last line of its progress; F(n) the same of a sweep whose trainings are
-of a single step: Spark's stage, the child's start, TensorFlow's import, tracing, and a checkpoint and a result each.
+The dense run is trained once, beforehand, for both. T(n) is the wall time of the gang's stage with n tasks, from the
+driver's line that announces it to its last line of progress. F(n) is the same for a sweep whose trainings have one step
+each: Spark's stage, the child's start, TensorFlow's import, tracing, and a checkpoint and a result each.
 
-    efficiency          (T(1) - F(1)) / (2 x (T(2) - F(2))): of the trainings alone, as in a sweep of hours
-    efficiency_stage    T(1) / (2 x T(2)): starting up counts
-    efficiency_command  the same of the whole command, from spark-submit to its end
-    efficiency_machine  `efficiency` of the same child processes on the same cores without Spark, in the same rounds:
-                        what the machine allows. Two processors that are one core's threads, say, allow 0.6
-    gang                efficiency / efficiency_machine: what is left of that with Spark, driver and supervision
+    efficiency          (T(1) - F(1)) / (2 x (T(2) - F(2))): the trainings alone, as in a sweep of hours
+    efficiency_stage    T(1) / (2 x T(2)): the stage, with its start
+    efficiency_command  the same for the whole command, from spark-submit to its end
+    efficiency_machine  `efficiency` for the same child processes on the same cores without Spark, in the same rounds:
+                        what the machine allows. Two processors that are threads of one core may allow only 0.6
+    gang                efficiency / efficiency_machine: what Spark, driver and supervision leave of that
     fixed_s             F(2)
-    before_s, after_s   of the command outside the stage: JVM, executors, preflight; report and Spark's end
-    driver_cpu_s        processor time of the whole command's driver, JVM and Python, with two tasks
-    driver_share        the same during the stage, of one core
-    executor_share      of the executors during the stage, without their children that train, of one core each
+    before_s, after_s   the command before the stage (JVM, executors, preflight) and after it (report, Spark's end)
+    driver_cpu_s        processor time of the driver (JVM and Python) over the whole command, with two tasks
+    driver_share        processor time of the driver during the stage, as a share of one core
+    executor_share      the same for each executor, without its children that train
 """
 
 from __future__ import annotations
@@ -79,13 +79,13 @@ class Run(NamedTuple):
 
 def main() -> int:
     """Makes the data, measures, prints."""
-    parser = argparse.ArgumentParser("benchmarks.sweep", description=__doc__)
+    parser = argparse.ArgumentParser("python -m benchmarks.sweep", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--rounds", type=int, default=4, help="of each measurement, of which the medians count")
+    parser.add_argument("--rounds", type=int, default=4, help="rounds; the median counts (default 4)")
     rounds = parser.parse_args().rounds
     cores = sorted(os.sched_getaffinity(0))[:2]
     if len(cores) < 2:
-        raise InputError("the machine or its affinity mask has one core: give it two")
+        raise InputError("this benchmark needs two cores, but the machine or its affinity mask has one; allow it two")
     activate()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

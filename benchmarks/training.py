@@ -1,8 +1,8 @@
 """What masks, bundles, starts and checkpoints cost, in one run.
 
 `python -m benchmarks.training` prints a table and, last, one JSON line. It makes its own data: the demo's digits, and
-smooth noise of 256 px as JPEG. Every measurement is a process of its own, held to one core. Names in brackets are
-ratios of two sides measured in the same run; names without are seconds.
+smooth noise of 256 px as JPEG. Every measurement is a process of its own, bound to one core. Names in brackets are
+ratios of two measurements of the same run; names that end in _s are seconds.
 """
 
 from __future__ import annotations
@@ -41,9 +41,17 @@ _RATE = ("training.learning_rate={peak: 0.001}",)
 
 def main() -> int:
     """Makes the data, measures, prints."""
-    parser = argparse.ArgumentParser("benchmarks.training", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3, help="of each short measurement, of which the median counts")
-    parser.add_argument("--only", nargs="*", default=list(TARGETS), choices=list(TARGETS), metavar="NAME")
+    parser = argparse.ArgumentParser("python -m benchmarks.training", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of the short ones; the median counts (default 3)")
+    parser.add_argument(
+        "--only",
+        nargs="*",
+        default=list(TARGETS),
+        choices=list(TARGETS),
+        metavar="NAME",
+        help=f"measurements to make: {', '.join(TARGETS)} (default all)",
+    )
     arguments = parser.parse_args()
     activate()
     with tempfile.TemporaryDirectory() as scratch:

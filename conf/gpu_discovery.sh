@@ -1,8 +1,8 @@
 #!/bin/sh
-# Tells Spark this machine's GPUs, for spark.executor.resource.gpu.discoveryScript. Asked anew each time: no cache.
+# Lists this machine's GPUs for Spark, as spark.executor.resource.gpu.discoveryScript. It looks each time, with no cache.
 #
-# UUIDs, not indices: they mean the same to every process, and CUDA_VISIBLE_DEVICES takes them. Where a GPU is
-# partitioned (MIG), its instances are listed in its place, since the whole can then not be used.
+# It prints UUIDs, not indices: they mean the same to every process, and CUDA_VISIBLE_DEVICES accepts them. If a GPU is
+# partitioned (MIG), its instances are listed instead, because the whole GPU cannot be used then.
 set -eu
 nvidia-smi -L | awk '
     /^GPU / { if (whole != "") list[++count] = whole; whole = uuid($0) }

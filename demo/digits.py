@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
 VAL_FRACTION = 0.2
-QUALITY = 100  # of 8 x 8 pixels every one counts
+QUALITY = 100  # with 8 x 8 pixels, every one counts
 
 
 def write_digits(output: Path, seed: int = 0) -> dict[str, int]:
-    """Writes `output`/{train,val}/d<digit>/*.JPEG, 1,797 files in all; returns the images of each split.
+    """Writes `output`/{train,val}/d<digit>/*.JPEG, 1,797 files in all. Returns the number of images per split.
 
-    Files that are there with the right content are left alone.
+    Files that already have the right content are left alone.
     """
     digits = load_digits()
-    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # [1797, 8, 8], 0..16 in the original scans
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # [1797, 8, 8]; the scans are 0..16
     val = stratified(digits.target, VAL_FRACTION, seed)
     counts = {"train": 0, "val": 0}
     for number, (image, digit) in enumerate(zip(images, digits.target, strict=True)):
@@ -36,7 +36,7 @@ def write_digits(output: Path, seed: int = 0) -> dict[str, int]:
 
 
 def stratified(labels: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.bool_]:
-    """A seeded choice of that fraction of every label, bool [n]."""
+    """A seeded choice of that fraction of each label's images, bool [n]."""
     generator = np.random.default_rng(seed)
     chosen = np.zeros(len(labels), np.bool_)
     for label in np.unique(labels):

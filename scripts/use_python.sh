@@ -1,8 +1,8 @@
 #!/bin/sh
-# Points the environment that this script lies in at a Python 3.11 of this machine: use_python.sh [PYTHON]
+# Points the environment that holds this script at a Python 3.11 of this machine: use_python.sh [PYTHON]
 #
-# Without PYTHON, at the first that is found on the PATH or where EMR and Dataproc have theirs. A packed environment holds
-# no interpreter of its own, only links to the one that it was made with, which other machines may have elsewhere.
+# Without PYTHON it takes the first one on the PATH, or where EMR and Dataproc have theirs. A packed environment holds no
+# interpreter, only links to the one that it was made with; on other machines that may be elsewhere.
 set -eu
 unset CDPATH
 env=$(cd "$(dirname "$0")" && pwd)
@@ -12,7 +12,7 @@ found=$("${python:-false}" -c 'import os, sys; print(*sys.version_info[:2], os.p
 case $found in
     "3 11 "*) python=${found#3 11 } ;;
     *)
-        echo "error: python3.11: ${python:-none} is no Python 3.11 that runs here; install one, or name it as argument" >&2
+        echo "error: python3.11: ${python:-none} is no Python 3.11 that runs here; install one, or give its path as argument" >&2
         exit 2
         ;;
 esac

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_start_up import ANOTHER_SPARK, ROOT
+from tests.environments import ANOTHER_SPARK, ROOT
 
 BARE = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **ANOTHER_SPARK, "PYTHONPATH": ""}
 del BARE["PYTHONINSPECT"]

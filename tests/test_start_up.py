@@ -10,21 +10,9 @@ from pathlib import Path
 import pytest
 
 from preprocessing.common.start_up import problem
+from tests.environments import ANOTHER_SPARK, ROOT
 
-ROOT = Path(__file__).parents[1]
 JOBS = ("jobs/preprocess.py", "jobs/lottery_sweep.py")
-# As of a user who has another Spark, none of which is there any more.
-ANOTHER_SPARK = {
-    "SPARK_HOME": "/nonexistent/spark-2.4",
-    "SPARK_CONF_DIR": "/nonexistent/conf",
-    "SPARK_SUBMIT_OPTS": "-Xnonsense",
-    "PYSPARK_PYTHON": "/nonexistent/python2.7",
-    "PYSPARK_DRIVER_PYTHON": "/nonexistent/jupyter",
-    "PYSPARK_DRIVER_PYTHON_OPTS": "notebook",
-    "PYSPARK_SUBMIT_ARGS": "--master yarn pyspark-shell",
-    "PYTHONPATH": "/nonexistent/spark-2.4/python",
-    "PYTHONINSPECT": "1",
-}
 
 
 def refused(*command: str, **environment: str) -> str:

@@ -1,24 +1,24 @@
 #!/bin/sh
-# A sweep from cron: does what is left of it, and says nothing where all is well. Its arguments are those of
-# jobs/lottery_sweep.py; conf/cron/crontab has the line that calls it.
+# Runs a sweep from cron. It picks up where it left off, and prints nothing if all is well. The arguments are those of
+# jobs/lottery_sweep.py; conf/cron/crontab has the line that calls this script.
 #
-#   SPARK_HOME           where the Spark is whose spark-submit it uses; by default the one on the PATH
-#   LOTTERY_PROPERTIES   the properties file of spark-submit; it names the master too, and may hold the cluster's secret
-#   LOTTERY_LOGS         folder of its logs, one file a day; by default ~/lottery-trellis
+#   SPARK_HOME           the Spark to use; by default the spark-submit on the PATH
+#   LOTTERY_PROPERTIES   spark-submit's properties file; it must name the master, and may hold the cluster's secret
+#   LOTTERY_LOGS         folder for the logs, one file per day; by default ~/lottery-trellis
 #
-# It needs no lock: the sweep's claim on its run directory lets one work at a time. A status other than 0 and 75 (another
-# sweep is at work, which is what it should be) is handed on, with the last lines of the log for cron to mail.
+# No lock is needed: the sweep claims its run directory, so only one works at a time. Status 75 (another sweep is at
+# work) is as good as 0. Any other status is passed on, with the last lines of the log for cron to mail.
 set -eu
-export LC_ALL=C.UTF-8 # cron sets none, and in an ASCII locale spark-submit loses the other characters of its arguments
+export LC_ALL=C.UTF-8 # cron sets none, and in an ASCII locale spark-submit loses non-ASCII characters of its arguments
 unset CDPATH
-umask 077 # paths and host names are nobody else's business
+umask 077 # logs hold paths and host names
 : "${LOTTERY_PROPERTIES:?is not set: name the properties file of spark-submit in the crontab}"
 logs=${LOTTERY_LOGS:-$HOME/lottery-trellis}
 mkdir -p "$logs"
 log=$(cd "$logs" && pwd)/sweep-$(date +%Y-%m-%d).log
 
 cd "$(dirname "$0")/../.." # a checkout, or the unpacked environment of `make dist`
-export KEEP_SPARK="${SPARK_HOME:-}" # with its own settings
+export KEEP_SPARK="${SPARK_HOME:-}" # scripts/activate leaves this Spark and its settings alone
 if [ -f scripts/activate ]; then . scripts/activate; fi
 submit=${SPARK_HOME:+$SPARK_HOME/bin/}spark-submit
 

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Initialisation action of every machine of a Dataproc 2.3 cluster, after the one that installs the GPU's driver.
+# Initialisation action for every machine of a Dataproc 2.3 cluster; it runs after the one that installs the GPU driver.
 # The cluster's metadata `lottery-trellis-archive` says where lottery-trellis-env.tar.gz is.
 set -euo pipefail
 archive=$(/usr/share/google/get_metadata_value attributes/lottery-trellis-archive)
@@ -8,5 +8,5 @@ target=/opt/lottery-trellis
 mkdir -p "$target"
 gcloud storage cat "$archive" | tar --extract --gzip --directory "$target"
 "$target/use_python.sh"
-# A machine on which the environment does not work ends the cluster's start here, not a sweep later.
+# If the environment does not work on this machine, fail now, while the cluster starts, and not later in a sweep.
 "$target/bin/python" -c 'import preprocessing.images.decode, tensorflow'

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Makes the workflow of workflow-template.yaml known, and Cloud Scheduler run it every night:
+# Imports the workflow of workflow-template.yaml, and has Cloud Scheduler run it every night:
 # conf/dataproc/schedule.sh PROJECT REGION BUCKET SERVICE_ACCOUNT
 #
-# BUCKET holds what docs/clusters.md puts there. SERVICE_ACCOUNT may instantiate workflows; it is Cloud Scheduler that
-# makes its tokens, and none is stored. Without the last command, `gcloud dataproc workflow-templates instantiate
-# lottery-trellis --region REGION` runs the workflow once.
+# BUCKET holds what docs/clusters.md puts there. SERVICE_ACCOUNT must be allowed to instantiate workflows; Cloud
+# Scheduler makes its tokens, and none is stored. To run the workflow once:
+# gcloud dataproc workflow-templates instantiate lottery-trellis --region REGION
 set -eu
 project=$1
 region=$2
@@ -19,7 +19,7 @@ job() {
         --uri "https://dataproc.googleapis.com/v1/projects/$project/regions/$region/workflowTemplates/lottery-trellis:instantiate" \
         --oauth-service-account-email "$account"
 }
-# The second time the job is there.
+# The job exists if this script was run before.
 if gcloud scheduler jobs describe lottery-trellis --project "$project" --location "$region" >/dev/null 2>&1; then
     job update
 else

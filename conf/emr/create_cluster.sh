@@ -1,8 +1,8 @@
 #!/bin/sh
-# A cluster that does the steps of steps.json and ends: conf/emr/create_cluster.sh BUCKET SUBNET
+# Starts a cluster that runs the steps of steps.json and then ends: conf/emr/create_cluster.sh BUCKET SUBNET
 #
-# BUCKET holds lottery-trellis-env.tar.gz and bootstrap.sh, and gets data, runs and logs. SUBNET is a subnet-...
-# Credentials are those of the aws command line; the machines have those of their instance profile.
+# BUCKET holds lottery-trellis-env.tar.gz and bootstrap.sh; data, runs and logs are written to it. SUBNET is a subnet-...
+# This script uses the aws command line's credentials, and the machines those of their instance profile.
 set -eu
 bucket=$1
 subnet=$2
@@ -10,7 +10,8 @@ cd "$(dirname "$0")"
 steps=$(mktemp)
 trap 'rm -f "$steps"' EXIT
 sed "s/BUCKET/$bucket/g" steps.json >"$steps"
-# The environment takes 7 GB of the root volume. As many core machines as spark.executor.instances in conf/spark/emr.conf; conf/emr/schedule.py asks for the same.
+# The environment takes 7 GB of the root volume. There must be as many core machines as spark.executor.instances in
+# conf/spark/emr.conf says; conf/emr/schedule.py starts the same cluster.
 aws emr create-cluster --name lottery-trellis --release-label emr-7.10.0 \
     --applications Name=Hadoop Name=Spark --configurations file://configurations.json \
     --use-default-roles --ec2-attributes "SubnetId=$subnet" --ebs-root-volume-size 50 \

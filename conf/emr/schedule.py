@@ -1,4 +1,4 @@
-"""Prints what `aws scheduler create-schedule --cli-input-json` takes: the cluster of create_cluster.sh, every night.
+"""Prints the input for `aws scheduler create-schedule --cli-input-json`: the cluster of create_cluster.sh, every night.
 
 conf/emr/schedule.py BUCKET SUBNET ROLE [EXPRESSION] > schedule.json
 """
@@ -56,7 +56,7 @@ def run_job_flow(bucket: str, subnet: str) -> dict[str, Any]:
 
 
 def schedule(bucket: str, subnet: str, role: str, expression: str = NIGHTLY) -> dict[str, Any]:
-    """A request to EventBridge Scheduler's CreateSchedule. `role` may run job flows and pass on EMR's two roles."""
+    """A request to EventBridge Scheduler's CreateSchedule. `role` may run job flows and pass EMR's two roles."""
     return {
         "Name": "lottery-trellis",
         "ScheduleExpression": expression,
@@ -65,7 +65,7 @@ def schedule(bucket: str, subnet: str, role: str, expression: str = NIGHTLY) -> 
             "Arn": "arn:aws:scheduler:::aws-sdk:emr:runJobFlow",
             "RoleArn": role,
             "Input": json.dumps(run_job_flow(bucket, subnet)),
-            # A cluster that could not be had is tried again the next night.
+            # If no cluster was available, try again the next night.
             "RetryPolicy": {"MaximumRetryAttempts": 0},
         },
     }

@@ -1,4 +1,4 @@
-"""A sweep of digits small enough for a test, and what it found."""
+"""A sweep of digits that is small enough for a test, and its results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SETTINGS = (
     "trellis=[0ep, 0.5ep, 1ep]",
     "masks.densities=[0.2, 0.05, 0.02]",
     "gang.bundle=4",
-    "gang.dense_executors=1",  # so that all are to be compared to the bit
+    "gang.dense_executors=1",  # so that all sweeps give the same bits
 )
 TRAININGS = 3 * (3 + 1)
 A_LEVEL = 3 + 1
@@ -33,8 +33,17 @@ def results(runs: Path) -> list[Path]:
     return sorted(runs.glob("*/tickets/*/result.json"))
 
 
+def kept(runs: Path) -> dict[Path, int]:
+    """The result files so far, and when each was written."""
+    return {path: path.stat().st_mtime_ns for path in results(runs)}
+
+
+def unchanged(before: dict[Path, int]) -> bool:
+    return {path: path.stat().st_mtime_ns for path in before} == before
+
+
 def after_dense(undisturbed: Path, runs: Path, levels: Sequence[int] = ()) -> Path:
-    """A run directory in `runs` where the dense run and the tickets of these levels are done, and nothing else."""
+    """A run directory in `runs` in which only the dense run and the tickets of these levels are done."""
     run = runs / run_directory(undisturbed).name
     others = shutil.ignore_patterns("heartbeats", "report", "results.parquet", "telemetry")
     shutil.copytree(run_directory(undisturbed), run, ignore=others)
@@ -45,7 +54,7 @@ def after_dense(undisturbed: Path, runs: Path, levels: Sequence[int] = ()) -> Pa
 
 
 def measured(runs: Path) -> dict[str, tuple[object, ...]]:
-    """What a sweep found, without how long it took and where it ran."""
+    """A sweep's results, without times and places."""
     found = {}
     for path in [*results(runs), *runs.glob("*/dense/result.json")]:
         result = json.loads(path.read_text())

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import psutil
 
+from tests.cluster.processes import command_line
+
 START_SECONDS = 60
-# As in conf/spark/local.conf: the JVM has little to do, and is not to take the cores from the tasks.
+# As in conf/spark/local.conf: the JVM has little to do, and must not take cores from the tasks.
 _LITTLE_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 
@@ -51,7 +53,7 @@ class Cluster:
             raise
 
     def submit_options(self, all_stay: bool = True) -> list[str]:
-        """What spark-submit needs besides the job. Where not all workers stay, their number is not to be waited for."""
+        """spark-submit's options besides the job. Unless all workers stay, Spark does not wait for their number."""
         settings = {
             "spark.pyspark.python": sys.executable,
             "spark.driver.host": "127.0.0.1",
@@ -75,33 +77,33 @@ class Cluster:
             for worker in self._workers
             if worker.poll() is None
             for process in psutil.Process(worker.pid).children(recursive=True)
-            if "CoarseGrainedExecutorBackend" in " ".join(_command_line(process))
+            if "CoarseGrainedExecutorBackend" in " ".join(command_line(process))
         ]
 
     def machine(self, number: int) -> list[psutil.Process]:
-        """A worker with all that runs below it, as a machine that is lost would take it away."""
+        """A worker and all processes below it: what is lost with a machine."""
         worker = psutil.Process(self._workers[number].pid)
         return [worker, *worker.children(recursive=True)]
 
     def executors_said(self) -> str:
-        """What the executors of all sweeps so far, and the tasks in them, have written to standard error."""
+        """The standard error of all sweeps' executors so far, and of the tasks in them."""
         return "\n".join(path.read_text(errors="replace") for path in self._folder.glob("work-*/*/*/stderr"))
 
     def pin(self, cores: Sequence[int]) -> None:
-        """From now on what worker i starts runs on the i-th of these cores alone."""
+        """From now on, whatever worker i starts runs only on the i-th of these cores."""
         for worker, core in zip(self._workers, cores, strict=True):
             for thread in psutil.Process(worker.pid).threads():
                 os.sched_setaffinity(thread.id, [core])
 
-    def mend(self) -> None:
-        """Puts new workers in the place of those that are lost."""
+    def replace_lost_workers(self) -> None:
+        """Starts a new worker for each one that has ended."""
         lost = [number for number, worker in enumerate(self._workers) if worker.poll() is not None]
         for number in lost:
             self._workers[number] = self._start_worker(number)
         self._wait_for_workers(len(lost))
 
     def stop(self) -> None:
-        """Ends every process that was started, and what they started."""
+        """Ends every process that was started, and all below them."""
         for started in (*self._workers, self._master):
             try:
                 below = psutil.Process(started.pid).children(recursive=True)
@@ -159,7 +161,7 @@ class Cluster:
         self._wait_for("Registering worker", self._registered)
 
     def _wait_for(self, words: str, times: int) -> None:
-        """Until the master has said something so many times."""
+        """Waits until the master has logged `words` that many times."""
         log = self._folder / "master.log"
         deadline = time.monotonic() + START_SECONDS
         while not log.exists() or len(re.findall(re.escape(words), log.read_text())) < times:
@@ -172,13 +174,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _command_line(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
 
 
 def _kill(pid: int) -> None:

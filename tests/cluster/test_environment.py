@@ -1,4 +1,4 @@
-"""What a user's environment says of TensorFlow, Keras and Python changes no result."""
+"""A user's environment variables for TensorFlow, Keras and Python change no result."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import submit
 from tests.cluster.small_sweep import after_dense, arguments, measured
+from tests.cluster.submit import submit
 
 pytestmark = pytest.mark.cluster
 

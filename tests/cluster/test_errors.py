@@ -1,4 +1,4 @@
-"""What is wrong with the input is said in one line that names the thing and the remedy, before any Spark stage."""
+"""Bad input ends a job, before any Spark stage, with one line that names the input and the remedy."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import LOCAL, submit
 from tests.cluster.small_sweep import after_dense, arguments
+from tests.cluster.submit import LOCAL, submit
 
 pytestmark = pytest.mark.cluster
 

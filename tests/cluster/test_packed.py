@@ -1,4 +1,4 @@
-"""The environment of `make dist`, unpacked elsewhere: both jobs run from it, out of this repository's reach."""
+"""Both jobs run from the environment of `make dist`, unpacked outside this repository."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import pyspark
 import pytest
 
-from tests.cluster.conftest import ROOT
 from tests.cluster.small_sweep import results
+from tests.cluster.submit import ROOT
 
 pytestmark = pytest.mark.cluster
 SPARK = Path(pyspark.__file__).parent  # stands for a cluster's own
@@ -33,7 +33,7 @@ def run(*command: object, cwd: Path, environment: dict[str, str]) -> str:
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment variables of somebody who has a Java, and has not activated anything."""
+    """The environment variables of a user with a Java who has activated nothing."""
     path = os.pathsep.join(
         folder for folder in os.environ["PATH"].split(os.pathsep) if Path(folder) != Path(sys.prefix) / "bin"
     )
@@ -90,5 +90,5 @@ def test_a_python_that_will_not_do_is_refused_in_one_line(packed: Path, elsewher
     done = subprocess.run(command, env=elsewhere, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == (
-        "error: python3.11: /bin/false is no Python 3.11 that runs here; install one, or name it as argument\n"
+        "error: python3.11: /bin/false is no Python 3.11 that runs here; install one, or give its path as argument\n"
     )

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import submit
 from tests.cluster.small_sweep import arguments
+from tests.cluster.submit import submit
 
 pytestmark = pytest.mark.cluster
 
@@ -24,7 +24,7 @@ def test_plan_says_what_would_run_and_runs_nothing(data: Path, tmp_path: Path) -
 
 
 def test_plan_finds_what_a_run_would_not_get_over(cluster, data: Path, tmp_path: Path) -> None:
-    """GPUs that Spark hands out and TensorFlow does not see."""
+    """Spark hands out GPUs that TensorFlow does not see."""
     sweep = arguments(data, tmp_path / "runs", "gang.dense_executors=auto")
     done = submit("lottery_sweep.py", *sweep, "--plan", options=cluster.submit_options())
     assert done.returncode == 2, done.stdout

@@ -10,9 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.cluster.conftest import ROOT, command, wait_until
+from tests.cluster.processes import wait_until
 from tests.cluster.small_sweep import arguments, results
 from tests.cluster.standalone import Cluster
+from tests.cluster.submit import ROOT, command
 
 pytestmark = pytest.mark.cluster
 

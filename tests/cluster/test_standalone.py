@@ -1,4 +1,4 @@
-"""The gang on a real cluster, separate master, workers, executors and driver, and what may happen to each of them."""
+"""The gang on a real cluster of master, workers, executors and driver, any of which may be lost."""
 
 from __future__ import annotations
 
@@ -7,53 +7,18 @@ import json
 import re
 import signal
 import time
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
 
 import psutil
 import pytest
 
 from lottery.run import checkpoint
-from tests.cluster.conftest import MARK, children, descendants, gone, submit, wait_until
-from tests.cluster.small_sweep import A_LEVEL, TRAININGS, after_dense, arguments, measured, results
-from tests.cluster.standalone import Cluster
+from tests.cluster.cluster_sweep import begin, options
+from tests.cluster.processes import NOTICE, ROUND_UP, children, descendants, gone, send, wait_until
+from tests.cluster.small_sweep import A_LEVEL, TRAININGS, after_dense, arguments, kept, measured, results, unchanged
+from tests.cluster.submit import submit
 
 pytestmark = pytest.mark.cluster
-ROUND_UP = 10.0  # seconds for processes that were told to end, or whose notice is over
-NOTICE = 30.0  # seconds that a spot machine has
-
-
-def options(cluster: Cluster, runs: Path, all_stay: bool = True) -> list[str]:
-    return [*cluster.submit_options(all_stay), "--conf", f"spark.executorEnv.{MARK}={runs}"]
-
-
-def begin(
-    start,
-    cluster: Cluster,
-    data: Path,
-    runs: Path,
-    *settings: str,
-    more: tuple[str, ...] = (),
-    all_stay: bool = True,
-):
-    """Starts a sweep; `all_stay` where no machine is taken away for good."""
-    chosen = arguments(data, runs, "gang.check_gpus=false", *settings)
-    return start("lottery_sweep.py", *chosen, options=[*options(cluster, runs, all_stay), *more])
-
-
-def kept(runs: Path) -> dict[Path, int]:
-    """The results there are, and when they were written."""
-    return {path: path.stat().st_mtime_ns for path in results(runs)}
-
-
-def unchanged(before: dict[Path, int]) -> bool:
-    return {path: path.stat().st_mtime_ns for path in before} == before
-
-
-def send(number: signal.Signals, processes: Iterable[psutil.Process]) -> None:
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):  # it went with another just now
-            process.send_signal(number)
 
 
 def gpu(child: psutil.Process) -> str:
@@ -98,7 +63,7 @@ def test_what_is_lost_is_planned_anew_down_to_one_executor(cluster, data, undist
     sweep = begin(start, cluster, data, runs, "gang.bundle=2", all_stay=False)
 
     def lose(victims: list[psutil.Process]) -> None:
-        """And see that what is done stays, that no child is left, and that another gang begins."""
+        """Kills them, and checks that results stay, that no child is left, and that another gang begins."""
         before, done, gangs = children(runs, guards=True), kept(runs), log.read_text().count("planning what is left")
         send(signal.SIGKILL, victims)
         wait_until(lambda: all(map(gone, before)), NOTICE + ROUND_UP)
@@ -121,7 +86,7 @@ def test_what_is_lost_is_planned_anew_down_to_one_executor(cluster, data, undist
 
 
 def test_a_machine_that_is_given_notice_saves_and_leaves(cluster, data, undisturbed, tmp_path, start) -> None:
-    """As spot machines are: SIGTERM to all that runs there, and SIGKILL after 30 s."""
+    """As on spot machines: SIGTERM to all that runs there, and SIGKILL after 30 s."""
     runs, log = tmp_path / "runs", tmp_path / "0.log"
     run = after_dense(undisturbed, runs, levels=[0, 1])
     settings = ("gang.bundle=4", "gang.checkpoint=1e6")  # saves on notice alone
@@ -134,7 +99,7 @@ def test_a_machine_that_is_given_notice_saves_and_leaves(cluster, data, undistur
 
     wait_until(trained)
     (child,) = children(runs)
-    child.send_signal(signal.SIGSTOP)  # so that nothing happens between the look and the notice
+    child.send_signal(signal.SIGSTOP)  # so that nothing happens between this check and the notice
     images = trained()
     assert len(results(runs)) == 2 * A_LEVEL
     assert not list(run.glob("tickets/02-*/state.safetensors"))

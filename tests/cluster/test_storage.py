@@ -1,4 +1,4 @@
-"""A sweep whose run directory's storage fails on it, on a real cluster."""
+"""Sweeps on a real cluster whose storage fails."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import pytest
 
 from lottery.run import blobs, checkpoint
 from preprocessing.common.storage import open_store
-from tests.cluster.conftest import children, submit, wait_until
-from tests.cluster.small_sweep import A_LEVEL, TRAININGS, after_dense, arguments, measured, results
-from tests.cluster.test_standalone import begin, kept, options, unchanged
+from tests.cluster.cluster_sweep import begin, options
+from tests.cluster.processes import children, wait_until
+from tests.cluster.small_sweep import A_LEVEL, TRAININGS, after_dense, arguments, kept, measured, results, unchanged
+from tests.cluster.submit import submit
 from tests.lottery.s3_proxy import CREDENTIALS, s3_proxy
 
 pytestmark = pytest.mark.cluster
@@ -60,7 +61,7 @@ def test_a_store_that_refuses_writes_for_20_s_is_outlasted(
 
 
 class Disk:
-    """A file system in memory that can be made smaller."""
+    """A file system in memory that can shrink."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -70,7 +71,7 @@ class Disk:
         return made.returncode == 0
 
     def leave(self, room: int) -> bool:
-        """Shrinks it until there is room for so many more bytes; False where more was written meanwhile."""
+        """Shrinks it until `room` bytes are free; False if more was written meanwhile."""
         now = os.statvfs(self.path)
         return self.resize(str((now.f_blocks - now.f_bfree) * now.f_frsize + room))
 

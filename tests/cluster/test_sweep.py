@@ -10,8 +10,9 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from tests.cluster.conftest import descendants, submit, wait_until
+from tests.cluster.processes import descendants, wait_until
 from tests.cluster.small_sweep import TRAININGS, arguments, run_directory
+from tests.cluster.submit import submit
 
 pytestmark = pytest.mark.cluster
 

@@ -15,9 +15,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from lottery.run import checkpoint
-from tests.cluster.conftest import children, descendants, gone, wait_until
+from tests.cluster.cluster_sweep import begin
+from tests.cluster.processes import NOTICE, ROUND_UP, children, descendants, gone, send, wait_until
 from tests.cluster.small_sweep import TRAININGS, after_dense, run_directory
-from tests.cluster.test_standalone import NOTICE, ROUND_UP, begin, send
 
 pytestmark = pytest.mark.cluster
 
@@ -33,8 +33,8 @@ SETTINGS = (
 
 
 def pair(runs: Path) -> dict[psutil.Process, list[str]]:
-    """The two children that train together, with the endpoints that they were told; none where there are not two."""
-    with contextlib.suppress(psutil.Error, KeyError, ValueError):  # they begin or end just now
+    """The two children that train together, with their endpoints; empty unless there are exactly two."""
+    with contextlib.suppress(psutil.Error, KeyError, ValueError):  # they are just starting or ending
         told = {child: json.loads(child.environ()["TF_CONFIG"])["cluster"]["worker"] for child in children(runs)}
         return told if len(told) == 2 else {}
     return {}
@@ -45,7 +45,7 @@ def found(runs: Path) -> dict[str, dict[str, object]]:
 
 
 def check(runs: Path, undisturbed: Path) -> None:
-    """What was trained is what one executor trains, but for the order of sums."""
+    """The results are those of one executor, except for the order of sums."""
     dense = json.loads((run_directory(runs) / "dense" / "result.json").read_text())
     assert (dense["status"], dense["executors"]) == ("done", 2)
     for point in ("trellis/000022.safetensors", "trellis/000044.safetensors"):
@@ -60,7 +60,7 @@ def check(runs: Path, undisturbed: Path) -> None:
 
 
 def check_ticket(result: dict[str, object], undisturbed: Path, name: str) -> None:
-    """It is what an executor alone makes of it, but for the order of sums, which lets single images change sides."""
+    """The result is that of a single executor, except that the order of sums lets single images change sides."""
     assert result["status"] == "done", result["note"]
     alone = json.loads((run_directory(undisturbed) / "tickets" / name / "result.json").read_text())
     assert result["top1"] == pytest.approx(alone["top1"], abs=0.05)
@@ -130,7 +130,7 @@ def test_a_pair_that_is_lost_is_planned_anew_down_to_one(cluster, data, undistur
     """An executor is killed, then the driver; in the next run a machine is given notice and taken away for good."""
     runs = tmp_path / "runs"
     run = after_dense(undisturbed, runs)
-    # All in one bundle, which is saved only where the pair ends.
+    # All in one bundle, which is saved only when the pair ends.
     settings = ("gang.bundle=12", "gang.executors_per_ticket=2", "gang.checkpoint=1e6")
 
     def steps() -> int:
@@ -145,9 +145,9 @@ def test_a_pair_that_is_lost_is_planned_anew_down_to_one(cluster, data, undistur
         return {}
 
     def lose(victims: Callable[[psutil.Process], list[psutil.Process]], by: signal.Signals) -> None:
-        """And see that both children end, and that what they have trained since they began is saved."""
+        """Sends the signal, and checks that both children end and that what they have trained so far is saved."""
         both = list(wait_until(training))
-        send(signal.SIGSTOP, both)  # so that nothing happens between the look and the loss
+        send(signal.SIGSTOP, both)  # so that nothing happens between this check and the loss
         before = steps()
         send(by, victims(both[-1]))
         send(signal.SIGCONT, both)

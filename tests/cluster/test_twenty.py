@@ -5,10 +5,10 @@ from __future__ import annotations
 import pyarrow.parquet as pq
 import pytest
 
-from tests.cluster.conftest import children, wait_until
+from tests.cluster.cluster_sweep import options
+from tests.cluster.processes import children, wait_until
 from tests.cluster.small_sweep import run_directory
 from tests.cluster.standalone import Cluster
-from tests.cluster.test_standalone import options
 
 pytestmark = [pytest.mark.cluster, pytest.mark.long]
 EXECUTORS = 20

@@ -1,4 +1,4 @@
-"""A user's own model that lets a few of its tickets down, for spark-submit's --py-files."""
+"""A user's own model, for spark-submit's --py-files, that makes a few of its tickets fail."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from keras import ops
 
 from lottery.architectures import small
 
-# Weights that level 2 of the small sweep keeps, and no other; and level 1, and none above.
+# Only level 2 of the small sweep keeps fewer weights than the first, and only levels 1 and 2 fewer than the second.
 _FEWEST, _FEW = 1000, 3000
 DIVERGES_AT = 5  # step
 _TOO_MUCH = 2**48  # floats: more than an address has room for
 
 
 class Treachery(keras.layers.Layer):
-    """Passes logits on, to the bit, but where few of the weights before it are left and training has just begun.
+    """Passes logits on unchanged, unless few weights before it are left and training has just begun.
 
-    The network with the fewest weights asks for a petabyte at its first step; that with few has NaN for logits at
-    step `DIVERGES_AT`. Those that are reset to a later step have that behind them, as the count of steps is state.
+    The network with the fewest weights asks for a petabyte at its first step. The one with few weights has NaN logits
+    at step `DIVERGES_AT`. Networks reset to a later step are past that, because the count of steps is state.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -42,6 +42,6 @@ class Treachery(keras.layers.Layer):
 
 
 def conv_small(shape: tuple[int, int, int], classes: int) -> keras.Model:
-    """The digits' model, whose weights and results these are wherever it keeps faith."""
+    """The digits' model, with the same weights and results except where it fails."""
     model = small.conv_small(shape, classes)
     return keras.Model(model.inputs, Treachery(model)(model.outputs[0]), name="treacherous")

@@ -12,20 +12,9 @@ from lottery.driver.prepare import Sweep, prepare
 from lottery.protocol import Instructions, TaskPlacement
 from lottery.worker.shutdown import ShutdownRequest
 from tests.lottery.paths import DIGITS
+from tests.lottery.small_sweep import SMALL
 from tests.lottery.worker_runs import Worker
 from tests.preprocessing.raw_images import preprocess
-
-# 160 training images make 10 steps an epoch.
-SMALL = (
-    "data.batch=16",
-    "model.options={filters: 4, units: 16}",
-    "training.length=3ep",
-    "training.learning_rate={peak: 0.05, warmup: 4, decay: linear, decay_start: 1.5ep}",
-    "training.evaluate_every=1ep",
-    "trellis=[0ep, 0.5ep, 1ep]",
-    "masks.densities=[0.5, 0.1]",
-    "tickets.controls=[reinit, shuffle]",
-)
 
 
 @pytest.fixture(scope="session")

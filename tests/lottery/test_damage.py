@@ -16,7 +16,7 @@ from lottery.run.checkpoint import Checkpoint
 from lottery.run.heartbeats import Heartbeat
 from lottery.tickets.tickets import Ticket
 from preprocessing.common.errors import InputError
-from tests.lottery.test_worker import equal, final
+from tests.lottery.worker_runs import equal, final
 
 TICKET = Ticket(1, 5)
 FOLDER = f"tickets/{TICKET.name}"

@@ -9,9 +9,9 @@ from lottery.executor import model_check
 from lottery.executor.model_check import ModelFacts, Question
 from lottery.executor.task import child_environment
 from preprocessing.common.errors import InputError
-from tests.lottery.conftest import SMALL
-from tests.lottery.test_experiment import DIGITS
-from tests.lottery.test_preflight import place, probe
+from tests.lottery.paths import DIGITS
+from tests.lottery.probes import place, probe
+from tests.lottery.small_sweep import SMALL
 
 OWN = "model.name=tests.lottery.own_models"
 

@@ -1,19 +1,15 @@
 import pytest
 
 from lottery.driver import preflight
-from lottery.protocol import TaskPlacement
 from preprocessing.common.errors import InputError
 from preprocessing.common.storage import Store, open_store
+from tests.lottery.probes import place, probe
 
 GOOD = {
     "spark.dynamicAllocation.enabled": "false",
     "spark.executor.resource.gpu.amount": "2",
     "spark.task.resource.gpu.amount": "2",
 }
-
-
-def place(task=0, gpus=(), host="h"):
-    return TaskPlacement(task, f"{host}:{task}", host, gpus, 1, 2, 1)
 
 
 def test_good_settings_have_no_problem():
@@ -69,17 +65,6 @@ def test_a_gpu_of_two_tasks_is_named():
     places = [place(0, ("GPU-1",)), place(1, ("GPU-2", "GPU-1")), place(2, ("GPU-1",), host="other")]
     (line,) = preflight.duplicate_gpus(places)
     assert line.startswith("GPU GPU-1 of h was handed to 2 tasks")
-
-
-def probe(sweep, **fields):
-    what = {
-        "folder": "probes",
-        "run": sweep.run.uri,
-        "data": sweep.dataset.uri,
-        "dataset_hash": sweep.dataset.content_hash,
-        "check_gpus": True,
-    }
-    return preflight.probe(fields.pop("where", place()), **{**what, **fields}).problems
 
 
 def test_a_place_where_all_is_well(small):

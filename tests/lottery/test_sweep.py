@@ -19,9 +19,9 @@ from lottery.run.run_directory import DenseResult, RunDirectory
 from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.storage import open_store
 from preprocessing.common.stores.local import LocalStore
-from tests.lottery.conftest import SMALL
 from tests.lottery.datasets import write_dataset
-from tests.lottery.test_experiment import DIGITS
+from tests.lottery.paths import DIGITS
+from tests.lottery.small_sweep import SMALL
 
 
 class Cluster:

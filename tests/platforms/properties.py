@@ -22,6 +22,6 @@ def settings(text: str) -> list[tuple[str, str]]:
 
 
 def preprocessing_options(text: str) -> dict[str, str]:
-    """What a file's head tells preprocessing to put on top of it."""
+    """The settings that a file's head comment tells preprocessing to add."""
     head = text[: text.index("\n\n")]
     return dict(re.findall(r"--conf (\S+?)=(\S+)", head))

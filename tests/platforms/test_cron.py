@@ -24,14 +24,12 @@ ARGUMENTS = ["--experiment", "conf/digits.yaml", "--data", "a folder", "--runs",
 
 @pytest.fixture
 def cron(tmp_path: Path) -> Cron:
-    """Runs the wrapper as cron does, in an environment that is nearly empty, with a spark-submit that only says so."""
+    """Runs the wrapper as cron does, in a nearly empty environment; spark-submit only prints its arguments."""
     home = tmp_path / "env"
     shutil.copytree(ROOT / "conf" / "cron", home / "conf" / "cron")
     stub = tmp_path / "spark" / "bin" / "spark-submit"
     stub.parent.mkdir(parents=True)
-    stub.write_text(
-        '#!/bin/sh\npwd\nfor word; do echo "[$word]"; done\necho "error: told to" >&2\nexit "$STUB_STATUS"\n'
-    )
+    stub.write_text(STUB)
     stub.chmod(0o755)
 
     def run(status: int, **more: str) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""conf/dataproc: held to the names of Dataproc's REST API and to the files it speaks of. No cluster was started."""
+"""conf/dataproc: checked against the names of Dataproc's REST API and the files it names. No cluster is started."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.platforms.properties import ROOT, path, preprocessing_options, settin
 DATAPROC = ROOT / "conf" / "dataproc"
 SETTINGS = dict(settings(path("dataproc").read_text()))
 
-# https://cloud.google.com/dataproc/docs/reference/rest/v1/projects.regions.workflowTemplates: of each message, the
-# fields that a workflow like ours may need, by what they hold. A list of one is a repeated field.
+# https://cloud.google.com/dataproc/docs/reference/rest/v1/projects.regions.workflowTemplates. For each
+# message: the fields that a workflow like ours may need, with their types. A list of one is a repeated field.
 STRINGS = dict  # of strings by strings
 MESSAGES: dict[str, dict[str, Any]] = {
     "WorkflowTemplate": {"placement": "Placement", "jobs": ["OrderedJob"], "labels": STRINGS, "dagTimeout": str},
@@ -66,7 +66,7 @@ MESSAGES: dict[str, dict[str, Any]] = {
 
 
 def problems(value: Any, kind: Any, where: str) -> list[str]:
-    """What is not of its kind in a message, by path."""
+    """The values of a message that have the wrong type, or unknown names, by path."""
     if isinstance(kind, list):
         if not isinstance(value, list):
             return [f"{where}: is no list"]

@@ -1,4 +1,4 @@
-"""conf/emr: what EMR's and the scheduler's own API models say of it. No cluster was started for this."""
+"""conf/emr: checked against the API models of EMR and of the scheduler. No cluster is started."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SETTINGS = dict(settings(path("emr").read_text()))
 
 
 def problems(service: str, operation: str, request: dict[str, Any]) -> str:
-    """What the API's model has against a request; an unknown field is one."""
+    """The API model's complaints about a request, such as an unknown field."""
     model = botocore.session.get_session().get_service_model(service).operation_model(operation)
     return str(ParamValidator().validate(request, model.input_shape).generate_report())
 

@@ -1,6 +1,6 @@
-"""conf/spark/*.conf: each setting has its reason and is one that Spark knows, and a gang can run with all of them.
+"""conf/spark/*.conf: each setting has its reason and is known to Spark, and a gang can run with all of them.
 
-That local.conf runs is what tests/cluster shows; standalone.conf runs in test_secured_cluster.py.
+tests/cluster runs jobs with local.conf, and test_secured_cluster.py with standalone.conf.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 from lottery.driver.preflight import setting_problems
 from tests.platforms.properties import CLUSTERS, LOCAL, path, preprocessing_options, settings
 
-CODE = ("spark-core", "spark-network-common", "spark-yarn", "spark-launcher")  # jars that know the settings' names
+CODE = ("spark-core", "spark-network-common", "spark-yarn", "spark-launcher")  # jars with the settings' names
 
 
 def read(platform: str) -> dict[str, str]:
@@ -44,7 +44,7 @@ def test_a_gang_can_run_with_them(platform: str) -> None:
 
 @pytest.mark.parametrize("platform", [LOCAL, *CLUSTERS])
 def test_spark_knows_every_setting(platform: str) -> None:
-    # But for those whose names are put together, and those that Spark hands on to Hadoop.
+    # Except those with composed names, and those that Spark passes on to Hadoop.
     names = [name for name in read(platform) if ".resource.gpu." not in name and not name.startswith("spark.hadoop.")]
     assert [name for name in names if name.encode() not in known()] == []
 
