@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lottery.run import checkpoint
-from lottery.tickets import masks
+from lottery.run import blobs, checkpoint
 from preprocessing.common.storage import Store
 from tests.cluster.conftest import children, submit, wait_until
 from tests.cluster.small_sweep import A_LEVEL, TRAININGS, after_dense, arguments, measured, results
@@ -114,7 +113,7 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing_half_written(
     for path in run.rglob("*.jsonl"):
         [json.loads(line) for line in path.read_text().splitlines()]
     for path in run.rglob("*.safetensors"):
-        (masks if path.parent.name == "masks" else checkpoint).unpack(path.read_bytes())
+        (blobs.unpack_mask if path.parent.name == "masks" else checkpoint.unpack)(path.read_bytes())
 
     assert disk.resize("2g")
     again = submit("lottery_sweep.py", *arguments(data, runs, "gang.check_gpus=false"), options=options(cluster, runs))
