@@ -181,7 +181,7 @@ def test_a_source_that_changes_under_the_job(running: Any, raw: Path, tmp_path: 
     ("how", "says"),
     [
         ("bug", "the Spark job failed: ZeroDivisionError: a bug of ours; see the log above"),
-        ("death", "a Python worker died again, .*; give tasks more of it .*, and run the same command again"),
+        ("death", "a Python worker died again, .*; give tasks more memory .*, and run the same command again"),
     ],
 )
 def test_a_task_that_fails_is_explained_in_one_line(context: Any, how: str, says: str) -> None:
