@@ -1,4 +1,4 @@
-"""What programs say about their progress: plain lines on standard error, which whoever runs them can filter."""
+"""The programs' log: plain lines on standard error, which the user can filter."""
 
 from __future__ import annotations
 
@@ -16,37 +16,38 @@ _OURS = ("lottery", "preprocessing")
 
 
 def configure() -> None:
-    """Has this process' programs say what they log at INFO and above, or at the level that LOTTERY_LOG_LEVEL names.
+    """Logs to standard error from INFO up, or from the level that LOTTERY_LOG_LEVEL names.
 
     For programs, not for libraries: an application that embeds this suite sets up its own handlers. May be called
     again. Raises InputError for an unknown level.
     """
     level = os.environ.get(LEVEL) or "INFO"
     if level not in _LEVELS:
-        raise InputError(f"{LEVEL}={level}: is no level; give one of {', '.join(_LEVELS)}")
+        raise InputError(f"{LEVEL}={level}: is not a level; give one of {', '.join(_LEVELS)}")
     handler = _StandardError()
     handler.setFormatter(_Line())
     for name in _OURS:
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(level)
-    # py4j logs, with a traceback, what it also raises: with its own logger, and with the root's.
+    # py4j logs, with a traceback, what it also raises; some of it on the root logger.
     logging.getLogger("py4j").setLevel(logging.CRITICAL)
     root = logging.getLogger()
-    root.addFilter(_is_not_from_py4j)
-    if not root.handlers:  # else logging.exception, which py4j calls, adds one that repeats our messages
-        others = _StandardError()
-        others.setLevel(logging.WARNING)
-        others.addFilter(_is_not_ours)
-        root.addHandler(others)
+    root.addFilter(_is_not_py4j)
+    if not root.handlers:  # else such a call would add one, which repeats our lines
+        root.addHandler(_others())
 
 
-def _is_not_from_py4j(record: logging.LogRecord) -> bool:
+def _is_not_py4j(record: logging.LogRecord) -> bool:
     return "/py4j/" not in record.pathname
 
 
-def _is_not_ours(record: logging.LogRecord) -> bool:
-    return record.name.split(".")[0] not in _OURS
+def _others() -> logging.Handler:
+    """Shows other libraries' warnings and errors, as Python does where no handler is set up."""
+    handler = _StandardError()
+    handler.setLevel(logging.WARNING)
+    handler.addFilter(lambda record: record.name.split(".")[0] not in _OURS)
+    return handler
 
 
 class _StandardError(logging.StreamHandler[TextIO]):

@@ -14,10 +14,11 @@ import logging
 from preprocessing.common.log import configure
 configure()
 configure()
-exec(compile("logging.exception('as py4j does when a signal interrupts a call')", "/x/py4j/java_gateway.py", "exec"))
 for name in ("lottery.driver.sweep", "preprocessing.job.run", "py4j.java_gateway", "other"):
     logging.getLogger(name).info("%s: 1 of\\n2", name)
     logging.getLogger(name).error("lost")
+exec(compile("logging.exception('interrupted')", "/x/py4j-src.zip/py4j/java_gateway.py", "exec"))
+logging.getLogger("lottery").info("once")
 """
 
 
@@ -36,6 +37,7 @@ def test_each_message_is_one_plain_line(monkeypatch: pytest.MonkeyPatch) -> None
         r"preprocessing.job.run: 1 of\n2",
         "error: lost",
         "lost",
+        "once",
     ]
 
 
@@ -45,7 +47,7 @@ def test_a_level_filters(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_unknown_level_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(LEVEL, "LOUD")
-    with pytest.raises(InputError, match="^LOTTERY_LOG_LEVEL=LOUD: is no level; give one of DEBUG, INFO"):
+    with pytest.raises(InputError, match="^LOTTERY_LOG_LEVEL=LOUD: is not a level; give one of DEBUG, INFO"):
         configure()
 
 
