@@ -30,8 +30,23 @@ def configure() -> None:
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(level)
-    # py4j logs, with a traceback, what it also raises.
+    # py4j logs, with a traceback, what it also raises: with its own logger, and with the root's.
     logging.getLogger("py4j").setLevel(logging.CRITICAL)
+    root = logging.getLogger()
+    root.addFilter(_is_not_from_py4j)
+    if not root.handlers:  # else logging.exception, which py4j calls, adds one that repeats our messages
+        others = _StandardError()
+        others.setLevel(logging.WARNING)
+        others.addFilter(_is_not_ours)
+        root.addHandler(others)
+
+
+def _is_not_from_py4j(record: logging.LogRecord) -> bool:
+    return "/py4j/" not in record.pathname
+
+
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    return record.name.split(".")[0] not in _OURS
 
 
 class _StandardError(logging.StreamHandler[TextIO]):

@@ -14,6 +14,7 @@ import logging
 from preprocessing.common.log import configure
 configure()
 configure()
+exec(compile("logging.exception('as py4j does when a signal interrupts a call')", "/x/py4j/java_gateway.py", "exec"))
 for name in ("lottery.driver.sweep", "preprocessing.job.run", "py4j.java_gateway", "other"):
     logging.getLogger(name).info("%s: 1 of\\n2", name)
     logging.getLogger(name).error("lost")
