@@ -1,4 +1,4 @@
-"""Datasets of random pixels for the tests, written as the preprocessing writes them."""
+"""Datasets of random pixels, in the format of the preprocessing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def write_dataset(
     codec: str = "tensor",
     row_group_rows: int = 8,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Writes a dataset to a path or URI: for each split the rows of each of its files. Its images and labels."""
+    """Writes a dataset to a path or URI, given the rows of each file of each split; returns its images and labels."""
     store, random = Store(uri), np.random.default_rng(0)
     splits, everything = {}, {}
     classes = ["a", "b", "c"]
@@ -77,6 +77,6 @@ def write_dataset(
 
 
 def local_dataset(folder: Path, **options: object) -> tuple[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
-    """A dataset of 100 training and 21 evaluation images below `folder`; its path, and its images and labels."""
+    """Makes a dataset of 100 training and 21 evaluation images in `folder`; returns its path, images and labels."""
     uri = str(folder / "dataset")
     return uri, write_dataset(uri, {"train": [40, 40, 20], "val": [21]}, **options)
