@@ -51,7 +51,7 @@ def main() -> int:
     parser = CommandLine("lottery_sweep.py", __doc__)
     parser.add_argument("--experiment", required=True, metavar="YAML", help="the experiment, such as conf/digits.yaml")
     parser.add_argument("--data", required=True, metavar="URI", help="a dataset made by jobs/preprocess.py")
-    parser.add_argument("--runs", required=True, metavar="URI", help="folder of the run directories")
+    parser.add_argument("--runs", required=True, metavar="URI", help="folder or URI that holds the run directories")
     parser.add_argument(
         "--set",
         action="append",
@@ -60,15 +60,19 @@ def main() -> int:
         dest="overrides",
         help="replaces a value of the YAML, such as training.length=20ep; may be given several times",
     )
-    parser.add_argument("--smoke", action="store_true", help="shrink the experiment to a minute, to try it all out")
+    parser.add_argument(
+        "--smoke", action="store_true", help="shrink the experiment to about a minute, to check that everything works"
+    )
     parser.add_argument("--verify", action="store_true", help="first compare every image with the manifest's hashes")
     parser.add_argument("--plan", action="store_true", help="check this cluster, report what would run on it, and stop")
-    parser.add_argument("--price-per-hour", type=positive, metavar="X", help="with --plan: of one executor")
+    parser.add_argument(
+        "--price-per-hour", type=positive, metavar="X", help="with --plan: price of one executor per hour"
+    )
     parser.add_argument(
         "--images-per-second",
         type=positive,
         metavar="X",
-        help="with --plan: images that one executor trains on in a second; without it the dense run's rate is taken",
+        help="with --plan: training speed of one executor; by default as measured in the dense run",
     )
     arguments = parser.parse_args()
     if not arguments.plan and (arguments.price_per_hour or arguments.images_per_second):

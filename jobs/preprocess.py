@@ -34,10 +34,15 @@ def parse(arguments: list[str] | None = None) -> tuple[Request, bool]:
     """The command line as a request, and whether only a plan is wanted; `InputError` if it is not valid."""
     parser = CommandLine(
         "preprocess.py",
-        "Turns raw images into a dataset: Parquet tensors and a manifest. A killed job picks up where it left off.",
+        "Turns raw images into a dataset: Parquet tensors and a manifest. "
+        "A killed job, run again, picks up where it left off.",
     )
     parser.add_argument("--source", required=True, help="folder or URI (s3://, gs://, hdfs://) with the raw images")
-    parser.add_argument("--output", required=True, help="folder or URI for the dataset; it must be new or empty")
+    parser.add_argument(
+        "--output",
+        required=True,
+        help="folder or URI for the dataset: new, empty, or holding this dataset, whole or begun",
+    )
     parser.add_argument("--layout", choices=NAMES, help="layout of the source; recognised by default")
 
     def number(option: str, kind: type[int] | type[float], text: str, default: float | None = None) -> None:
@@ -48,13 +53,15 @@ def parse(arguments: list[str] | None = None) -> tuple[Request, bool]:
     number("--quality", int, "JPEG quality, for --codec jpeg", 95)
     parser.add_argument("--classes", help="a number of classes to draw, or names separated by commas; all by default")
     number("--images-per-class", int, "images to draw from every class of every split; all by default")
-    number("--holdout", float, "part of train to set aside as minival: a fraction, or a number of images", 0.0)
+    number("--holdout", float, "fraction or number of train images to move to minival", 0.0)
     number("--seed", int, "seed of the row order and of every draw", 0)
-    number("--rows-per-shard", int, "images per file; chosen by the number of images by default")
+    number("--rows-per-shard", int, "images per file; by default chosen from the number of images")
     number("--rows-per-row-group", int, "images per row group", ROW_GROUP_ROWS)
     number("--max-rejected", float, "stop when more than this fraction is rejected", DEFAULT_MAX_REJECTED)
     parser.add_argument(
-        "--plan", action="store_true", help="only report what would be read and written, and about how long it takes"
+        "--plan",
+        action="store_true",
+        help="report what would be read and written, and roughly how long it would take; write nothing",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing dataset")
     options = parser.parse_args(arguments)

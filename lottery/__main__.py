@@ -44,7 +44,11 @@ COMMANDS = {"status": status, "report": make_report}
 def main() -> int:
     """Parses the command line."""
     parser = CommandLine("python -m lottery", __doc__)
-    parser.add_argument("command", choices=sorted(COMMANDS), help="what to do")
+    parser.add_argument(
+        "command",
+        choices=sorted(COMMANDS),
+        help="status: how far the sweep has got; report: write the table and the picture again",
+    )
     parser.add_argument("run", metavar="URI", help="a run directory, such as runs/digits-0123456789ab")
     arguments = parser.parse_args()
     run = RunDirectory(open_store(arguments.run))

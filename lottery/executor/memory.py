@@ -15,12 +15,13 @@ _MIB = 1 << 20
 
 
 def task_memory(placement: TaskPlacement) -> int:
-    """Bytes for a task's states, which are tensors on its device: its GPU's memory, else its share of the machine's.
+    """Bytes for a task's states: they are tensors on its GPU, if it has one, and in main memory when they are saved.
 
-    If nvidia-smi does not report the GPU's memory, the machine's counts.
+    If nvidia-smi does not report the GPU's memory, the machine's alone counts.
     """
+    in_main_memory = host_memory(placement.tasks_on_host)
     on_gpus = gpu_memory(placement.gpus) if placement.gpus else None
-    return host_memory(placement.tasks_on_host) if on_gpus is None else on_gpus
+    return in_main_memory if on_gpus is None else min(on_gpus, in_main_memory)
 
 
 def gpu_memory(gpus: Sequence[str]) -> int | None:

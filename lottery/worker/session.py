@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 import zlib
 from collections.abc import Sequence
 from contextlib import closing, suppress
@@ -29,6 +29,8 @@ from lottery.worker.training_log import TrainingLog
 from preprocessing.common.errors import InputError
 from preprocessing.common.storage import open_store
 from preprocessing.dataset.opening import Dataset
+
+logger = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 256 * 2**20  # of evaluation images that a bundle's members score in turn; as many more are read ahead
 
@@ -138,7 +140,7 @@ class Session:
             return ""
         changes = provenance.changes(recorded, self.trainer.provenance(), self.experiment.model.name)
         if changes:
-            print(f"warning: {changes}", file=sys.stderr, flush=True)
+            logger.warning(changes)
         return changes
 
     def training_input(self, seed: int) -> TrainingInput:

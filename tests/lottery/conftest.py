@@ -40,9 +40,9 @@ def small(digits: Path, tmp_path: Path):
 
 @pytest.fixture(scope="session")
 def traced(tensorflow):
-    """Stands for `lottery.worker.session.Trainer`: one per recipe, as tracing its step takes most of a test's time.
+    """Stands for `lottery.worker.session.Trainer`: one per recipe, because tracing a step takes most of a test.
 
-    Tests may share it as the members of a bundle do: a training's state is all that it leaves.
+    Tests may share it, as the members of a bundle do: only a training's state stays in it.
     """
     from lottery.training.trainer import Trainer
 
@@ -61,7 +61,7 @@ def traced(tensorflow):
 
 @pytest.fixture
 def worker(traced, monkeypatch: pytest.MonkeyPatch):
-    """Makes a worker, on so many logical devices."""
+    """Makes a worker on `devices` logical devices."""
     from lottery.worker import session as module
     from tests.lottery.small_training import strategy
 

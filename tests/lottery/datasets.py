@@ -1,4 +1,4 @@
-"""Datasets of random pixels for the tests, written as the preprocessing writes them."""
+"""Datasets of random pixels, in the format of the preprocessing."""
 
 from __future__ import annotations
 
@@ -77,6 +77,6 @@ def write_dataset(
 
 
 def local_dataset(folder: Path, **options: object) -> tuple[str, dict[str, tuple[np.ndarray, np.ndarray]]]:
-    """A dataset of 100 training and 21 evaluation images below `folder`; its path, and its images and labels."""
+    """Makes a dataset of 100 training and 21 evaluation images in `folder`; returns its path, images and labels."""
     uri = str(folder / "dataset")
     return uri, write_dataset(uri, {"train": [40, 40, 20], "val": [21]}, **options)

@@ -1,3 +1,3 @@
-"""A module of a user's own with a mistake in it."""
+"""A user's module that fails to import."""
 
 import no_such_library  # type: ignore[import-not-found]  # noqa: F401

@@ -1,11 +1,11 @@
-"""Models of a user's own, as `module:function` names them."""
+"""A user's own models, which an experiment names as `module:function`."""
 
 import keras
 from keras import layers
 
 
 def two_layers(shape, classes, units=6, regularize=0.0):
-    """What the NumPy re-implementation trains."""
+    """The model that the NumPy re-implementation trains."""
     penalty = keras.regularizers.L2(regularize) if regularize else None
     return keras.Sequential(
         [
@@ -35,7 +35,7 @@ def all_kinds_of_state(shape, classes):
 
 
 def with_batch_norm(shape, classes):
-    """No dropout, so that replicas can be told apart by nothing but the statistics."""
+    """Without dropout, so that replicas differ only in their statistics."""
     return keras.Sequential(
         [
             keras.Input(shape),
@@ -49,7 +49,7 @@ def with_batch_norm(shape, classes):
 
 
 class Branch(layers.Layer):
-    """What AutoGraph would rewrite."""
+    """Code that AutoGraph would rewrite."""
 
     def __init__(self, always):
         super().__init__()
@@ -107,7 +107,7 @@ def nothing_to_prune(shape, classes):
 
 
 class EndsIn(keras.Model):
-    """A head whose outputs are bent by a function, and not by a layer's activation."""
+    """A function, not a layer's activation, changes the outputs."""
 
     def __init__(self, classes, bend, **head):
         super().__init__()
@@ -132,13 +132,13 @@ def softmax_layer(shape, classes, kernel_initializer="glorot_uniform", dtype=Non
 
 
 def starts_at_zero(shape, classes, use_bias=True):
-    """Its logits are all 0 before it is trained, and they are logits."""
+    """Its logits are all 0 before training, but they are logits."""
     head = layers.Dense(classes, kernel_initializer="zeros", use_bias=use_bias, name="classifier")
     return keras.Sequential([keras.Input(shape), layers.Flatten(), head])
 
 
 def starts_positive(shape, classes):
-    """Its first logits lie within [0, 1], and they are logits."""
+    """Its first logits lie within [0, 1], but they are logits."""
     small, quarter = keras.initializers.RandomUniform(0.0, 1e-5), keras.initializers.Constant(0.25)
     return EndsIn(classes, lambda logits: 2 * logits, kernel_initializer=small, bias_initializer=quarter)
 
@@ -162,7 +162,7 @@ def convolution_for_a_head(shape, classes, batch_norm=False):
 
 
 def nested_head(shape, classes):
-    """Its head is within a model that is a layer, and made before the layers that come first."""
+    """Its head is inside a nested model, which is made before the layers that feed it."""
     features = keras.Input((16,))
     head = keras.Model(features, layers.Dense(classes, name="head")(features), name="top")
     body = [layers.Conv2D(4, 3, name="conv"), layers.Flatten(), layers.Dense(16, name="hidden")]
@@ -170,7 +170,7 @@ def nested_head(shape, classes):
 
 
 class HeadMadeFirst(keras.Model):
-    """The order in which layers are made says nothing of the order in which they are called."""
+    """Layers are made in another order than they are called."""
 
     def __init__(self, classes):
         super().__init__()
@@ -186,7 +186,7 @@ def head_made_first(shape, classes):
 
 
 class OwnHead(layers.Layer):
-    """A dense layer that is not Keras' own, and cannot be pruned."""
+    """A dense layer that is not one of Keras' classes, and so is not pruned."""
 
     def __init__(self, classes):
         super().__init__(name="own_head")

@@ -1,4 +1,4 @@
-"""Tasks of a gang, and what a preflight in one of them finds."""
+"""Places of a gang's tasks, and the problems that a preflight's probe finds there."""
 
 from lottery.driver import preflight
 from lottery.protocol import TaskPlacement

@@ -1,4 +1,4 @@
-"""What makes an experiment on the digits small enough for a test."""
+"""Overrides that make the digits experiment small enough for a test."""
 
 # 160 training images make 10 steps an epoch.
 SMALL = (

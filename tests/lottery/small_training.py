@@ -44,7 +44,7 @@ def config(optimizer="momentum", model=SMALL, **training):
 
 @cache
 def strategy(devices):
-    """One of a kind for all tests: a second MirroredStrategy of a process reuses the first one's collective keys."""
+    """Shared by all tests: a second MirroredStrategy in a process would reuse the first one's collective keys."""
     import tensorflow as tf
 
     names = [f"/cpu:{index}" for index in range(devices)]

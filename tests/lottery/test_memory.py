@@ -24,10 +24,12 @@ def nvidia_smi(tmp_path, monkeypatch):
     return install
 
 
-def test_the_smallest_gpu_of_a_task_counts(nvidia_smi):
+@pytest.mark.parametrize(("host", "counts"), [(1 << 40, 40960 << 20), (1 << 30, 1 << 30)])
+def test_the_smallest_gpu_of_a_task_counts_and_so_does_main_memory(nvidia_smi, monkeypatch, host, counts):
     nvidia_smi('test "$3" = --id=GPU-5,1 && printf "81559\\n40960\\n"')
+    monkeypatch.setattr(memory, "host_memory", lambda tasks: host)
     assert gpu_memory(("GPU-5", "1")) == 40960 << 20
-    assert task_memory(TaskPlacement(gpus=("GPU-5", "1"))) == 40960 << 20
+    assert task_memory(TaskPlacement(gpus=("GPU-5", "1"))) == counts
 
 
 @pytest.mark.parametrize("answer", ["echo No devices were found; exit 6", "echo '[N/A]'", "echo 40960", "exit 0"])

@@ -1,4 +1,4 @@
-"""A worker in the test's own process, and what it leaves in the run directory."""
+"""Workers in the test's own process, and their results in the run directory."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def equal(one, other):
 
 
 def files(sweep, ticket):
-    """A training's artefacts but for how long it took."""
+    """A training's artefacts, without times."""
     folder = Path(sweep.run.uri) / "tickets" / ticket.name
     state = checkpoint.unpack((folder / "state.safetensors").read_bytes())
     return (

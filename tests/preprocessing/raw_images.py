@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
+from py4j.protocol import Py4JError
 
 from preprocessing.job.prepare import Request
 from preprocessing.job.run import run
@@ -65,7 +67,10 @@ class SerialSpark:
         return self
 
     def map(self, function: Callable[[Any], Any]) -> SerialSpark:
-        self._items = [function(item) for item in self._items]
+        try:
+            self._items = [function(item) for item in self._items]
+        except Exception as error:  # which Spark hands on as text
+            raise Py4JError(f"An error occurred while calling o1.collect.\n: {traceback.format_exc()}") from error
         return self
 
     def collect(self) -> list[Any]:
