@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lottery.experiment.config import Data, Model
+from lottery.protocol import Progress, Saved
 from lottery.run.run_directory import DENSE
 from preprocessing.dataset.opening import Dataset, Split
 from tests.lottery.datasets import local_dataset
@@ -98,12 +99,12 @@ def test_a_bundle_told_to_stop_in_its_evaluation_evaluates_when_it_resumes(event
 
     def tell(event_told):
         events.append(event_told)
-        if events.count({"images": 0}) == event:
+        if events.count(Progress(0)) == event:
             shutdown.request()
 
     with pytest.raises(ShutdownRequested):
         worker(torn, *tickets, tell=tell, shutdown=shutdown).train_tickets()
-    assert events[-1] == {"saved": 1}
+    assert events[-1] == Saved()
     assert not torn.run.results()
     worker(torn, *tickets).train_tickets()
     for ticket in tickets:
@@ -115,8 +116,8 @@ def test_each_batch_that_a_bundle_reads_or_scores_is_progress(after_dense, worke
     sweep, events = after_dense(), []
     tickets = [ticket for ticket in sweep.tickets if ticket.level == 1]
     worker(sweep, *tickets, tell=events.append).train_tickets()
-    assert events.count({"images": 0}) == 3 * 10 + 19 * 10
-    assert events[-1] == {"images": 0, "done": 7}
+    assert events.count(Progress(0)) == 3 * 10 + 19 * 10
+    assert events[-1] == Progress(0, done=7)
 
 
 def test_the_dense_run_holds_no_block_and_loads_its_state_once_an_evaluation(small, worker, monkeypatch):

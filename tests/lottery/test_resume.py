@@ -134,7 +134,7 @@ def test_an_evaluation_begun_twice_is_in_the_metrics_once(after_dense, small, wo
     shutdown = ShutdownRequest()
 
     def tell(event):
-        if event == {"images": 0}:  # of an evaluation
+        if event == Progress(0):  # of an evaluation
             shutdown.request()
 
     with pytest.raises(ShutdownRequested):

@@ -218,9 +218,12 @@ def test_a_dataset_that_stays_away_is_storages_failure(after_dense, monkeypatch)
     assert cluster.probes == 3
 
 
-@pytest.mark.parametrize("read", ["beats", "done", "clear_beats", "dense_result"])
-def test_a_run_directory_that_fails_the_driver_itself_is_tried_again(read, after_dense, monkeypatch):
-    whole, failures = getattr(RunDirectory, read), []
+@pytest.mark.parametrize(
+    ("kind", "read"),
+    [(Heartbeats, "read"), (RunDirectory, "done"), (Heartbeats, "clear"), (RunDirectory, "dense_result")],
+)
+def test_a_run_directory_that_fails_the_driver_itself_is_tried_again(kind, read, after_dense, monkeypatch):
+    whole, failures = getattr(kind, read), []
 
     def away(run):
         if cluster.begun and not failures and threading.current_thread() is threading.main_thread():
@@ -229,7 +232,7 @@ def test_a_run_directory_that_fails_the_driver_itself_is_tried_again(read, after
         return whole(run)
 
     cluster = Cluster(monkeypatch, *[(4, fails(GangError("executor lost")))] * 5)
-    monkeypatch.setattr(RunDirectory, read, away)
+    monkeypatch.setattr(kind, read, away)
     with pytest.raises(SweepError, match="gave up after 3 stages"):
         run_sweep(after_dense, lambda: cluster)
     assert failures == [read]
