@@ -78,30 +78,30 @@ def main() -> int:
     if not arguments.plan and (arguments.price_per_hour or arguments.images_per_second):
         parser.error("--price-per-hour and --images-per-second go with --plan")
 
-    SparkContext._ensure_initialized()  # else SparkConf knows nothing of the command line and the properties file
-    conf = SparkConf()
-    # Tasks that train together wait for each other to begin; by default for a year.
-    conf.setIfMissing("spark.barrier.sync.timeout", "600")
-    preflight.raise_if_any(preflight.setting_problems(dict(conf.getAll())))
-    sweep = prepare(arguments.experiment, arguments.data, arguments.runs, arguments.overrides, arguments.smoke)
-    if arguments.verify:
-        logger.info("%s: %s images are as the manifest says", sweep.dataset.uri, f"{verify(sweep.dataset):,}")
-    if conf.get("spark.app.name", "lottery_sweep.py") == "lottery_sweep.py":
-        conf.setAppName(f"lottery-sweep {sweep.experiment.name}")
-
-    def context() -> SparkContext:
-        started: SparkContext = start(lambda: conf)
-        install()  # pyspark has put its own handler in the place of ours
-        return started
-
     def work() -> int:
+        SparkContext._ensure_initialized()  # else SparkConf knows nothing of the command line and the properties file
+        conf = SparkConf()
+        # Tasks that train together wait for each other to begin; by default for a year.
+        conf.setIfMissing("spark.barrier.sync.timeout", "600")
+        preflight.raise_if_any(preflight.setting_problems(dict(conf.getAll())))
+        sweep = prepare(arguments.experiment, arguments.data, arguments.runs, arguments.overrides, arguments.smoke)
+        if arguments.verify:
+            logger.info("%s: %s images are as the manifest says", arguments.data, f"{verify(sweep.dataset):,}")
+        if conf.get("spark.app.name", "lottery_sweep.py") == "lottery_sweep.py":
+            conf.setAppName(f"lottery-sweep {sweep.experiment.name}")
+
+        def context() -> SparkContext:
+            started: SparkContext = start(lambda: conf)
+            install()  # pyspark has put its own handler in the place of ours
+            return started
+
         try:
-            if arguments.plan:
-                plan = plan_sweep(sweep, context(), arguments.price_per_hour, arguments.images_per_second)
-                print("\n".join(plan.lines), flush=True)
-                plan.findings.raise_if_any()
-                return 0
-            return run_sweep(sweep, context)
+            if not arguments.plan:
+                return run_sweep(sweep, context)
+            plan = plan_sweep(sweep, context(), arguments.price_per_hour, arguments.images_per_second)
+            print("\n".join(plan.lines), flush=True)
+            plan.findings.raise_if_any()
+            return 0
         except SparkEndedError as error:  # said at once: spark-submit, which hands it on, is about to end too
             logger.error("%s; run the same command again to continue", error)
             return SweepError.exit_status

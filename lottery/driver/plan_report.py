@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pyspark import SparkContext
 
 from lottery.driver import preflight
-from lottery.driver.gang import GangError, wait_for_slots
+from lottery.driver.gang import GangError, SparkEndedError, wait_for_slots
 from lottery.driver.prepare import Sweep, SweepError
 from lottery.driver.stages import gang_layout
 from lottery.executor import model_check
@@ -77,6 +77,8 @@ def _look_at(sweep: Sweep, context: SparkContext, left: Sequence[Ticket]) -> _Cl
             gang = gang_layout(sweep, context, slots, left, first=True)
             tasks = max(gang.tasks, gang.dense)
             return _Cluster(slots, gang, preflight.inspect(sweep, context, tasks, sweep.question()))
+    except SparkEndedError:
+        raise
     except GangError as error:
         raise SweepError(f"the cluster cannot run a gang: {error}; look at the logs of its executors") from error
 

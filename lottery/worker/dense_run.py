@@ -29,7 +29,9 @@ def train_dense(session: Session) -> None:
 def _start_or_resume(session: Session, dense: Member) -> str:
     """Gives the member its state. Returns what has changed in the software since it began."""
     if session.log.resume(dense):
-        return session.software_changes()
+        changes = session.software_changes()
+        _keep_trellis_state(session, dense)  # it may have been saved because this could not be written
+        return changes
     session.run.write_provenance(session.trainer.provenance())
     dense.state = session.trainer.first_state(session.experiment.seed)
     _keep_trellis_state(session, dense)
@@ -37,7 +39,7 @@ def _start_or_resume(session: Session, dense: Member) -> str:
 
 
 def _keep_trellis_state(session: Session, dense: Member) -> None:
-    """Writes the state at a point of the trellis, and at the end."""
+    """Writes the state at a point of the trellis, and at the end. What is there already is written again."""
     if dense.step in session.timeline.trellis:
         session.run.write_trellis_state(dense.checkpoint())
     if dense.step == session.timeline.total:

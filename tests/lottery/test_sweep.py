@@ -260,3 +260,10 @@ def test_a_probe_that_cannot_be_deleted_does_not_hide_why_the_gang_died(after_de
     monkeypatch.setattr(LocalStore, "delete_tree", delete_tree)
     with pytest.raises(SparkEndedError, match="told to end"):
         run_sweep(after_dense, lambda: cluster)
+
+
+def test_a_plan_does_not_blame_the_cluster_if_it_is_told_to_end(after_dense, monkeypatch):
+    cluster = Cluster(monkeypatch, (4, None))
+    cluster.probe_fate = fails(SparkEndedError("told to end"))
+    with pytest.raises(SparkEndedError, match="^told to end$"):
+        plan_sweep(after_dense, cluster)

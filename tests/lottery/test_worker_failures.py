@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lottery.protocol import Failed, Instructions, TaskPlacement, decode_event
-from lottery.run.run_directory import DENSE
+from lottery.run.run_directory import DENSE, RunDirectory
 from preprocessing.common.errors import Failure, InputError, Kind, StorageError
 
 
@@ -37,6 +37,24 @@ def test_a_dataset_that_is_away_costs_no_step(after_dense, small, worker, monkey
     ends = [sweep.run.checkpoint(DENSE).variables for sweep in (whole, torn)]
     assert ends[0].keys() == ends[1].keys()
     assert all(np.array_equal(value, ends[1][path]) for path, value in ends[0].items())
+
+
+def test_a_trellis_state_that_could_not_be_written_is_there_after_the_next_try(small, worker, monkeypatch):
+    """The step is one of evaluation too, so that the saved state looks as if all of it had been dealt with."""
+    sweep, write = small("gang.checkpoint=1e6"), RunDirectory.write_trellis_state
+
+    def away(run, state):
+        if state.step == 10:
+            raise StorageError("cannot write x: no connection")
+        write(run, state)
+
+    monkeypatch.setattr(RunDirectory, "write_trellis_state", away)
+    with pytest.raises(StorageError):
+        worker(sweep).train_dense()
+    monkeypatch.setattr(RunDirectory, "write_trellis_state", write)
+    assert sweep.run.checkpoint(DENSE).step == 10
+    worker(sweep).train_dense()
+    assert [sweep.run.trellis_state(step).step for step in (0, 5, 10)] == [0, 5, 10]
 
 
 @pytest.mark.parametrize(
