@@ -62,15 +62,12 @@ def test_blobs(bucket: Proxy) -> None:
     assert store.list() == ["lock"]
 
 
-def test_a_large_file_appears_whole(bucket: Proxy, tmp_path: Path) -> None:
+def test_a_large_file_appears_whole(bucket: Proxy) -> None:
     store, data = open_store(bucket.uri("folder")), bytes(range(256)) * 70_000  # several parts of an upload
     with store.replacing("large") as local:
         local.write_bytes(data)
         assert not bucket.list_keys()
     assert store.read("large") == data
-    with pytest.raises(ZeroDivisionError), store.replacing("other") as local:
-        local.write_bytes(bytes(1 // 0))
-    assert not store.exists("other")
 
 
 def test_no_entrance(bucket: Proxy) -> None:

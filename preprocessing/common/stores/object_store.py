@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import ctypes
 import shutil
-from typing import BinaryIO
+from collections.abc import Callable
+from typing import Any, BinaryIO
 
 from preprocessing.common.stores.remote import RemoteStore
 
+# The streams of uploads that are not finished. Closing a stream commits what was written so far, and so does destroying
+# it. So the stream of a failed upload is never destroyed: it stays here, with up to 10 MB that it has not sent, and the
+# extra reference keeps the list itself alive while the interpreter shuts down.
+_UNFINISHED: list[list[Any]] = []
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(_UNFINISHED))
+
 
 class ObjectStore(RemoteStore):
-    """Writes by one put, which is whole or does not happen."""
-
-    # A stream holds the blob, or its last part, back until it is closed; closing commits what was written so far. So
-    # no stream is closed on an exception here.
+    """Writes by one upload, which appears whole or not at all."""
 
     def _write(self, name: str, data: bytes) -> None:
-        stream = self._fs.open_output_stream(name, buffer_size=None)
-        stream.write(data)
-        stream.close()
+        self._write_whole(name, lambda stream: stream.write(data))
 
     def _upload(self, name: str, file: BinaryIO) -> None:
-        stream = self._fs.open_output_stream(name)
-        shutil.copyfileobj(file, stream, 8 << 20)
-        stream.close()
+        self._write_whole(name, lambda stream: shutil.copyfileobj(file, stream, 8 << 20))
+
+    def _write_whole(self, name: str, fill: Callable[[Any], object]) -> None:
+        kept: list[Any] = []
+        _UNFINISHED.append(kept)
+        kept.extend(map(self._fs.open_output_stream, [name]))  # one step, which no signal's exception can come between
+        fill(kept[0])
+        kept[0].close()
+        _UNFINISHED.remove(kept)
