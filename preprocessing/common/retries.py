@@ -10,7 +10,7 @@ from typing import TypeVar
 import pyarrow as pa
 
 from preprocessing.common import storage_errors
-from preprocessing.common.errors import InputError
+from preprocessing.common.errors import StorageError
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ def retrying(
 
 
 def may_pass(error: BaseException | None) -> bool:
-    """Whether a failure may be temporary. A missing file and a refusal are not."""
-    if isinstance(error, InputError):  # as `Store` explains what the filesystem said
+    """Whether a failure may be temporary. A missing file, a refusal and a mistake in the input are not."""
+    if isinstance(error, StorageError):  # as `Store` explains what the filesystem said
         error = error.__cause__
     return isinstance(error, OSError | pa.ArrowException) and storage_errors.may_pass(error)
