@@ -19,9 +19,17 @@ _REPLACED = ".replaced"  # ends the name of a blob that is just being replaced
 class HdfsStore(RemoteStore):
     """Writes under a temporary name, then renames.
 
-    HDFS does not rename over a file, so the old blob is put aside first. `read` finds it there if the writer was
-    killed between the two renames.
+    HDFS does not rename over a file, so the old blob is put aside first. `read`, `size` and `exists` find it there
+    between the two renames, and for good if the writer was killed between them.
     """
+
+    def size(self, path: str) -> int | None:
+        """The file's size in bytes; None if there is no such file."""
+        for candidate in (path, path + _REPLACED, path):  # again, as it may be replaced between the two looks
+            size = super().size(candidate)
+            if size is not None:
+                return size
+        return None
 
     def _read(self, name: str) -> bytes:
         for candidate in (name, name + _REPLACED):
