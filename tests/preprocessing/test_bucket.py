@@ -72,8 +72,9 @@ def test_a_large_file_appears_whole(bucket: Proxy) -> None:
 
 def test_no_entrance(bucket: Proxy) -> None:
     bucket.deny = lambda request: (403, "AccessDenied")
-    with pytest.raises(InputError, match=r"cannot (read|look at) s3://bucket/folder.*; check the") as caught:
+    with pytest.raises(StorageError, match=r"cannot (read|look at) s3://bucket/folder.*; check the") as caught:
         open_store(bucket.uri("folder")).read("x")
+    assert type(caught.value) is StorageError
     assert "\n" not in str(caught.value)
 
 

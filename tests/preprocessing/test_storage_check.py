@@ -20,20 +20,26 @@ def test_a_disk_can_do_all_and_is_left_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("broken", "name", "says"),
+    ("broken", "name", "kind", "says"),
     [
-        (lambda *_: None, "write", "No such file"),
-        (lambda *_, **__: [], "list", "does not list what was written"),
-        (lambda *_: True, "create", "lets two make the same file"),
-        (lambda *_: None, "delete_tree", "does not delete a folder"),
+        (lambda *_: None, "write", FileNotFoundError, "No such file"),
+        (lambda *_, **__: [], "list", InputError, "does not list what was written"),
+        (lambda *_: True, "create", InputError, "lets two make the same file"),
+        (lambda *_: None, "delete_tree", InputError, "does not delete a folder"),
     ],
 )
 def test_storage_that_does_something_else_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: Callable[..., object], name: str, says: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    broken: Callable[..., object],
+    name: str,
+    kind: type[Exception],
+    says: str,
 ) -> None:
     monkeypatch.setattr(Store, name, broken)
-    with pytest.raises((InputError, FileNotFoundError), match=says):
+    with pytest.raises(kind, match=says) as caught:
         check_usable(open_store(tmp_path).child("check"))
+    assert type(caught.value) is kind
 
 
 @pytest.mark.parametrize("primitive", ["fsync", "replace", "remove"])
@@ -47,5 +53,8 @@ def test_storage_that_refuses_is_named(tmp_path: Path, monkeypatch: pytest.Monke
         monkeypatch.setattr(Path, "replace", refuse)
     else:
         monkeypatch.setattr("preprocessing.common.stores.local.shutil.rmtree", refuse)
-    with pytest.raises(StorageError, match=r"^cannot (write|delete) .*: Operation not supported; check the disk"):
+    with pytest.raises(
+        StorageError, match=r"^cannot (write|delete) .*: Operation not supported; check the disk"
+    ) as caught:
         check_usable(open_store(tmp_path).child("check"))
+    assert type(caught.value) is StorageError
