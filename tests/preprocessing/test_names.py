@@ -116,6 +116,14 @@ def test_a_folder_of_somebody_elses_with_odd_names(tmp_path: Path) -> None:
     assert [os.fsencode(name) for name in store.folders()] == [b"caf\xe9"]
     store.delete_temporaries("")
     assert store.read(store.entries()[0].name) == b"years of work"
+    store.delete(store.entries()[0].name)
+    assert store.entries() == []
+
+
+def test_a_temporary_file_with_an_odd_name_is_deleted(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b".caf\xe9." + b"0" * 32 + b".tmp")).touch()
+    open_store(tmp_path).delete_temporaries("")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_argument_that_is_not_utf8() -> None:

@@ -18,6 +18,7 @@ from preprocessing.common.storage import Entry, Store, open_store
 from preprocessing.common.stores.hdfs import HdfsStore
 from preprocessing.common.stores.local import LocalStore
 from preprocessing.common.stores.object_store import ObjectStore
+from preprocessing.job.output import State, inspect
 
 
 def test_a_blob_is_read_back(tmp_path: Path) -> None:
@@ -62,8 +63,9 @@ def test_a_failed_write_leaves_the_old_blob_and_no_temporary(tmp_path: Path, mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(InputError, match=r"cannot write .*/x: No space left on device; free some space"):
+    with pytest.raises(StorageError, match=r"cannot write .*/x: No space left on device; free some space") as caught:
         store.write("x", b"new")
+    assert type(caught.value) is StorageError
     assert store.read("x") == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
 
@@ -90,8 +92,30 @@ def test_each_failure_of_a_disk_has_its_own_remedy(
     for act in (lambda: open_store(tmp_path).write("x", b""), open_store(tmp_path / "new").check_writable):
         with pytest.raises(StorageError, match=rf"^cannot write .*: {os.strerror(number)}; .*{remedy}") as caught:
             act()
+        assert type(caught.value) is StorageError
         assert "network;" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["local", "remote", "hdfs"])
+def test_a_probe_whose_process_was_killed_is_a_temporary_file(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(tmp_path) if kind == "local" else request.getfixturevalue(kind)
+
+    def killed(*_: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        patch.setattr(Store, "delete", killed)
+        with pytest.raises(KilledError):
+            store.check_writable()
+    assert store.level()[1]  # it is there
+    assert store.list() == []
+    assert inspect(store, "0" * 64, overwrite=False) is State.FRESH
+    store.delete_temporaries("")
+    assert store.level()[1] == []
 
 
 def test_replacing_appears_only_at_the_end(tmp_path: Path) -> None:
@@ -171,8 +195,9 @@ def test_names_stay_inside(tmp_path: Path, name: str) -> None:
 
 def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(InputError, match=r"cannot write .*file/x: .*choose another place"):
+    with pytest.raises(StorageError, match=r"cannot write .*file/x: .*choose another place") as caught:
         open_store(tmp_path / "file").write("x", b"")
+    assert type(caught.value) is StorageError
 
 
 @pytest.fixture
@@ -238,6 +263,8 @@ def test_a_blob_on_hdfs_is_there_whenever_who_replaces_it_is_killed(hdfs: Store,
     with pytest.raises(KilledError):
         hdfs.write("a/state", b"third")
     assert hdfs.read("a/state") == b"second"
+    assert hdfs.size("a/state") == len(b"second")
+    assert not hdfs.create("a/state", b"a rival's")
     hdfs._fs.moves_left = 10
     hdfs.write("a/state", b"fourth")
     assert (hdfs.read("a/state"), hdfs.list()) == (b"fourth", ["a/state"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,10 +15,10 @@ from preprocessing.common.errors import StorageError
 from preprocessing.common.names import file_path, last_part
 from preprocessing.common.places import Place
 from preprocessing.common.storage_errors import reason, remedy
+from preprocessing.common.stores import local_files
 
 # Seconds that `Store.create` gives a rival's write to land, if the filesystem has no exclusive create.
 SETTLE_SECONDS = 1.0
-_TEMPORARY = re.compile(r"^\..*\.[0-9a-f]{32}\.tmp$")
 
 
 class Entry(NamedTuple):
@@ -166,8 +165,9 @@ class Store(ABC):
     def delete_temporaries(self, prefix: str) -> None:
         """Deletes, below folder `prefix`, the temporary files of writers that were killed."""
         for info in self._select(prefix, recursive=True):
-            if info.type == pafs.FileType.File and _TEMPORARY.match(last_part(file_path(info))):
-                self._discard(info.path)
+            path = file_path(info)
+            if info.type == pafs.FileType.File and local_files.is_temporary(path):
+                self._discard(path)
 
     # What the kinds of store do in ways of their own. `name` is a whole path on the filesystem.
 
@@ -197,7 +197,7 @@ class Store(ABC):
         self._fs.delete_file(name)
 
     def _is_hidden(self, path: str) -> bool:
-        return _TEMPORARY.match(last_part(path)) is not None
+        return local_files.is_temporary(path)
 
     @property
     def _fs(self) -> Any:

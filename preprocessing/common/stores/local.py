@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -47,13 +46,19 @@ class LocalStore(Store):
             folder = folder.parent
         if not folder.is_dir():
             raise InputError(f"cannot write to {self.describe()}: {folder} is a file; choose another place")
-        probe = folder / f".{uuid.uuid4().hex}.tmp"
+        probe = Path(local_files.temporary(str(folder / "probe")))
         probe.touch(exist_ok=False)
         probe.unlink()
 
     def _delete_tree(self, name: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(name)
+
+    def _delete(self, name: str) -> None:
+        Path(name).unlink()  # pyarrow takes no name that is not UTF-8
+
+    def _discard(self, name: str) -> None:
+        local_files.discard(name)
 
     def _open(self) -> tuple[Any, str]:
         if self._opened is None:

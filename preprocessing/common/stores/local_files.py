@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 import uuid
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
+
+_TEMPORARY = re.compile(r"\..*\.[0-9a-f]{32}\.tmp", re.DOTALL)
 
 
 def temporary(name: str) -> str:
     """A name in the same folder, for a file that is not whole yet."""
     path = PurePosixPath(name)
     return str(path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether `temporary` made the name."""
+    return _TEMPORARY.fullmatch(PurePosixPath(name).name) is not None
 
 
 def write(name: str, data: bytes) -> None:

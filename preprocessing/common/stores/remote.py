@@ -6,7 +6,6 @@ import contextlib
 import tempfile
 import threading
 import time
-import uuid
 from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -17,7 +16,7 @@ from pyarrow import fs as pafs
 
 from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.storage_errors import reason, remedy
-from preprocessing.common.stores import base
+from preprocessing.common.stores import base, local_files
 from preprocessing.common.stores.base import Store
 
 # The first bucket that a process opens initialises the client's library, and pyarrow lets threads race to do it, which
@@ -62,7 +61,7 @@ class RemoteStore(Store):
                 self._upload(name, file)
 
     def _check_writable(self) -> None:
-        name = f".{uuid.uuid4().hex}.tmp"
+        name = local_files.temporary("probe")
         self.write(name, b"")
         self.delete(name)
 
