@@ -10,8 +10,8 @@ from urllib.parse import parse_qs, quote, unquote
 
 from preprocessing.common.errors import InputError
 
-SCHEMES = ("s3", "gs", "gcs", "hdfs", "viewfs", "file")
-_ALIASES = {"s3a": "s3", "s3n": "s3"}  # Hadoop's own names for a bucket of S3
+SCHEMES = ("s3", "gs", "hdfs", "viewfs", "file")
+_ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}  # Hadoop's names for a bucket of S3, and Arrow's for one of GCS
 # With these before a colon no folder is meant: `run:1` may be one, `abfs:x` is not.
 _OTHERS = (
     *("abfs", "abfss", "adl", "cos", "dbfs", "ftp", "har", "http", "https", "maprfs", "memory", "oss", "sftp"),

@@ -65,6 +65,7 @@ def test_a_damaged_or_mistyped_place_is_refused(
         ("/data/run:1/größe", "/data/run:1/größe"),
         ("s3a://bucket/x", "s3://bucket/x"),
         ("S3://bucket/x/", "s3://bucket/x"),
+        ("gcs://bucket/x", "gs://bucket/x"),
         ("hdfs:///", "hdfs://"),
     ],
 )

@@ -330,6 +330,8 @@ def test_a_path_is_described_without_the_settings_of_its_uri() -> None:
         (f"s3://bucket/raw?{QUERY}", f"s3://bucket/raw/out?{QUERY}", True),
         ("s3://bucket/raw?region=us-east-1", "s3a://bucket/raw", True),
         ("s3://bucket", "s3://bucket/out", True),
+        ("gs://bucket/raw", "gcs://bucket/raw/out", True),
+        ("gcs://bucket/raw", "gs://bucket/raw/out", True),
         (f"s3://bucket/raw?{QUERY}", f"s3://bucket/raw-256?{QUERY}", False),
         ("s3://bucket/raw", "s3://other/raw/out", False),
         ("s3://bucket/my%20images", "s3://bucket/my images/out", True),
