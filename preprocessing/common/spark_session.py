@@ -9,7 +9,7 @@ from typing import Any
 
 from preprocessing.common.clean_up import afterwards
 from preprocessing.common.errors import InputError
-from preprocessing.common.spark_start import check_folders, mismatch, reason
+from preprocessing.common.spark_start import check_folders, mismatch, no_java, reason
 
 
 @contextmanager
@@ -36,9 +36,7 @@ def start(configuration: Callable[[], Any]) -> Any:
         context = SparkContext.getOrCreate(conf)
     except PySparkException as error:
         why = " ".join(str(error).split())
-        raise InputError(
-            f"Spark cannot start: {why}; set JAVA_HOME to a Java 11 or 17, and see the log above"
-        ) from error
+        raise InputError(f"Spark cannot start: {no_java(why, pyspark.__version__)}") from error
     except Py4JError as error:  # py4j names the call on the first line, and the JVM's exception after a colon
         why = next(
             (line[2:] for line in str(error).splitlines() if line.startswith(": ")), str(error).split("\n", 1)[0]

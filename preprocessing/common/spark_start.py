@@ -51,13 +51,23 @@ def reason(why: str, spark: str, java: str, java_home: str, user: int) -> str:
             f"user id {user} has no entry in /etc/passwd, where Spark looks for a name; add one "
             f"(name:x:{user}:0::/tmp:/bin/sh), or run as a user that has one"
         )
-    fit = _JAVAS.get(int(spark.split(".")[0]), ())
+    fit = _fitting(spark)
     release = java.removeprefix("1.").split(".")[0].split("-")[0]
     if fit and release and release not in fit:
         return (
             f"Java {java} in {java_home}: Spark {spark} runs on {', '.join(fit)}; set JAVA_HOME to one of these ({why})"
         )
     return f"{why}; see the log above, and correct the setting or the master that it names"
+
+
+def no_java(why: str, spark: str) -> str:
+    """The message if no Java could be started for this version of Spark."""
+    fit = ", ".join(_fitting(spark))
+    return f"{why}; set JAVA_HOME to a Java that Spark {spark} runs on ({fit}), and see the log above"
+
+
+def _fitting(spark: str) -> tuple[str, ...]:
+    return _JAVAS.get(int(spark.split(".")[0]), ())
 
 
 def mismatch(python: str, jvm: str, home: str | None) -> str | None:

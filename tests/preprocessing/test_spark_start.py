@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pyspark
 import pytest
 
 from preprocessing.common.errors import InputError
-from preprocessing.common.spark_start import check_folders, mismatch, reason
+from preprocessing.common.spark_start import check_folders, mismatch, no_java, reason
 
+ROOT = Path(__file__).parents[2]
 GET_SUBJECT = "java.lang.UnsupportedOperationException: getSubject is not supported"
 NO_NAME = "org.apache.hadoop.security.KerberosAuthException: failure to login: x: invalid null input: name"
 
@@ -36,6 +41,22 @@ NO_NAME = "org.apache.hadoop.security.KerberosAuthException: failure to login: x
 )
 def test_the_cause_is_named(why: str, spark: str, java: str, says: str) -> None:
     assert reason(why, spark, java, "/java", 12345).startswith(says)
+
+
+def test_the_javas_are_those_of_this_spark() -> None:
+    assert no_java("no gateway", "4.0.1").startswith(
+        "no gateway; set JAVA_HOME to a Java that Spark 4.0.1 runs on (17, 21)"
+    )
+    assert "(8, 11, 17)" in no_java("no gateway", "3.5.9")
+
+
+def test_without_java_the_message_names_the_javas_that_fit() -> None:
+    code = "from preprocessing.common.spark_session import start; start(lambda: None)"
+    bare = {**os.environ, "JAVA_HOME": "/nonexistent"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=bare, capture_output=True, text=True, check=False)
+    says = done.stderr.splitlines()[-1]
+    assert no_java("", pyspark.__version__) in says
+    assert "InputError: Spark cannot start: " in says
 
 
 def test_folders_that_spark_cannot_write_to_are_named(tmp_path: Path) -> None:
