@@ -82,7 +82,7 @@ def claimed(store: Store, job: str) -> Iterator[None]:
     def let_go() -> None:
         ended.set()
         beating.join()
-        pauses = PATIENT_PAUSES if folder is None else ()
+        pauses = () if store.is_local else PATIENT_PAUSES
         if retrying(lambda: _holds(store, me), pauses):
             retrying(lambda: store.delete(CLAIM), pauses)
         if folder is not None and made:

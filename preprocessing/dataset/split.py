@@ -37,7 +37,7 @@ class Split:
         self._stored_images = StoredImages(manifest.codec, manifest.size)
         self._size = manifest.size
         # Many threads can wait for a network at once; on a local disk they would compete for the processor.
-        self._threads = self._reading.threads if store.local_path is None else min(self._reading.threads, 2)
+        self._threads = min(self._reading.threads, 2) if store.is_local else self._reading.threads
         self.random_access = self._groups.random_access
         self.row_group_bytes = max((file.bytes // file.row_groups for file in self._groups.files), default=0)
 
