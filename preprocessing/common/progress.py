@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 from tqdm import tqdm
 
@@ -97,10 +97,10 @@ class Pace:
 
 
 class Progress:
-    """Reports a stage of `total` `unit`s: on `stream`, or by default on standard error and in the log.
+    """Reports a stage of `total` `unit`s.
 
-    A terminal shows a tqdm bar. Otherwise a line is logged at most every `every` seconds, and one at the end; a given
-    `stream` gets these lines itself.
+    If standard error is a terminal, it shows a tqdm bar. Otherwise a line is logged at most every `every` seconds, and
+    one at the end.
     `resumed` units count as done before the stage began; rate and time left are measured from the first progress after
     that. Use it as a context manager; `update` may be called as often as is convenient, from one thread at a time.
     """
@@ -113,23 +113,20 @@ class Progress:
         *,
         resumed: int = 0,
         every: float = 10.0,
-        stream: IO[str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stage = stage
         self._total = total
         self._unit = unit
         self._every = every
-        self._stream = stream
         self._clock = clock
         self._said = clock()
         self._pace = Pace(resumed, self._said)
         self._done = resumed
         self._extra: dict[str, object] = {}
         self._bar: Any = None
-        screen = sys.stderr if stream is None else stream
-        if screen.isatty():
-            self._bar = tqdm(desc=stage, total=total, unit=f" {unit}", initial=resumed, file=screen, dynamic_ncols=True)
+        if sys.stderr.isatty():
+            self._bar = tqdm(desc=stage, total=total, unit=f" {unit}", initial=resumed, dynamic_ncols=True)
 
     def update(self, done: int, **extra: object) -> None:
         """Reports that `done` units in all are done, `resumed` ones included; `extra` fields replace earlier ones."""
@@ -171,8 +168,4 @@ class Progress:
         self._said = self._clock()
         worked, seconds = self._pace.since(self._said, ended)
         resumed = self._done - worked
-        line = format_line(self._stage, self._done, self._total, self._unit, seconds, self._extra, resumed)
-        if self._stream is None:
-            logger.info(line)
-        else:
-            print(line, file=self._stream, flush=True)
+        logger.info(format_line(self._stage, self._done, self._total, self._unit, seconds, self._extra, resumed))

@@ -41,9 +41,3 @@ def blob_bytes(size: int) -> int:
 def stride(size: int) -> int:
     """Bytes from one image of a row group to the next, in the file."""
     return LENGTH_BYTES + blob_bytes(size)
-
-
-def row_group_sizes(rows: int, row_group_rows: int) -> list[int]:
-    """Rows in each row group of a file of `rows`: all are full but, perhaps, the last."""
-    full, rest = divmod(rows, row_group_rows)
-    return [row_group_rows] * full + ([rest] if rest else [])

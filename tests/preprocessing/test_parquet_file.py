@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from preprocessing.dataset.parquet_writer import Column, Page, ParquetWriter
-from preprocessing.dataset.schema import SCHEMA, blob_bytes, npy_header, row_group_sizes, stride
+from preprocessing.dataset.schema import SCHEMA, blob_bytes, npy_header, stride
 from preprocessing.dataset.shard_writer import ShardWriter
 
 
@@ -29,7 +29,7 @@ def test_pyarrow_reads_all_rows(tmp_path: Path, rows: int) -> None:
     file = pq.ParquetFile(tmp_path / "x.parquet")
     assert file.schema_arrow.equals(SCHEMA)
     sizes = [file.metadata.row_group(group).num_rows for group in range(file.metadata.num_row_groups)]
-    assert sizes == row_group_sizes(rows, 8)
+    assert sizes == [8] * (rows // 8) + ([rows % 8] if rows % 8 else [])
     assert (writer.rows, writer.row_groups) == (rows, len(sizes))
     table = file.read()
     generator = np.random.default_rng(0)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import logging
+import sys
+
+import pytest
 
 from preprocessing.common.progress import Pace, Progress, format_duration, format_line, format_rate
 
@@ -17,6 +21,13 @@ class Clock:
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What a program logs."""
+    caplog.set_level(logging.INFO, logger="preprocessing.common.progress")
+    return caplog
 
 
 def test_a_line() -> None:
@@ -47,27 +58,27 @@ def test_figures() -> None:
     ]
 
 
-def test_a_log_gets_few_lines_and_the_last() -> None:
-    clock, log = Clock(), io.StringIO()
-    with Progress("convert", 100, "images", every=10.0, stream=log, clock=clock) as progress:
+def test_a_log_gets_few_lines_and_the_last(log: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    with Progress("convert", 100, "images", every=10.0, clock=clock) as progress:
         for second in range(1, 26):
             clock.now = float(second)
             progress.update(second * 4, rejected=second // 5)
-    assert log.getvalue().splitlines() == [
+    assert log.messages == [
         "convert: 40 of 100 images (40%), 4.0 images/s, 15 s left, rejected 2",
         "convert: 80 of 100 images (80%), 4.0 images/s, 5 s left, rejected 4",
         "convert: 100 of 100 images (100%), 4.0 images/s, rejected 5",
     ]
 
 
-def test_the_time_left_is_told_from_the_first_progress_on() -> None:
+def test_the_time_left_is_told_from_the_first_progress_on(log: pytest.LogCaptureFixture) -> None:
     """Half a minute of starting and compiling says nothing of the steps that are left."""
-    clock, log = Clock(), io.StringIO()
-    with Progress("sweep", 1000, "steps", resumed=100, every=10.0, stream=log, clock=clock) as progress:
+    clock = Clock()
+    with Progress("sweep", 1000, "steps", resumed=100, every=10.0, clock=clock) as progress:
         for second in range(2, 62, 2):
             clock.now = float(second)
             progress.update(100 if second < 30 else 110 + 10 * (second - 30))
-    assert log.getvalue().splitlines() == [
+    assert log.messages == [
         "sweep: 100 of 1,000 steps (10%)",
         "sweep: 100 of 1,000 steps (10%)",
         "sweep: 110 of 1,000 steps (11%)",  # the first that there is, which has the start in it
@@ -89,28 +100,29 @@ def test_word_of_progress_that_comes_in_steps_is_measured_from_step_to_step() ->
     assert pace.since(106.0) == (500, 100.0)  # it stands still
 
 
-def test_a_stage_that_is_over_at_once_has_the_rate_of_the_whole() -> None:
-    clock, log = Clock(), io.StringIO()
-    with Progress("convert", 100, "images", stream=log, clock=clock) as progress:
+def test_a_stage_that_is_over_at_once_has_the_rate_of_the_whole(log: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    with Progress("convert", 100, "images", clock=clock) as progress:
         clock.now = 5.0
         progress.update(100)
-    assert log.getvalue().splitlines() == ["convert: 100 of 100 images (100%), 20.0 images/s"]
+    assert log.messages == ["convert: 100 of 100 images (100%), 20.0 images/s"]
 
 
-def test_the_bar_of_a_terminal_forgets_the_start_too() -> None:
+def test_the_bar_of_a_terminal_forgets_the_start_too(monkeypatch: pytest.MonkeyPatch) -> None:
     import time
 
-    terminal = Terminal()
-    with Progress("sweep", 100, "steps", stream=terminal) as progress:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with Progress("sweep", 100, "steps") as progress:
         progress._bar.start_t -= 1000  # as if it had begun then
         progress.update(50)
         assert time.time() - progress._bar.start_t < 100
         assert progress._bar.format_dict["n"] == progress._bar.format_dict["initial"] == 50
 
 
-def test_a_terminal_gets_a_bar() -> None:
+def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
-    with Progress("convert", 100, "images", resumed=10, stream=terminal) as progress:
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Progress("convert", 100, "images", resumed=10) as progress:
         progress.update(60, rejected=1)
     shown = terminal.getvalue()
     assert "\r" in shown
