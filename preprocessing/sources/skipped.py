@@ -20,6 +20,7 @@ DEAD_LINK = "link that leads nowhere"
 LINK_IN_TAR = "link in a tar"
 NO_CLASS_FOLDER = "image in no class folder"
 UNLISTED = "folder that cannot be listed"
+EMPTY_NAME = "object with an empty part in its name"
 OUTSIDE = "image outside the layout"
 
 # Files that may have been meant for the dataset, and what to do about them.
@@ -28,6 +29,7 @@ _REMEDIES = {
     DEAD_LINK: "mount or copy their targets, or remove them",
     LINK_IN_TAR: "unpack the archive, and pack it again with --hard-dereference and --dereference",
     UNLISTED: "make it readable, or move it out of the source",
+    EMPTY_NAME: "to have them in the dataset, move them to names without //",
     NO_CLASS_FOLDER: "to have them in the dataset, move them into class folders",
     OUTSIDE: "to have them in the dataset, move them where the layout has its images",
 }

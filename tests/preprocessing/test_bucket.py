@@ -179,6 +179,59 @@ def test_every_object_of_a_bucket_is_accounted_for(bucket: Proxy, raw: Path) -> 
     }
 
 
+@pytest.mark.parametrize(
+    ("name", "others", "says"),
+    [
+        (
+            "train/n01443537//x.JPEG",
+            5,
+            r"raw/train/n01443537//x\.JPEG and 5 more objects like it: a name",
+        ),
+        ("val//n01443537/x.JPEG", 0, r"raw/val//n01443537/x\.JPEG: a name with an empty part"),
+        ("/x.JPEG", 0, r"raw//x\.JPEG: a name with an empty part"),
+    ],
+)
+def test_objects_that_cannot_be_read_by_name_are_refused(
+    bucket: Proxy, raw: Path, name: str, others: int, says: str
+) -> None:
+    """pyarrow lists them only recursively, and they were lost without a word."""
+    upload(raw, bucket, "folder/raw")
+    for path in (name, *(f"{name}{number}" for number in range(others))):
+        bucket.put(f"folder/raw/{path}", b"x")
+    source = open_source(open_store(bucket.uri("folder")).child("raw"))
+    with pytest.raises(InputError, match=rf"^s3://bucket/folder/{says}.*: move them") as caught:
+        source.catalogue(source.classes())
+    assert type(caught.value) is InputError
+
+
+def test_objects_that_cannot_be_read_by_name_are_counted_outside_the_images(bucket: Proxy, raw: Path) -> None:
+    upload(raw, bucket, "folder/raw")
+    for name in ("test//x.JPEG", "test//y/z.JPEG", "train/.cache//x", "train/n01440764//.cache/x"):
+        bucket.put(f"folder/raw/{name}", b"x")
+    catalogue = open_source(open_store(bucket.uri("folder")).child("raw")).catalogue(CLASSES)
+    assert sum(map(len, catalogue.splits.values())) == 54
+    assert catalogue.skipped.as_dict() == {
+        "hidden or a tool's": {"files": 2, "first": "train/.cache//x"},
+        "object with an empty part in its name": {"files": 2, "first": "test//x.JPEG"},
+    }
+    assert "move them to names without //" in catalogue.skipped.warnings()[0]
+
+
+def test_a_source_that_was_copied_below_an_empty_name(bucket: Proxy, raw: Path) -> None:
+    upload(raw, bucket, "folder/raw/")
+    with pytest.raises(InputError, match=r"raw//train/n01440764/n01440764_0\.JPEG and 53 more objects like it: a name"):
+        open_source(open_store(bucket.uri("folder")).child("raw"))
+
+
+def test_folders_without_images_are_seen_in_a_bucket(bucket: Proxy, raw: Path) -> None:
+    """There as an object of no bytes, by which consoles make a folder."""
+    upload(raw / "train", bucket, "folder/raw/train")
+    bucket.put("folder/raw/val/n01440764/", b"")
+    source = open_source(open_store(bucket.uri("folder")).child("raw"))
+    with pytest.raises(InputError, match="val holds no images in its class folders"):
+        source.catalogue(source.classes())
+
+
 def test_no_dataset_in_the_bucket(bucket: Proxy) -> None:
     open_store(bucket.uri("folder")).write("x", b"1")
     with pytest.raises(InputError, match=r"s3://bucket/folder/absent.* is not a dataset: it does not exist"):
