@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from preprocessing.common.claim import check_unclaimed
 from preprocessing.common.errors import InputError
 from preprocessing.common.storage import Store, open_store
 from preprocessing.dataset.schema import image_bytes, stride
@@ -62,7 +63,10 @@ class Chosen:
 
 
 def prepare(request: Request) -> Prepared:
-    """Checks a request; changes nothing. Raises every `InputError` that can be known before Spark starts."""
+    """Checks a request; changes nothing. Raises every `InputError` that can be known before Spark starts.
+
+    If `output` is in the way because another job is making it, that is a `BusyError`.
+    """
     request.settings.check()
     check_max_rejected(request.max_rejected)
     output = open_store(request.output)
@@ -70,7 +74,12 @@ def prepare(request: Request) -> Prepared:
     _check_apart(source.store, output)
     classes = choose_classes(source.classes(), request.settings.classes, request.settings.seed)
     mark = fingerprint(source.signature(classes), request.settings)
-    return Prepared(source, output, classes, mark, inspect(output, mark, request.overwrite))
+    try:
+        state = inspect(output, mark, request.overwrite)
+    except InputError:
+        check_unclaimed(output)  # else a job of other settings would be told to discard what another is making
+        raise
+    return Prepared(source, output, classes, mark, state)
 
 
 def choose_images(ready: Prepared, settings: Settings, mapper: Mapper = map) -> Chosen:
