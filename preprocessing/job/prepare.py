@@ -83,15 +83,13 @@ def prepare(request: Request) -> Prepared:
 
 
 def choose_images(ready: Prepared, settings: Settings, mapper: Mapper = map) -> Chosen:
-    """Chooses the images, and logs what is skipped.
+    """Chooses the images, and logs a warning for each kind of file that may be missed among them.
 
     Raises `InputError` if the source is damaged, has too few images, or the disk has no room for them.
     """
     catalogue = ready.source.catalogue(ready.classes, mapper)
     splits = select(catalogue, ready.classes, settings)
     skipped = account(catalogue, splits)
-    if skipped.total():
-        logger.info(skipped.summary())
     for warning in skipped.warnings():
         logger.warning(warning)
     check_room(ready.output, estimate_bytes(splits, settings))
@@ -111,6 +109,10 @@ def estimate_bytes(splits: dict[str, pa.Table], settings: Settings) -> int:
 
 
 def _check_apart(source: Store, output: Store) -> None:
-    if source.encloses(output) or output.encloses(source):
-        inside = f"--output {output.describe()} and --source {source.describe()} lie in each other"
-        raise InputError(f"{inside}: give another --output")
+    there, here = f"--source {source.describe()}", f"--output {output.describe()}"
+    if source.encloses(output) and output.encloses(source):
+        raise InputError(f"{here} is --source: give another --output")
+    if source.encloses(output):
+        raise InputError(f"{here} is inside {there}: give another --output")
+    if output.encloses(source):
+        raise InputError(f"{there} is inside {here}: give another --output")

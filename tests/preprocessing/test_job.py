@@ -264,8 +264,18 @@ def test_values_out_of_range(raw: Path, tmp_path: Path, options: dict[str, Any],
 
 
 def test_output_inside_the_source(raw: Path) -> None:
-    with pytest.raises(InputError, match="lie in each other"):
+    with pytest.raises(InputError, match=r"^--output .*/out is inside --source .*: give another --output$"):
         preprocess(raw, raw / "out", start=no_spark)
+
+
+def test_a_source_inside_the_output(raw: Path) -> None:
+    with pytest.raises(InputError, match=r"^--source .* is inside --output .*: give another --output$"):
+        preprocess(raw, raw.parent, start=no_spark)
+
+
+def test_an_output_that_is_the_source(raw: Path) -> None:
+    with pytest.raises(InputError, match=r"^--output .* is --source: give another --output$"):
+        preprocess(raw, raw, start=no_spark)
 
 
 def test_the_small_files(made: Path) -> None:
