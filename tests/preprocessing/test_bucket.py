@@ -12,6 +12,9 @@ from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.retries import may_pass
 from preprocessing.common.storage import open_store
 from preprocessing.dataset.opening import Dataset
+from preprocessing.job.plan import plan
+from preprocessing.job.prepare import Request
+from preprocessing.job.settings import Settings
 from preprocessing.sources.layouts import open_source
 from tests.lottery.s3_proxy import CREDENTIALS, Proxy, s3_proxy
 from tests.preprocessing.archives import write_official
@@ -119,7 +122,7 @@ def test_an_output_inside_its_source_is_refused(bucket: Proxy, raw: Path) -> Non
     """The settings at the end of both URIs hid that one lies in the other."""
     upload(raw, bucket, "folder/raw")
     store = open_store(bucket.uri("folder")).child("raw")
-    with pytest.raises(InputError, match=r"^--output s3://bucket/folder/raw/out and --source .* lie in each other"):
+    with pytest.raises(InputError, match=r"^--output s3://bucket/folder/raw/out is inside --source s3://.*/raw: "):
         preprocess(store.uri, store.child("out").uri)  # type: ignore[arg-type]
 
 
@@ -128,6 +131,19 @@ def test_what_is_wrong_with_a_dataset_is_named_without_the_settings_of_its_uri(b
     store.write("manifest.json", b"{}")
     with pytest.raises(InputError, match=r"^s3://bucket/folder/manifest\.json cannot be read"):
         Dataset.open(bucket.uri("folder"))
+
+
+def test_messages_and_plans_name_a_source_without_the_settings_of_its_uri(
+    bucket: Proxy, raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upload(raw, bucket, "folder/raw")
+    uri = open_store(bucket.uri("folder")).child("raw").uri
+    plan(Request(uri, str(tmp_path / "out"), Settings(size=8)))
+    assert capsys.readouterr().out.startswith("source: s3://bucket/folder/raw, layout folders, 3 classes\n")
+    upload(raw / "train", bucket, "folder/other/train")
+    upload(raw / "val", bucket, "folder/other/valid")
+    with pytest.raises(InputError, match="^s3://bucket/folder/other has no val/, but valid/"):
+        open_source(open_store(bucket.uri("folder")).child("other")).classes()
 
 
 @pytest.mark.parametrize("layout", ["folders", "tar"])
