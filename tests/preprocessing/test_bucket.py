@@ -189,8 +189,8 @@ def test_every_object_of_a_bucket_is_accounted_for(bucket: Proxy, raw: Path) -> 
     assert {reason: found["files"] for reason, found in catalogue.skipped.as_dict().items()} == {
         "not chosen": 18,
         "hidden or a tool's": 2,
-        "no image by name": 1,
-        "image in no class folder": 1,
+        "no image extension": 1,
+        "image outside the class folders": 1,
         "image outside the layout": 1,
     }
 
