@@ -51,7 +51,7 @@ def test_bad_images_are_counted_listed_and_left_out(tmp_path: Path) -> None:
         f"train/{CLASSES[0]}/page.JPEG": b"<!DOCTYPE html><html>not found</html>",
         f"train/{CLASSES[1]}/cut.JPEG": whole[: len(whole) // 2],
         f"val/{CLASSES[2]}/cut.JPEG": whole[: len(whole) // 3],
-        f"train/{CLASSES[1]}/notes.txt": b"no image by name",
+        f"train/{CLASSES[1]}/notes.txt": b"no image",
     }
     write_folders(tmp_path / "raw", {"train": 5, "val": 2}, bad)
     manifest = preprocess(tmp_path / "raw", tmp_path / "out", max_rejected=0.5, rows_per_shard=3)
