@@ -33,6 +33,9 @@ except ImportError as error:  # of a Python in which lottery-trellis is not inst
         "unset PYSPARK_PYTHON, PYSPARK_DRIVER_PYTHON and PYTHONPATH\n"
     )
     sys.exit(2)
+except KeyboardInterrupt:  # Ctrl-C in the first second
+    sys.stderr.write("interrupted\n")
+    sys.exit(130)
 
 
 logger = logging.getLogger("lottery.jobs")  # not __name__, which is __main__

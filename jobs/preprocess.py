@@ -28,6 +28,9 @@ except ImportError as error:  # of a Python in which lottery-trellis is not inst
         "unset PYSPARK_PYTHON, PYSPARK_DRIVER_PYTHON and PYTHONPATH\n"
     )
     sys.exit(2)
+except KeyboardInterrupt:  # Ctrl-C in the first second
+    sys.stderr.write("interrupted\n")
+    sys.exit(130)
 
 
 def parse(arguments: list[str] | None = None) -> tuple[Request, bool]:

@@ -102,7 +102,7 @@ def _checked_timeline(config: Experiment, dataset: Dataset) -> Timeline:
     shuffle_window.check(dataset, train, config.input)
     if not dataset.split(config.data.evaluate).count:
         raise InputError(
-            f"data.evaluate: split {config.data.evaluate} of {dataset.uri} holds no image; name another one"
+            f"data.evaluate: split {config.data.evaluate} of {dataset.describe()} holds no image; name another one"
         )
     line = timeline(config, train.count)
     augment.check(config.data, dataset.size)

@@ -93,6 +93,14 @@ def claimed(store: Store, job: str) -> Iterator[None]:
         yield
 
 
+def check_unclaimed(store: Store) -> None:
+    """Raises BusyError if a job is at work there, as far as one look tells; changes nothing."""
+    data = _read(store)
+    holder = None if data is None else _decode(data)
+    if holder is not None and _seems_alive(holder):
+        raise _busy(store, holder)
+
+
 def is_of_claim(name: str) -> bool:
     """Whether a file of that name, directly in a claimed folder, belongs to the claim."""
     return _OWN.fullmatch(name) is not None
@@ -104,14 +112,11 @@ def _clear(store: Store, me: Claim, job: str) -> None:
     if data is None:
         return  # let go just now
     holder = _decode(data)
-    if holder is not None and holder.numbering == _numbering():
-        if _runs(holder):
-            raise _busy(store, holder)
-    elif holder is not None and abs(time.time() - holder.heartbeat) < STALE_AFTER:
+    if holder is not None and _seems_alive(holder):
         raise _busy(store, holder)
-    elif holder is None and not data.startswith(_BEGINNING[: len(data)]):
+    if holder is None and not data.startswith(_BEGINNING[: len(data)]):
         raise InputError(f"{store.describe(CLAIM)} is not a claim; delete it if nothing is at work there")
-    elif not _unchanged(store, data):
+    if (holder is None or holder.numbering != _numbering()) and not _unchanged(store, data):
         return  # let go meanwhile
     _remove(store, data, me, job)
 
@@ -200,6 +205,13 @@ def _holds(store: Store, claim: Claim) -> bool:
     data = _read(store)
     held = None if data is None else _decode(data)
     return data is not None and (held is None or held.token == claim.token)
+
+
+def _seems_alive(holder: Claim) -> bool:
+    """Whether the holder runs, if it can be seen from here; else whether its heartbeat is fresh."""
+    if holder.numbering == _numbering():
+        return _runs(holder)
+    return abs(time.time() - holder.heartbeat) < STALE_AFTER
 
 
 def _runs(holder: Claim) -> bool:

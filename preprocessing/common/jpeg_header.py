@@ -83,7 +83,7 @@ def unsupported(header: JpegHeader, data: bytes) -> str | None:
     if header.precision != 8 and 2 <= header.precision <= 16:
         return f"a {header.precision}-bit JPEG ({kind}); 8 bits a sample are supported"
     if header.components not in (0, 1, 3, 4):
-        return f"a JPEG of {header.components} components; 1, 3 and 4 are supported"
+        return f"a JPEG with {header.components} components; 1, 3 and 4 are supported"
     if not header.height and _DNL in data:
         return "a JPEG whose height comes after its pixels (marker DNL)"
     return None

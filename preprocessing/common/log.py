@@ -23,7 +23,7 @@ def configure() -> None:
     """
     level = os.environ.get(LEVEL) or "INFO"
     if level not in _LEVELS:
-        raise InputError(f"{LEVEL}={level}: is not a level; give one of {', '.join(_LEVELS)}")
+        raise InputError(f"{LEVEL}={level} is not a level; give one of {', '.join(_LEVELS)}")
     handler = _StandardError()
     handler.setFormatter(_Line())
     for name in _OURS:

@@ -9,10 +9,14 @@ from typing import NoReturn
 
 from preprocessing.common import log
 from preprocessing.common.errors import InputError
+from preprocessing.common.signals import EXIT_INTERRUPTED
 
 
 def run_or_explain(main: Callable[[], int]) -> NoReturn:
-    """Runs a program's `main` and exits with its status; an `InputError` becomes one line on stderr, no traceback."""
+    """Runs a program's `main` and exits with its status; an `InputError` becomes one line on stderr, no traceback.
+
+    So does a Ctrl-C outside of `run_until_signal`.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name must not end a job where the terminal cannot show it
             stream.reconfigure(errors="backslashreplace")
@@ -22,4 +26,7 @@ def run_or_explain(main: Callable[[], int]) -> NoReturn:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         status = error.exit_status
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        status = EXIT_INTERRUPTED
     sys.exit(status)

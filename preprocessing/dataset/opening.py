@@ -44,6 +44,10 @@ class Dataset:
             raise InputError(f"{store.describe()} is not a dataset: it {what}; {remedy}")
         return cls(store, manifest)
 
+    def describe(self) -> str:
+        """Where it lies, for people: without the settings that a URI may end in."""
+        return self._store.describe()
+
     def split(self, name: str, reading: Reading | None = None) -> Split:
         """The split of that name, read as `reading` says. `InputError` for another name lists the splits."""
         if name not in self.splits:

@@ -215,7 +215,7 @@ def _open_other(data: bytes, divisor: int) -> _Opened:
             orientation = int(image.getexif().get(0x0112, 1))
             pixels = _to_rgb(image)
             if pixels.shape[:2] != (-(-height // divisor), -(-width // divisor)):
-                raise ValueError(f"{pixels.shape[1]} x {pixels.shape[0]} pixels where {width} x {height} were said")
+                raise ValueError(f"{pixels.shape[1]} x {pixels.shape[0]} pixels but the header says {width} x {height}")
         except MemoryError:
             raise
         except Exception as error:  # Pillow's decoders raise anything

@@ -28,7 +28,7 @@ from preprocessing.dataset.manifest import (
     content_hash,
 )
 from preprocessing.dataset.petastorm_metadata import common_metadata
-from preprocessing.job.output import sweep
+from preprocessing.job.output import check_visible, sweep
 from preprocessing.job.settings import Settings
 from preprocessing.job.shards import WORK, RejectedImage, ShardRecord
 from preprocessing.sources.base import TRAIN
@@ -103,7 +103,11 @@ def _add_up(split: str, images: int, records: Sequence[ShardRecord], classes: in
 
 
 def commit(output: Store, manifest: Manifest, rejected: Iterable[RejectedImage], names: dict[str, str]) -> None:
-    """Writes the small files, then the manifest, which makes it a dataset."""
+    """Writes the small files, then the manifest, which makes it a dataset.
+
+    Raises `InputError` if the driver does not see what the tasks wrote.
+    """
+    check_visible(output, manifest)
     output.write(REJECTED, _rejected_table(rejected))
     output.write(LABELS, _labels(manifest.classes, names))
     for split, info in manifest.splits.items():

@@ -5,11 +5,13 @@ from __future__ import annotations
 import enum
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 from preprocessing.common.claim import is_of_claim
 from preprocessing.common.errors import InputError
+from preprocessing.common.retries import PATIENT_PAUSES
 from preprocessing.common.storage import Store
 from preprocessing.dataset.manifest import (
     COMMON_METADATA,
@@ -17,17 +19,21 @@ from preprocessing.dataset.manifest import (
     LABELS,
     MANIFEST,
     REJECTED,
+    FileInfo,
     Manifest,
     read_manifest,
 )
 from preprocessing.job.shards import WORK, work_folder
 from preprocessing.sources.base import MINIVAL, TRAIN, VAL
 
-# Everything that a dataset consists of. Nothing else is ever deleted.
+# With the manifest, everything that a dataset consists of. To replace one, or to tidy up, a job deletes these files and
+# whatever lies in these folders, and nothing else.
 SPLITS = (TRAIN, VAL, MINIVAL)
 OWN_FOLDERS = (*SPLITS, WORK)
 OWN_FILES = (LABELS, REJECTED)
 JOB = "job.json"
+# Seconds between looks: a network share may show a file of another machine up to half a minute late.
+SHARE_PAUSES = PATIENT_PAUSES
 
 
 class State(enum.Enum):
@@ -76,10 +82,30 @@ def inspect(output: Store, fingerprint: str, overwrite: bool) -> State:
 
 
 def _check_whole(output: Store, manifest: Manifest) -> None:
+    file = _first_not_whole(output, manifest)
+    if file is not None:
+        raise InputError(f"{output.describe(file.name)} is missing or damaged: give --overwrite to make it again")
+
+
+def _first_not_whole(output: Store, manifest: Manifest) -> FileInfo | None:
+    """The first of a dataset's Parquet files that is not there with its size; None if all are."""
     sizes = dict(output.entries())
-    for file in (file for info in manifest.splits.values() for file in info.files):
-        if sizes.get(file.name) != file.bytes:
-            raise InputError(f"{output.describe(file.name)} is missing or damaged: give --overwrite to make it again")
+    files = (file for info in manifest.splits.values() for file in info.files)
+    return next((file for file in files if sizes.get(file.name) != file.bytes), None)
+
+
+def check_visible(output: Store, manifest: Manifest) -> None:
+    """Raises `InputError` unless the driver sees all files that tasks wrote, maybe to disks of other machines."""
+    for pause in SHARE_PAUSES:
+        if _first_not_whole(output, manifest) is None:
+            return
+        time.sleep(pause)
+    file = _first_not_whole(output, manifest)
+    if file is not None:
+        raise InputError(
+            f"--output {output.describe()}: the driver does not see {file.name}, which an executor has written: "
+            "give a folder that all machines share, or a URI"
+        )
 
 
 def begin(output: Store, fingerprint: str, description: dict[str, Any]) -> None:

@@ -17,13 +17,13 @@ from preprocessing.images.decode import Rejected
 from preprocessing.images.decoder_process import DecoderDiedError, DecoderProcess
 from preprocessing.images.raw_images import read_images
 from preprocessing.job.output import State, check_room
-from preprocessing.job.prepare import Prepared, Request, choose_images, estimate_bytes, prepare
+from preprocessing.job.prepare import Chosen, Prepared, Request, choose_images, estimate_bytes, prepare
 from preprocessing.job.run import finished_shards
 from preprocessing.job.shards import plan_shards
 
 SAMPLE = 32
 INDEX_THREADS = 8
-# A task's time, as a multiple of reading and decoding alone: measured by benchmarks/preprocess.py.
+# A task's time, as a multiple of decoding alone: measured by benchmarks/preprocess.py.
 OVERHEAD = 1.25
 
 
@@ -34,16 +34,17 @@ def plan(request: Request) -> None:
         print(f"{ready.output.describe()} holds this dataset already: nothing to do", flush=True)
         return
     chosen = choose_images(ready, request.settings, _threads)
-    print(*describe(request, ready, chosen.splits), sep="\n", flush=True)
+    print(*describe(request, ready, chosen), sep="\n", flush=True)
 
 
-def describe(request: Request, ready: Prepared, splits: dict[str, pa.Table]) -> list[str]:
+def describe(request: Request, ready: Prepared, chosen: Chosen) -> list[str]:
     """The lines of the plan."""
+    splits = chosen.splits
     shards = plan_shards(splits, request.settings)
     finished = finished_shards(ready, shards)
     images = sum(len(table) for table in splits.values())
     kept = sum(record.images for record in finished)
-    counts = ", ".join(f"{name} {len(table):,}" for name, table in splits.items())
+    counts = ", ".join(f"{name} {count:,}" for name, count in chosen.counts.items())
     raw = sum(total_bytes(table) for table in splits.values())
     written = estimate_bytes(splits, request.settings)
     free = check_room(ready.output, 0)
@@ -52,10 +53,12 @@ def describe(request: Request, ready: Prepared, splits: dict[str, pa.Table]) -> 
     seconds = measure(ready.source.store, splits, request.settings.size) * OVERHEAD * (images - kept)
     cores = os.cpu_count() or 1
     lines = [
-        f"source: {ready.source.store.uri}, layout {ready.source.layout}, {len(ready.classes):,} classes",
+        f"source: {ready.source.store.describe()}, layout {ready.source.layout}, {len(ready.classes):,} classes",
         f"read: {images:,} images ({counts}), {format_bytes(raw)}",
         f"{verb}: {ready.output.describe()}, {len(shards):,} files, about {format_bytes(written)}; {room}",
     ]
+    if chosen.skipped.total():
+        lines.insert(2, chosen.skipped.summary())
     if kept:
         lines.append(f"kept from an earlier run: {len(finished):,} files with {kept:,} images")
     if request.overwrite and ready.state is State.FRESH:
@@ -68,7 +71,7 @@ def describe(request: Request, ready: Prepared, splits: dict[str, pa.Table]) -> 
 
 
 def measure(source: Store, splits: dict[str, pa.Table], size: int) -> float:
-    """Seconds of one core to read and decode an image, from a sample."""
+    """Seconds of one core to decode an image and resize it, from a sample; reading it from storage does not count."""
     table = splits["train"]
     places = np.unique(np.linspace(0, len(table) - 1, SAMPLE).astype(np.int64))
     images = list(read_images(source, table.take(pa.array(places))))

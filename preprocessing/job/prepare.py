@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from preprocessing.common.claim import check_unclaimed
 from preprocessing.common.errors import InputError
 from preprocessing.common.storage import Store, open_store
 from preprocessing.dataset.schema import image_bytes, stride
@@ -62,7 +63,10 @@ class Chosen:
 
 
 def prepare(request: Request) -> Prepared:
-    """Checks a request; changes nothing. Raises every `InputError` that can be known before Spark starts."""
+    """Checks a request; changes nothing. Raises every `InputError` that can be known before Spark starts.
+
+    If `output` is in the way because another job is making it, that is a `BusyError`.
+    """
     request.settings.check()
     check_max_rejected(request.max_rejected)
     output = open_store(request.output)
@@ -70,19 +74,22 @@ def prepare(request: Request) -> Prepared:
     _check_apart(source.store, output)
     classes = choose_classes(source.classes(), request.settings.classes, request.settings.seed)
     mark = fingerprint(source.signature(classes), request.settings)
-    return Prepared(source, output, classes, mark, inspect(output, mark, request.overwrite))
+    try:
+        state = inspect(output, mark, request.overwrite)
+    except InputError:
+        check_unclaimed(output)  # else a job of other settings would be told to discard what another is making
+        raise
+    return Prepared(source, output, classes, mark, state)
 
 
 def choose_images(ready: Prepared, settings: Settings, mapper: Mapper = map) -> Chosen:
-    """Chooses the images, and logs what is skipped.
+    """Chooses the images, and logs a warning for each kind of file that may be missed among them.
 
     Raises `InputError` if the source is damaged, has too few images, or the disk has no room for them.
     """
     catalogue = ready.source.catalogue(ready.classes, mapper)
     splits = select(catalogue, ready.classes, settings)
     skipped = account(catalogue, splits)
-    if skipped.total():
-        logger.info(skipped.summary())
     for warning in skipped.warnings():
         logger.warning(warning)
     check_room(ready.output, estimate_bytes(splits, settings))
@@ -102,6 +109,10 @@ def estimate_bytes(splits: dict[str, pa.Table], settings: Settings) -> int:
 
 
 def _check_apart(source: Store, output: Store) -> None:
-    if source.encloses(output) or output.encloses(source):
-        inside = f"--output {output.describe()} and --source {source.describe()} lie in each other"
-        raise InputError(f"{inside}: give another --output")
+    there, here = f"--source {source.describe()}", f"--output {output.describe()}"
+    if source.encloses(output) and output.encloses(source):
+        raise InputError(f"{here} is --source: give another --output")
+    if source.encloses(output):
+        raise InputError(f"{here} is inside {there}: give another --output")
+    if output.encloses(source):
+        raise InputError(f"{there} is inside {here}: give another --output")

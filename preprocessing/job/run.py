@@ -47,6 +47,8 @@ def _make(request: Request, ready: Prepared, start_spark: StartSpark) -> Manifes
     with start_spark("preprocess") as context:
         if chosen is None:
             chosen = choose_images(ready, request.settings, spark_mapper(context))
+        if chosen.skipped.total():
+            logger.info(chosen.skipped.summary())
         source = describe_source(ready.source, chosen.skipped)
         if ready.state is State.FRESH:
             begin(ready.output, ready.fingerprint, {"source": source, "settings": request.settings.as_dict()})

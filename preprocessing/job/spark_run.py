@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import sys
@@ -63,7 +64,7 @@ def convert_all(
 ) -> list[ShardRecord]:
     """Converts `shards`, one task each; the records.
 
-    If a Python worker dies, the shards that are not whole by then (`recorded` finds the records of the others) are
+    If a Python worker dies, the shards that are unfinished by then (`recorded` finds the records of the others) are
     converted again by `carefully`, in which no image can kill the worker. `finished` are records of earlier runs.
     `give_up` gets all rejections so far, and may return a reason to stop at once, which becomes an `InputError`.
     """
@@ -74,8 +75,8 @@ def convert_all(
         there = {(record.split, record.index) for record in whole}
         left = [shard for shard in shards if (shard.split, shard.index) not in there]
         logger.warning(
-            "a Python worker died, perhaps of an image, perhaps for lack of memory; the %s shards that are not whole "
-            "are converted again, with decoders in processes of their own",
+            "a Python worker died, perhaps of an image, perhaps for lack of memory; %s unfinished shards are converted "
+            "again, with decoders in processes of their own",
             f"{len(left):,}",
         )
     try:
@@ -124,9 +125,11 @@ def _convert_all(
         reason = give_up(rejected)
         if reason and not verdict:
             verdict.append(reason)
-            context.cancelJobGroup(_GROUP)
+            with contextlib.suppress(InputError), _explained():  # the job itself reports a failure of Spark
+                context.cancelJobGroup(_GROUP)
 
-    context.setJobGroup(_GROUP, "convert images", interruptOnCancel=True)
+    with _explained():
+        context.setJobGroup(_GROUP, "convert images", interruptOnCancel=True)
     total = resumed + sum(shard.images for shard in shards)
     records: list[ShardRecord] = []
     try:
@@ -142,12 +145,7 @@ def _convert_all(
 
 
 def _collect(context: Any, items: Sequence[Any], task: Callable[[Any], Any]) -> list[Any]:
-    """Runs a task for each item and returns what they return.
-
-    Raises `StorageError` if storage failed, `WorkerDiedError` if a Python worker died, else `InputError`.
-    """
-    from py4j.protocol import Py4JError
-    from pyspark.errors import PySparkException
+    """Runs a task for each item and returns what they return; errors as of `_explained`."""
 
     def run(item: Any) -> Any:
         spare_later_tasks()
@@ -157,14 +155,29 @@ def _collect(context: Any, items: Sequence[Any], task: Callable[[Any], Any]) -> 
 
     if not items:
         return []
-    try:
+    with _explained():
         found: list[Any] = context.parallelize(items, len(items)).map(run).collect()
-    except (Py4JError, PySparkException, OSError) as error:
-        raise _as_error(driver_failure(error)) from error
     return found
 
 
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Around a call to Spark.
+
+    Raises `StorageError` if storage failed, `WorkerDiedError` if a Python worker died, else `InputError`.
+    """
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except (Py4JError, PySparkException, OSError, AttributeError) as error:
+        raise _as_error(driver_failure(error)) from error
+
+
 def _as_error(failure: Failure) -> InputError:
+    if failure.kind is Kind.SPARK_ENDED:
+        return InputError(f"{failure.message}; run the same command again to continue")
     if failure.kind is Kind.STORAGE:
         return StorageError(failure.message)
     if failure.kind is Kind.BAD_INPUT:

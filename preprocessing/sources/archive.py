@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+
+from preprocessing.common.errors import StorageError
 from preprocessing.common.storage import Store
+from preprocessing.common.storage_errors import reason, remedy
 from preprocessing.sources.skipped import HIDDEN, LINK_IN_TAR, NO_FILE, Skipped, why_no_image
 from preprocessing.sources.tar_index import Member, TarError, members
 
@@ -35,7 +39,8 @@ def compressed(names: Sequence[str], archive: str) -> str | None:
 def index_archive(store: Store, archive: Archive) -> list[Member] | str:
     """The files in a tar, with offsets into the file that holds it; or, as text, why it cannot be used.
 
-    An error is returned, not raised: this runs in tasks, and Spark tries again what raises.
+    What is wrong with the tar is returned, not raised: this runs in tasks, and Spark tries again what raises. Raises
+    `StorageError` if storage fails, which may pass.
     """
     try:
         with store.open_input(archive.path) as source:
@@ -48,6 +53,9 @@ def index_archive(store: Store, archive: Archive) -> list[Member] | str:
             return list(members(read_at, archive.offset, archive.length))
     except FileNotFoundError:
         return f"{store.describe(archive.path)} is missing: it was there a moment ago"
+    except (OSError, pa.ArrowException) as error:
+        what = f"cannot read {store.describe(archive.path)}: {reason(error)}"
+        raise StorageError(f"{what}; {remedy(error, local=store.is_local)}") from error
     except TarError as error:
         inner = "" if archive.name == archive.path else f": {archive.name}.tar in it"
         return f"{store.describe(archive.path)}{inner} is damaged: {error}; download it again"

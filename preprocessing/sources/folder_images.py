@@ -10,7 +10,16 @@ from preprocessing.common.storage import Entry, Store
 from preprocessing.sources.base import WHOLE_FILE, Row
 from preprocessing.sources.file_names import is_hidden, is_image_name
 from preprocessing.sources.listing import Folder
-from preprocessing.sources.skipped import DEAD_LINK, HIDDEN, LABELS, NO_FILE, UNLISTED, Skipped, why_no_image
+from preprocessing.sources.skipped import (
+    DEAD_LINK,
+    EMPTY_NAME,
+    HIDDEN,
+    LABELS,
+    NO_FILE,
+    UNLISTED,
+    Skipped,
+    why_no_image,
+)
 
 
 def class_folders(store: Store, folder: Folder) -> list[str]:
@@ -42,7 +51,7 @@ def take_images(folder: Folder, skipped: Skipped, labels: Sequence[str] = ()) ->
             skipped.add(LABELS if path in labels else reason, path)
     if folder.problem:
         skipped.add(HIDDEN if hidden else UNLISTED, folder.path)
-    for names, kind in ((folder.dead_links, DEAD_LINK), (folder.special, NO_FILE)):
+    for names, kind in ((folder.dead_links, DEAD_LINK), (folder.special, NO_FILE), (folder.nameless, EMPTY_NAME)):
         for name in names:
             skipped.add(HIDDEN if hidden or is_hidden(name) else kind, folder.join(name))
     return images

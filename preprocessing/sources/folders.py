@@ -53,7 +53,7 @@ class FolderSource(ListedSource):
             more = f", and {len(unknown) - 1:,} more like it" if len(unknown) > 1 else ""
             raise InputError(f"{where}/{unknown[0]} is not a class of {TRAIN}{more}: add it there, or remove it")
         _check_labelled(where, val, labelled)
-        _check_val_name(self.store.uri, root)
+        _check_val_name(self.store.describe(), root)
 
     def _list(self, classes: Sequence[str]) -> Catalogue:
         wanted, skipped = set(classes), Skipped()
@@ -94,12 +94,12 @@ def _check_labelled(where: str, val: Folder, labelled: Sequence[str]) -> None:
         )
 
 
-def _check_val_name(uri: str, root: Folder) -> None:
+def _check_val_name(where: str, root: Folder) -> None:
     misnamed = [name for name in root.folders if name != VAL and name.lower() in _LIKE_VAL]
     if misnamed and VAL not in root.folders:
         raise InputError(
-            f"{uri} has no {VAL}/, but {misnamed[0]}/, which would not be read: rename it to {VAL}, or move it out of "
-            "the source"
+            f"{where} has no {VAL}/, but {misnamed[0]}/, which would not be read: rename it to {VAL}, or move it out "
+            "of the source"
         )
 
 

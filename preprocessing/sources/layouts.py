@@ -7,7 +7,7 @@ from preprocessing.common.storage import Store
 from preprocessing.sources.base import Source
 from preprocessing.sources.folders import FolderSource
 from preprocessing.sources.kaggle import KaggleSource
-from preprocessing.sources.listing import Folder, list_folder
+from preprocessing.sources.listing import Folder, list_folder, walk
 from preprocessing.sources.official_tar import TarSource
 
 # In the order in which they are tried. A new layout is a file with a `Source`, and its name here.
@@ -35,6 +35,8 @@ def open_source(store: Store, layout: str | None = None) -> Source:
 
 def _unrecognised(store: Store) -> InputError:
     found = list_folder(store)
+    if not any(found[1:]):
+        next(walk(store, ()))  # in a bucket every name may begin with an empty part: an error that says so
     for kind in LAYOUTS:
         problem = kind.near_miss([file.name for file in found.files])
         if problem:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-from preprocessing.common.errors import StorageError
+from preprocessing.common.errors import InputError, StorageError
+from preprocessing.common.names import one_line
 from preprocessing.common.storage import Entry, Store
+from preprocessing.common.stores.object_store import ObjectStore
 from preprocessing.sources.file_names import is_hidden
 
-# A folder of a bucket takes a round trip or two, and so does a file of a network drive.
+# A file of a network drive takes a round trip.
 LISTING_THREADS = 16
 # Device and inode of a folder and of those above it.
 _Above = frozenset[tuple[int, int]]
@@ -22,7 +24,8 @@ class Folder(NamedTuple):
     """What lies directly in folder `path` of a store ("" is its root), by name, without the path.
 
     `dead_links` lead to nothing, or back to a folder that they lie in. `special` are pipes, sockets and devices. If the
-    folder could not be listed, `problem` says why, and the rest is empty.
+    folder could not be listed, `problem` says why, and the rest is empty. `nameless` are objects of a bucket below a
+    folder with an empty name, such as `/b` for object `a//b` of folder `a`.
     """
 
     path: str
@@ -31,6 +34,7 @@ class Folder(NamedTuple):
     dead_links: list[str]
     special: list[str]
     problem: str = ""
+    nameless: Sequence[str] = ()
 
     def join(self, name: str) -> str:
         """The path of the file or folder of this name here."""
@@ -49,8 +53,54 @@ def walk(store: Store, needed: Sequence[str]) -> Iterator[Folder]:
     """Every folder below the store's root, and the root; a folder comes before those in it.
 
     Raises `StorageError` if the root cannot be listed, or a folder at or below one of `needed` that is not hidden. Any
-    other folder that cannot be listed has a `problem`.
+    other folder that cannot be listed has a `problem`. Raises `InputError` if such a folder has `nameless` objects.
     """
+    for folder in _from_tree(*store.tree()) if isinstance(store, ObjectStore) else _by_level(store, needed):
+        if folder.nameless and _is_needed(folder.path, needed):
+            _check_names(store, folder)
+        yield folder
+
+
+def _from_tree(folders: Iterable[str], files: Iterable[Entry]) -> Iterator[Folder]:
+    """Every folder of a bucket, from the paths of its folders and files. Folders need not have objects of their own."""
+    found = {"": Folder("", [], [], [], [])}
+    nameless: dict[str, list[str]] = {}
+
+    def at(path: str) -> Folder:
+        if path not in found:
+            above, _, name = path.rpartition("/")
+            at(above).folders.append(name)
+            found[path] = Folder(path, [], [], [], [])
+        return found[path]
+
+    for path in folders:
+        if "" not in path.split("/"):
+            at(path)
+    for path, size in files:
+        named, empty, rest = f"/{path}".partition("//")
+        if empty:
+            nameless.setdefault(at(named[1:]).path, []).append(f"/{rest}")
+        else:
+            above, _, name = path.rpartition("/")
+            at(above).files.append(Entry(name, size))
+    for path in sorted(found):
+        folder = found[path]
+        yield folder._replace(
+            folders=sorted(folder.folders), files=sorted(folder.files), nameless=nameless.get(path, [])
+        )
+
+
+def _check_names(store: Store, folder: Folder) -> None:
+    lost = [path for path in map(folder.join, folder.nameless) if not is_hidden(path)]
+    if lost:
+        more = f" and {len(lost) - 1:,} more objects like it" if len(lost) > 1 else ""
+        raise InputError(
+            f"{one_line(store.describe(min(lost)))}{more}: a name with an empty part, //, cannot be read: "
+            "move them to names without it, or out of the source"
+        )
+
+
+def _by_level(store: Store, needed: Sequence[str]) -> Iterator[Folder]:
     level: list[tuple[str, _Above]] = [("", frozenset())]
     with ThreadPoolExecutor(LISTING_THREADS) as pool:
         while level:

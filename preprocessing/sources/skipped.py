@@ -7,19 +7,20 @@ from collections.abc import Iterator
 from preprocessing.common.names import one_line
 from preprocessing.sources.file_names import OTHER_EXTENSIONS, is_hidden, is_image_name
 
-# As manifests have them.
+# As messages and manifests have them.
 LABELS = "read for labels or names"
 NOT_CHOSEN = "not chosen"
 CLASS_TAR_NOT_CHOSEN = "class tar not chosen"
 UNLABELLED = "test image without a label"
 HIDDEN = "hidden or a tool's"
-NO_IMAGE = "no image by name"
+NO_IMAGE = "no image extension"
 NO_FILE = "pipe, socket or device"
 UNREAD_FORMAT = "image of a format that is not read"
-DEAD_LINK = "link that leads nowhere"
+DEAD_LINK = "dead link"
 LINK_IN_TAR = "link in a tar"
-NO_CLASS_FOLDER = "image in no class folder"
+NO_CLASS_FOLDER = "image outside the class folders"
 UNLISTED = "folder that cannot be listed"
+EMPTY_NAME = "object with an empty part in its name"
 OUTSIDE = "image outside the layout"
 
 # Files that may have been meant for the dataset, and what to do about them.
@@ -28,11 +29,10 @@ _REMEDIES = {
     DEAD_LINK: "mount or copy their targets, or remove them",
     LINK_IN_TAR: "unpack the archive, and pack it again with --hard-dereference and --dereference",
     UNLISTED: "make it readable, or move it out of the source",
+    EMPTY_NAME: "to have them in the dataset, move them to names without //",
     NO_CLASS_FOLDER: "to have them in the dataset, move them into class folders",
     OUTSIDE: "to have them in the dataset, move them where the layout has its images",
 }
-# What messages call a reason, if not by its name in manifests.
-_WORDS = {NO_IMAGE: "no image extension", DEAD_LINK: "dead link", NO_CLASS_FOLDER: "image outside the class folders"}
 _ORDER = (LABELS, NOT_CHOSEN, CLASS_TAR_NOT_CHOSEN, UNLABELLED, HIDDEN, NO_IMAGE, NO_FILE, *_REMEDIES)
 
 
@@ -57,13 +57,13 @@ class Skipped:
 
     def summary(self) -> str:
         """Everything that was skipped, in one line; "" if nothing was."""
-        parts = ", ".join(f"{_words(reason)} {count:,} (such as {path})" for reason, count, path in self._reasons())
+        parts = ", ".join(f"{reason} {count:,} (such as {path})" for reason, count, path in self._reasons())
         return f"skipped {self.total():,} files: {parts}" if parts else ""
 
     def warnings(self) -> list[str]:
         """A line with the remedy for each kind of file that may be missed in the dataset."""
         return [
-            f"not in the dataset: {_words(reason)} {count:,}, such as {path}: {_REMEDIES[reason]}"
+            f"not in the dataset: {reason} {count:,}, such as {path}: {_REMEDIES[reason]}"
             for reason, count, path in self._reasons()
             if reason in _REMEDIES
         ]
@@ -73,10 +73,6 @@ class Skipped:
             if reason in self._found:
                 count, first = self._found[reason]
                 yield reason, count, one_line(first)
-
-
-def _words(reason: str) -> str:
-    return _WORDS.get(reason, reason)
 
 
 def why_no_image(path: str) -> str | None:

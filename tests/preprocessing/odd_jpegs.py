@@ -98,5 +98,5 @@ UNSUPPORTED = {
     ),
     "JPEG-LS": (with_frame(PLAIN, marker=0xF7), "JPEG-LS (frame SOF55)"),
     "reserved": (with_frame(PLAIN, marker=0xC8), "a JPEG of a reserved kind (marker JPG)"),
-    "two components": (lossless(_RAMP[:, :, :2]), "a JPEG of 2 components; 1, 3 and 4 are supported"),
+    "two components": (lossless(_RAMP[:, :, :2]), "a JPEG with 2 components; 1, 3 and 4 are supported"),
 }

@@ -12,6 +12,9 @@ from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.retries import may_pass
 from preprocessing.common.storage import open_store
 from preprocessing.dataset.opening import Dataset
+from preprocessing.job.plan import plan
+from preprocessing.job.prepare import Request
+from preprocessing.job.settings import Settings
 from preprocessing.sources.layouts import open_source
 from tests.lottery.s3_proxy import CREDENTIALS, Proxy, s3_proxy
 from tests.preprocessing.archives import write_official
@@ -117,7 +120,7 @@ def test_an_output_inside_its_source_is_refused(bucket: Proxy, raw: Path) -> Non
     """The settings at the end of both URIs hid that one lies in the other."""
     upload(raw, bucket, "folder/raw")
     store = open_store(bucket.uri("folder")).child("raw")
-    with pytest.raises(InputError, match=r"^--output s3://bucket/folder/raw/out and --source .* lie in each other"):
+    with pytest.raises(InputError, match=r"^--output s3://bucket/folder/raw/out is inside --source s3://.*/raw: "):
         preprocess(store.uri, store.child("out").uri)  # type: ignore[arg-type]
 
 
@@ -126,6 +129,19 @@ def test_what_is_wrong_with_a_dataset_is_named_without_the_settings_of_its_uri(b
     store.write("manifest.json", b"{}")
     with pytest.raises(InputError, match=r"^s3://bucket/folder/manifest\.json cannot be read"):
         Dataset.open(bucket.uri("folder"))
+
+
+def test_messages_and_plans_name_a_source_without_the_settings_of_its_uri(
+    bucket: Proxy, raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upload(raw, bucket, "folder/raw")
+    uri = open_store(bucket.uri("folder")).child("raw").uri
+    plan(Request(uri, str(tmp_path / "out"), Settings(size=8)))
+    assert capsys.readouterr().out.startswith("source: s3://bucket/folder/raw, layout folders, 3 classes\n")
+    upload(raw / "train", bucket, "folder/other/train")
+    upload(raw / "val", bucket, "folder/other/valid")
+    with pytest.raises(InputError, match="^s3://bucket/folder/other has no val/, but valid/"):
+        open_source(open_store(bucket.uri("folder")).child("other")).classes()
 
 
 @pytest.mark.parametrize("layout", ["folders", "tar"])
@@ -171,10 +187,63 @@ def test_every_object_of_a_bucket_is_accounted_for(bucket: Proxy, raw: Path) -> 
     assert {reason: found["files"] for reason, found in catalogue.skipped.as_dict().items()} == {
         "not chosen": 18,
         "hidden or a tool's": 2,
-        "no image by name": 1,
-        "image in no class folder": 1,
+        "no image extension": 1,
+        "image outside the class folders": 1,
         "image outside the layout": 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "others", "says"),
+    [
+        (
+            "train/n01443537//x.JPEG",
+            5,
+            r"raw/train/n01443537//x\.JPEG and 5 more objects like it: a name",
+        ),
+        ("val//n01443537/x.JPEG", 0, r"raw/val//n01443537/x\.JPEG: a name with an empty part"),
+        ("/x.JPEG", 0, r"raw//x\.JPEG: a name with an empty part"),
+    ],
+)
+def test_objects_that_cannot_be_read_by_name_are_refused(
+    bucket: Proxy, raw: Path, name: str, others: int, says: str
+) -> None:
+    """pyarrow lists them only recursively, and they were lost without a word."""
+    upload(raw, bucket, "folder/raw")
+    for path in (name, *(f"{name}{number}" for number in range(others))):
+        bucket.put(f"folder/raw/{path}", b"x")
+    source = open_source(open_store(bucket.uri("folder")).child("raw"))
+    with pytest.raises(InputError, match=rf"^s3://bucket/folder/{says}.*: move them") as caught:
+        source.catalogue(source.classes())
+    assert type(caught.value) is InputError
+
+
+def test_objects_that_cannot_be_read_by_name_are_counted_outside_the_images(bucket: Proxy, raw: Path) -> None:
+    upload(raw, bucket, "folder/raw")
+    for name in ("test//x.JPEG", "test//y/z.JPEG", "train/.cache//x", "train/n01440764//.cache/x"):
+        bucket.put(f"folder/raw/{name}", b"x")
+    catalogue = open_source(open_store(bucket.uri("folder")).child("raw")).catalogue(CLASSES)
+    assert sum(map(len, catalogue.splits.values())) == 54
+    assert catalogue.skipped.as_dict() == {
+        "hidden or a tool's": {"files": 2, "first": "train/.cache//x"},
+        "object with an empty part in its name": {"files": 2, "first": "test//x.JPEG"},
+    }
+    assert "move them to names without //" in catalogue.skipped.warnings()[0]
+
+
+def test_a_source_that_was_copied_below_an_empty_name(bucket: Proxy, raw: Path) -> None:
+    upload(raw, bucket, "folder/raw/")
+    with pytest.raises(InputError, match=r"raw//train/n01440764/n01440764_0\.JPEG and 53 more objects like it: a name"):
+        open_source(open_store(bucket.uri("folder")).child("raw"))
+
+
+def test_folders_without_images_are_seen_in_a_bucket(bucket: Proxy, raw: Path) -> None:
+    """There as an object of no bytes, by which consoles make a folder."""
+    upload(raw / "train", bucket, "folder/raw/train")
+    bucket.put("folder/raw/val/n01440764/", b"")
+    source = open_source(open_store(bucket.uri("folder")).child("raw"))
+    with pytest.raises(InputError, match="val holds no images in its class folders"):
+        source.catalogue(source.classes())
 
 
 def test_no_dataset_in_the_bucket(bucket: Proxy) -> None:

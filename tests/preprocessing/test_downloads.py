@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import bz2
 import codecs
+import errno
 import gzip
 import io
 import lzma
+import os
 import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from preprocessing.common.errors import InputError
-from preprocessing.common.storage import open_store
+from preprocessing.common.errors import InputError, StorageError
+from preprocessing.common.storage import Store, open_store
 from preprocessing.dataset.opening import Dataset
 from preprocessing.sources.layouts import open_source
 from preprocessing.sources.text_files import decode_text
@@ -152,3 +156,42 @@ def test_text_files_of_any_editor(raw: Path, made: Path, tmp_path: Path, save: C
     kit = repack(official / DEVKIT, lambda files: files | {truth: save(files[truth].decode())})
     (official / DEVKIT).write_bytes(gzip.compress(kit))
     is_the_same(official, made)
+
+
+class Failing:
+    """An open file that cannot be read from byte 2,000 on."""
+
+    def __init__(self, file: Any, error: Exception) -> None:
+        self.file, self.error = file, error
+
+    def __enter__(self) -> Failing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def read_at(self, length: int, offset: int) -> bytes:
+        if offset >= 2000:
+            raise self.error
+        return bytes(self.file.read_at(length, offset))
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(errno.EIO, os.strerror(errno.EIO)), "Input/output error; the disk fails"),
+        (pa.ArrowInvalid("broken"), "broken; check the disk"),
+    ],
+)
+@pytest.mark.parametrize("name", [TRAIN, VAL])
+def test_storage_that_fails_while_an_archive_is_indexed(
+    official: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, says: str, name: str
+) -> None:
+    real = Store.open_input
+    monkeypatch.setattr(
+        Store, "open_input", lambda self, path: Failing(real(self, path), error) if path == name else real(self, path)
+    )
+    with pytest.raises(InputError) as caught:
+        preprocess(official, tmp_path / "out")
+    assert type(caught.value) is StorageError
+    assert str(caught.value).startswith(f"cannot read {official / name}: {says}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from preprocessing.common.errors import InputError
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import Store, open_store
 from preprocessing.dataset.opening import Dataset
+from preprocessing.job import commit
 from tests.preprocessing.raw_images import CLASSES, jpeg, no_spark, preprocess, write_folders
 
 
@@ -49,7 +51,7 @@ def test_bad_images_are_counted_listed_and_left_out(tmp_path: Path) -> None:
         f"train/{CLASSES[0]}/page.JPEG": b"<!DOCTYPE html><html>not found</html>",
         f"train/{CLASSES[1]}/cut.JPEG": whole[: len(whole) // 2],
         f"val/{CLASSES[2]}/cut.JPEG": whole[: len(whole) // 3],
-        f"train/{CLASSES[1]}/notes.txt": b"no image by name",
+        f"train/{CLASSES[1]}/notes.txt": b"no image",
     }
     write_folders(tmp_path / "raw", {"train": 5, "val": 2}, bad)
     manifest = preprocess(tmp_path / "raw", tmp_path / "out", max_rejected=0.5, rows_per_shard=3)
@@ -104,6 +106,46 @@ def test_whole_shards_of_a_stopped_job_are_kept(
     assert "2 of 7 shards are whole from an earlier run" in caplog.messages
     again = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in converted}
     assert [name for name in converted if again[name] != kept[name]] == [converted[1]]
+
+
+def test_files_that_the_driver_does_not_see_are_no_dataset(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a cluster with a disk of its own on every machine, which share the name of the output."""
+    import preprocessing.job.run as job
+
+    out, elsewhere = tmp_path / "out", tmp_path / "executor"
+    real = job.convert_shard
+
+    def convert_elsewhere(shard: Any, output: Store, **options: Any) -> Any:
+        return real(shard, output=open_store(elsewhere), **options)
+
+    monkeypatch.setattr(job, "convert_shard", convert_elsewhere)
+    monkeypatch.setattr("preprocessing.job.output.SHARE_PAUSES", (0.0,))
+    with pytest.raises(
+        InputError, match=r"^--output .*/out: the driver does not see train/part-00000\.parquet, "
+    ) as caught:
+        preprocess(raw, out)
+    assert type(caught.value) is InputError
+    assert not (out / "manifest.json").exists()
+    shutil.copytree(elsewhere, out, dirs_exist_ok=True)
+    monkeypatch.setattr(job, "convert_shard", lambda *_, **__: 1 / 0)
+    assert preprocess(raw, out).images_in == 54
+
+
+def test_a_share_may_show_files_late(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    monkeypatch.setattr("preprocessing.job.output.SHARE_PAUSES", (7.0, 7.0))
+    monkeypatch.setattr("time.sleep", lambda seconds: seconds == 7.0 and (tmp_path / "late").rename(out / "train"))
+    real = commit.commit
+
+    def commit_early(output: Store, *arguments: Any) -> None:
+        (out / "train").rename(tmp_path / "late")
+        real(output, *arguments)
+
+    monkeypatch.setattr("preprocessing.job.run.commit", commit_early)
+    assert preprocess(raw, out).images_in == 54
+    assert Dataset.open(str(out)).split("train").count == 42
 
 
 def test_records_of_other_files_are_not_taken(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,8 +264,18 @@ def test_values_out_of_range(raw: Path, tmp_path: Path, options: dict[str, Any],
 
 
 def test_output_inside_the_source(raw: Path) -> None:
-    with pytest.raises(InputError, match="lie in each other"):
+    with pytest.raises(InputError, match=r"^--output .*/out is inside --source .*: give another --output$"):
         preprocess(raw, raw / "out", start=no_spark)
+
+
+def test_a_source_inside_the_output(raw: Path) -> None:
+    with pytest.raises(InputError, match=r"^--source .* is inside --output .*: give another --output$"):
+        preprocess(raw, raw.parent, start=no_spark)
+
+
+def test_an_output_that_is_the_source(raw: Path) -> None:
+    with pytest.raises(InputError, match=r"^--output .* is --source: give another --output$"):
+        preprocess(raw, raw, start=no_spark)
 
 
 def test_the_small_files(made: Path) -> None:

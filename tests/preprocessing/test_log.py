@@ -47,7 +47,7 @@ def test_a_level_filters(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_unknown_level_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(LEVEL, "LOUD")
-    with pytest.raises(InputError, match="^LOTTERY_LOG_LEVEL=LOUD: is not a level; give one of DEBUG, INFO"):
+    with pytest.raises(InputError, match="^LOTTERY_LOG_LEVEL=LOUD is not a level; give one of DEBUG, INFO"):
         configure()
 
 

@@ -36,6 +36,38 @@ sys.exit(run_until_signal(lambda: [os.kill(os.getpid(), {number:d}), time.sleep(
     assert done.stderr == f"{says}; run the same command again to continue\n"
 
 
+@pytest.mark.parametrize("job", ["preprocess", "lottery_sweep"])
+@pytest.mark.parametrize("module", ["preprocessing.common.program", "pyspark.accumulators", "argparse"])
+def test_a_signal_while_modules_are_imported_is_a_line_and_a_status(job: str, module: str) -> None:
+    code = f"""
+import os, runpy, signal, sys
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.modules.pop("argparse", None)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["job", "--help"]
+runpy.run_path("jobs/{job}.py", run_name="__main__")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=SECONDS
+    )
+    assert (done.returncode, done.stderr) == (EXIT_INTERRUPTED, "interrupted\n")
+
+
+def test_a_signal_before_the_work_begins_is_a_line_and_a_status() -> None:
+    code = """
+import os, signal
+from preprocessing.common.program import run_or_explain
+signal.signal(signal.SIGINT, signal.default_int_handler)
+run_or_explain(lambda: os.kill(os.getpid(), signal.SIGINT) or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=SECONDS)
+    assert (done.returncode, done.stderr) == (EXIT_INTERRUPTED, "interrupted\n")
+
+
 def test_what_other_libraries_log_is_shown() -> None:
     code = """
 import logging

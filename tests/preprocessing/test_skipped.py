@@ -64,7 +64,7 @@ def test_folders_of_tools_are_not_classes(raw: Path, made: Path, tmp_path: Path,
     )
     manifest = preprocess(root, tmp_path / "out", rows_per_shard=20)
     assert Dataset.open(str(tmp_path / "out")).content_hash == Dataset.open(str(made)).content_hash
-    assert skipped(manifest) == {"hidden or a tool's": 4 * len(TOOLS) + 2, "no image by name": 1}
+    assert skipped(manifest) == {"hidden or a tool's": 4 * len(TOOLS) + 2, "no image extension": 1}
     told, _ = caplog.messages  # the other is the progress
     assert told.startswith("skipped 27 files: hidden or a tool's 26 (such as $RECYCLE.BIN/c), no image extension 1 (")
 
@@ -150,7 +150,8 @@ def test_what_may_be_missed_is_a_warning(tmp_path: Path, caplog: Log, capsys: An
         "image outside the class folders 1, such as train/beside.JPEG: to have them in the dataset, move them into",
         "image outside the layout 2, such as test/0.JPEG: to have them in the dataset, move them where",
     ]
-    told = [message for message in caplog.messages if not message.startswith("convert: ")]
+    *told, summary = [message for message in caplog.messages if not message.startswith("convert: ")]
+    assert summary.startswith("skipped 9 files: ")
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     for line, text in zip(warnings, expected, strict=True):
         assert line.startswith(f"not in the dataset: {text}")
@@ -164,7 +165,9 @@ def test_what_may_be_missed_is_a_warning(tmp_path: Path, caplog: Log, capsys: An
     caplog.clear()
     plan(Request(str(root), str(tmp_path / "out"), Settings(size=8)))
     assert caplog.messages == told
-    assert capsys.readouterr().out.startswith("source: ")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("source: ")
+    assert summary in lines
 
 
 def test_links_that_lead_in_circles_end(tmp_path: Path) -> None:
@@ -174,7 +177,7 @@ def test_links_that_lead_in_circles_end(tmp_path: Path) -> None:
     found = open_source(open_store(tmp_path)).catalogue(("a", "b"))
     # Each leads to the other, whose link leads back.
     assert found.splits["train"]["id"].to_pylist() == ["a/0.JPEG", "a/b/0.JPEG", "b/0.JPEG", "b/a/0.JPEG"]
-    assert found.skipped.as_dict() == {"link that leads nowhere": {"files": 2, "first": "train/a/b/a"}}
+    assert found.skipped.as_dict() == {"dead link": {"files": 2, "first": "train/a/b/a"}}
 
 
 def test_an_image_whose_name_is_not_utf8(tmp_path: Path) -> None:
@@ -285,9 +288,9 @@ def test_members_of_archives_are_counted(raw: Path, tmp_path: Path, caplog: Log)
     assert skipped(manifest) == {
         "class tar not chosen": 1,
         "hidden or a tool's": 3,
-        "no image by name": 1,
+        "no image extension": 1,
         "link in a tar": 1,
-        "image in no class folder": 1,
+        "image outside the class folders": 1,
     }
     assert "link in a tar 1, such as ILSVRC2012_img_train.tar/a.tar/1.JPEG: unpack" in caplog.text
 
@@ -300,6 +303,16 @@ def test_a_manifest_without_the_account_still_opens(made: Path, raw: Path, tmp_p
     (out / "manifest.json").write_text(json.dumps(old))
     preprocess(raw, out, start=no_spark, rows_per_shard=20)
     assert re.search(r"holds this dataset already: .* hash \w{12}; nothing to do", capsys.readouterr().out)
+
+
+def test_messages_and_manifests_have_the_same_names_for_reasons() -> None:
+    skipped = Skipped()
+    table = (Path(__file__).parents[2] / "docs/data-format.md").read_text().partition("## Skipped files")[2]
+    reasons = re.findall(r"^\| `(.+?)` \|", table, re.MULTILINE)
+    for reason in reasons:
+        skipped.add(reason, "x")
+    assert list(skipped.as_dict()) == reasons
+    assert all(f"{reason} 1 (such as x)" in skipped.summary() for reason in reasons)
 
 
 def test_nothing_skipped_says_nothing() -> None:

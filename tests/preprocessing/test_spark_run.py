@@ -14,10 +14,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from py4j.protocol import Py4JError
+from py4j.protocol import Py4JError, Py4JNetworkError
 
 from preprocessing.common.errors import EXIT_STORAGE, InputError, StorageError
-from preprocessing.job.spark_run import WorkerDiedError, _collect, spare_later_tasks
+from preprocessing.common.spark_errors import ENDED
+from preprocessing.job.shards import Shard
+from preprocessing.job.spark_run import WorkerDiedError, _collect, convert_all, spare_later_tasks
+from tests.preprocessing.raw_images import SerialSpark
 from tests.preprocessing.spark_texts import HEAD, spark_text
 
 
@@ -62,6 +65,55 @@ def test_a_worker_that_died_and_one_that_raised() -> None:
     with pytest.raises(InputError, match="^the Spark job failed: ValueError: no; see the log above, fix") as caught:
         _collect(context(Py4JError(spark_text(ValueError("no")))), [1], print)
     assert type(caught.value) is InputError
+
+
+def convert_one(give_up: Callable[[Any], str | None]) -> InputError:
+    """The error of a job of one shard."""
+
+    def convert(shard: Shard) -> Any:
+        raise AssertionError("there is no Spark")
+
+    shards = [Shard("train", 0, 1, b"")]
+    with pytest.raises(InputError) as caught:
+        convert_all(
+            SerialSpark(), shards, convert, carefully=convert, finished=[], recorded=lambda _: [], give_up=give_up
+        )
+    return caught.value
+
+
+def raising(error: Exception) -> Callable[..., None]:
+    def call(*_: object, **__: object) -> None:
+        raise error
+
+    return call
+
+
+@pytest.mark.parametrize("call", ["setJobGroup", "parallelize"])
+@pytest.mark.parametrize(
+    "raised",
+    [
+        Py4JNetworkError("Answer from Java side is empty"),
+        ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"),
+        AttributeError("'NoneType' object has no attribute 'sc'"),
+        Py4JError(": java.lang.IllegalStateException: Cannot call methods on a stopped SparkContext."),
+    ],
+)
+def test_spark_that_has_ended(monkeypatch: pytest.MonkeyPatch, call: str, raised: Exception) -> None:
+    """Whichever call notices."""
+    monkeypatch.setattr(SerialSpark, call, raising(raised))
+    error = convert_one(lambda _: None)
+    assert type(error) is InputError
+    assert str(error) == f"{ENDED}; run the same command again to continue"
+
+
+def test_spark_that_ends_when_a_job_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reason for giving up is what matters."""
+    for call in ("cancelJobGroup", "parallelize"):
+        monkeypatch.setattr(SerialSpark, call, raising(Py4JNetworkError("Answer from Java side is empty")))
+    unhandled: list[Any] = []
+    monkeypatch.setattr("threading.excepthook", unhandled.append)
+    assert str(convert_one(lambda _: "too many")) == "too many"
+    assert unhandled == []
 
 
 class Local:

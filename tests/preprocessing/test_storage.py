@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import os
 import pickle
@@ -351,3 +352,17 @@ def test_nobody_glues_a_uri_and_a_name() -> None:
     glued = re.compile(r"\buri\)?\}'?/|\bplace\}/|\buri \+ ")
     assert glued.search('f"{store.uri}/{name}"')
     assert [str(path) for path in sources if glued.search(path.read_text())] == []
+
+
+def names_a_uri(source: str) -> bool:
+    """Whether a `.uri` is shown in an f-string; `!r` is for programmers."""
+    shown = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FormattedValue)]
+    inside = [part for node in shown if node.conversion != ord("r") for part in ast.walk(node.value)]
+    return any(isinstance(part, ast.Attribute) and part.attr == "uri" for part in inside)
+
+
+def test_no_message_names_a_uri() -> None:
+    root = Path(__file__).parents[2]
+    sources = [path for top in ("preprocessing", "lottery", "jobs") for path in (root / top).rglob("*.py")]
+    assert names_a_uri('f"{shorten(store.uri)} is empty"')
+    assert [str(path) for path in sources if names_a_uri(path.read_text())] == []

@@ -60,11 +60,12 @@ def files(folder: Path) -> list[str]:
 def test_the_second_of_two_jobs_is_told_of_the_first(raw: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     with at_work(raw, output) as job:
-        for options in ({}, {"size": 16, "overwrite": True}):
+        for options in ({}, {"size": 16}, {"size": 16, "overwrite": True}):
             before = files(output)
             told = rf"{output} is being worked on by process {job.pid} on .* since 20"
             with pytest.raises(BusyError, match=told) as caught:
                 preprocess(raw, output, **{"rows_per_shard": 9, **options})
+            assert type(caught.value) is BusyError
             assert caught.value.exit_status == EXIT_BUSY
             assert files(output) == before
         job.communicate("go on")
@@ -102,6 +103,18 @@ def test_a_claim_is_all_that_a_job_killed_at_either_end_leaves(raw: Path, tmp_pa
     preprocess(raw, output, rows_per_shard=9)
     assert (output / MANIFEST).read_bytes() == made
     assert not {CLAIM, "_work"} & set(files(output))
+
+
+def test_what_a_killed_job_of_other_settings_left_is_in_the_way(raw: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    with at_work(raw, output) as job:
+        job.communicate("die")
+    before = files(output)
+    assert CLAIM in before
+    with pytest.raises(InputError, match="holds an unfinished dataset of another source or other settings") as caught:
+        preprocess(raw, output, size=16)
+    assert type(caught.value) is InputError
+    assert files(output) == before
 
 
 def test_one_that_ends_while_the_other_waits_has_done_its_work(

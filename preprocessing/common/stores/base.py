@@ -152,7 +152,9 @@ class Store(ABC):
 
     def level(self, prefix: str = "") -> tuple[list[str], list[Entry]]:
         """The names of all folders and of all files (with their sizes) directly in folder `prefix`, by one listing."""
-        found = [(last_part(file_path(info)), info) for info in self._select(prefix, recursive=False)]
+        here = self._name(prefix).rstrip("/")  # pyarrow lists it as in itself if a bucket has a name such as `a//b`
+        infos = [info for info in self._select(prefix, recursive=False) if file_path(info).rstrip("/") != here]
+        found = [(last_part(file_path(info)), info) for info in infos]
         folders = [name for name, info in found if info.type == pafs.FileType.Directory]
         files = [Entry(name, int(info.size)) for name, info in found if info.type == pafs.FileType.File]
         return sorted(folders), sorted(files)

@@ -7,6 +7,9 @@ import shutil
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from pyarrow import fs as pafs
+
+from preprocessing.common.stores.base import Entry
 from preprocessing.common.stores.remote import RemoteStore
 
 # The streams of uploads that are not finished. Closing a stream commits what was written so far, and so does destroying
@@ -18,6 +21,16 @@ ctypes.pythonapi.Py_IncRef(ctypes.py_object(_UNFINISHED))
 
 class ObjectStore(RemoteStore):
     """Writes by one upload, which appears whole or not at all."""
+
+    def tree(self) -> tuple[list[str], list[Entry]]:
+        """The paths of the folders and of all files below the store, by one listing.
+
+        A path may have empty parts, as `a//b` has: nothing but this lists such an object, and nothing can read it.
+        """
+        root = self._name("").rstrip("/") + "/"
+        found = [(info.path.removeprefix(root), info) for info in self._select("", recursive=True)]
+        folders = [path for path, info in found if info.type == pafs.FileType.Directory]
+        return folders, [Entry(path, int(info.size)) for path, info in found if info.type == pafs.FileType.File]
 
     def _write(self, name: str, data: bytes) -> None:
         self._write_whole(name, lambda stream: stream.write(data))

@@ -80,8 +80,8 @@ class RemoteStore(Store):
         try:
             filesystem, path = pafs.FileSystem.from_uri(self._place.strict_uri)
         except (pa.ArrowException, ValueError) as error:
-            raise InputError(f"cannot reach {self.uri}: {reason(error)}; check the URI") from error
+            raise InputError(f"cannot reach {self.describe()}: {reason(error)}; check the URI") from error
         except OSError as error:
-            what = f"cannot reach {self.uri}: {reason(error)}"
+            what = f"cannot reach {self.describe()}: {reason(error)}"
             raise StorageError(f"{what}; {remedy(error, local=False)}") from error
         return filesystem, path
