@@ -59,7 +59,7 @@ def problem(gpus: Sequence[str], environment: Mapping[str, str]) -> str | None:
     said = [line.strip() for line in answer.errors.splitlines() if line.strip()] or ["no message"]
     try:
         found = msgspec.json.decode(answer.out.strip().rpartition("\n")[2], type=Found)
-    except msgspec.DecodeError:
+    except ValueError:  # msgspec's own, or Unicode's
         found = None
     if answer.status or found is None:
         return f"TensorFlow fails there: {said[-1]}; check that the environment of the executors imports it"
@@ -119,7 +119,9 @@ def _driver() -> Driver:
 
 
 def _ask(command: Sequence[str], environment: Mapping[str, str], seconds: float) -> _Answer:
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+    )
     try:
         out, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:

@@ -56,7 +56,7 @@ def ask(question: Question, environment: Mapping[str, str]) -> ModelFacts:
         raise InputError(f"model {name}: it was not built within {_TIMEOUT:.0f} s; look at the machine") from None
     try:
         answer = _ANSWERS.decode(done.stdout.strip().rpartition(b"\n")[2])
-    except msgspec.DecodeError:
+    except ValueError:  # msgspec's own, or Unicode's
         said = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
         raise InputError(
             f"model {name}: building it ended with status {done.returncode}: {said[-1]}; "

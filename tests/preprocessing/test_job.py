@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from preprocessing.common.errors import InputError
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import Store, open_store
 from preprocessing.dataset.opening import Dataset
+from preprocessing.job.shards import Shard, read_record
 from tests.preprocessing.raw_images import CLASSES, jpeg, no_spark, preprocess, write_folders
 
 
@@ -104,6 +105,13 @@ def test_whole_shards_of_a_stopped_job_are_kept(
     assert "2 of 7 shards are whole from an earlier run" in caplog.messages
     again = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in converted}
     assert [name for name in converted if again[name] != kept[name]] == [converted[1]]
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"\xff", b'{"plan": "\xff"}'])
+def test_a_damaged_record_is_not_taken(tmp_path: Path, damage: bytes) -> None:
+    shard = Shard("train", 0, 1, b"")
+    open_store(tmp_path).write(shard.record_name("mark"), damage)
+    assert read_record(open_store(tmp_path), "mark", shard) is None
 
 
 def test_records_of_other_files_are_not_taken(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
