@@ -9,8 +9,8 @@ from typing import TypeVar
 import msgspec
 
 from lottery.executor.supervisor import ChildError, Ended
-from lottery.protocol import EXIT_OUT_OF_MEMORY
 from lottery.run.run_directory import RunDirectory
+from preprocessing.common.errors import Kind
 
 _POLL = 1.0  # seconds
 
@@ -90,7 +90,7 @@ def combined(outcomes: list[Outcome]) -> Outcome:
 
 
 def _rank(ended: Ended) -> int:
-    if ended.status == EXIT_OUT_OF_MEMORY:
+    if ended.kind is Kind.OUT_OF_MEMORY:
         return 0
     if ended.on_notice:
         return 1
