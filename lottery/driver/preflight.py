@@ -15,8 +15,8 @@ from lottery.driver.gang import run_gang
 from lottery.driver.prepare import Sweep
 from lottery.executor import gpu_check, model_check
 from lottery.executor.memory import task_memory
+from lottery.executor.child_environment import child_environment
 from lottery.executor.model_check import ModelFacts, Question
-from lottery.executor.task import child_environment
 from lottery.protocol import TaskPlacement
 from preprocessing.common.clean_up import afterwards
 from preprocessing.common.errors import InputError, StorageError

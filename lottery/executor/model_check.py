@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -48,7 +47,7 @@ def ask(question: Question, environment: Mapping[str, str]) -> ModelFacts:
             [sys.executable, "-m", "lottery.executor.model_check"],
             input=msgspec.json.encode(question),
             capture_output=True,
-            env={**os.environ, **environment},
+            env=environment,
             timeout=_TIMEOUT,
             check=False,
         )
@@ -102,6 +101,7 @@ def _build(question: Question) -> ModelFacts:
         question.experiment,
         question.shape,
         question.classes,
+    devices.configure(1, question.experiment.training.deterministic)
         mean=(0.0,) * 3,
         std=(1.0,) * 3,
         strategy=devices.strategy(WorkerPosition()),

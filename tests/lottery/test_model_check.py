@@ -6,8 +6,8 @@ import pytest
 
 from lottery.driver.prepare import prepare
 from lottery.executor import model_check
+from lottery.executor.child_environment import child_environment
 from lottery.executor.model_check import ModelFacts, Question
-from lottery.executor.task import child_environment
 from preprocessing.common.errors import InputError
 from tests.lottery.paths import DIGITS
 from tests.lottery.probes import place, probe
@@ -25,6 +25,17 @@ def test_what_a_model_has_is_told_by_a_child(digits, tmp_path):
     question = asked(digits, tmp_path)
     assert model_check.ask(question, child_environment((), 1)) == ModelFacts(parameters=1470, prunable=1436)
     assert "tensorflow" not in model_check.__dict__
+
+
+@pytest.mark.cluster
+def test_a_model_is_built_as_it_is_trained_whatever_the_users_keras_says(digits, tmp_path, monkeypatch):
+    (tmp_path / ".keras").mkdir()
+    (tmp_path / ".keras" / "keras.json").write_text('{"image_data_format": "channels_first", "backend": "torch"}')
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    monkeypatch.delenv("KERAS_HOME", raising=False)
+    question = asked(digits, tmp_path)
+    assert model_check.ask(question, child_environment((), 1)) == ModelFacts(parameters=1470, prunable=1436)
 
 
 @pytest.mark.cluster
