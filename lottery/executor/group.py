@@ -71,8 +71,8 @@ class Group:
                 return [msgspec.json.decode(message, type=type(own)) for message in found]
             if time.monotonic() > deadline:
                 raise ChildError(
-                    f"of {self._workers} tasks that train together {self._workers - len(found)} sent no message for "
-                    f"{self._patience:.0f} s; look at the logs of their executors"
+                    f"{self._workers - len(found)} of the {self._workers} tasks that train together sent no message "
+                    f"for {self._patience:.0f} s; look at the logs of their executors"
                 )
             time.sleep(_POLL)
 
@@ -96,4 +96,4 @@ def _rank(ended: Ended) -> int:
         return 1
     if ended.status < 0 and ended.status != -signal.SIGABRT:
         return 2
-    return 4 if ended.status == 0 else 3
+    return 4 if ended.kind is None else 3

@@ -75,8 +75,12 @@ def lines(facts: ModelFacts, experiment: Experiment) -> list[str]:
     ]
     for count in sorted({count for count in kept if kept.count(count) > 1}, reverse=True):
         levels = [str(level) for level, here in enumerate(kept) if here == count]
-        found.append(f"warning: levels {', '.join(levels)} all keep {count:,} weights: their masks are equal")
+        found.append(f"warning: levels {', '.join(levels)} all keep {_weights(count)}: their masks are equal")
     return found
+
+
+def _weights(count: int) -> str:
+    return f"{count:,} weight" if count == 1 else f"{count:,} weights"
 
 
 def _main() -> int:
@@ -97,11 +101,11 @@ def _build(question: Question) -> ModelFacts:
         from lottery.worker import devices
         from lottery.worker.position import WorkerPosition
     # As a child builds it to train.
+    devices.configure(1, question.experiment.training.deterministic)
     trainer = Trainer(
         question.experiment,
         question.shape,
         question.classes,
-    devices.configure(1, question.experiment.training.deterministic)
         mean=(0.0,) * 3,
         std=(1.0,) * 3,
         strategy=devices.strategy(WorkerPosition()),
