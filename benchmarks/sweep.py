@@ -45,7 +45,7 @@ import psutil
 from benchmarks.environment import ROOT, activate, run
 from demo.digits import write_digits
 from lottery.driver.prepare import prepare
-from lottery.executor.task import child_environment
+from lottery.executor.child_environment import child_environment
 from lottery.protocol import Instructions, TaskPlacement
 from lottery.tickets.scheduling import schedule
 from preprocessing.common.errors import InputError
@@ -191,7 +191,7 @@ def _bare(data: Path, runs: Path, settings: Sequence[str], cores: Sequence[int])
     for core, tickets in zip(cores, lists, strict=True):
         command = ["taskset", "--cpu-list", str(core), sys.executable, "-m", "lottery.worker"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        child = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **child_environment((), 1)}, **pipes)
+        child = subprocess.Popen(command, cwd=ROOT, env=child_environment((), 1), **pipes)
         children.append(child)
         assert child.stdin is not None
         child.stdin.write(Instructions(sweep.assignment(tickets), TaskPlacement()).encode())
@@ -265,7 +265,7 @@ def _dense(runs: Path, data: Path, settings: Sequence[str]) -> Path:
     sweep = prepare(str(ROOT / _EXPERIMENT), str(data), str(runs), settings)
     sweep.bind_run_directory()
     message = Instructions(sweep.assignment(()), TaskPlacement()).encode()
-    environment = {**os.environ, **child_environment((), 1)}
+    environment = child_environment((), 1)
     command = [sys.executable, "-m", "lottery.worker"]
     subprocess.run(command, cwd=ROOT, input=message, env=environment, check=True, capture_output=True)
     return runs

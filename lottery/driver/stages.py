@@ -98,7 +98,7 @@ class Stages:
     def _recover(self, error: GangError | StorageError) -> None:
         logger.warning("the stage failed: %s", error)
         cancel(self.context)
-        logger.info("planning what is left anew, on the executors that are left")
+        logger.info("planning the remaining work again, on the executors that are left")
         self._slots = 0  # whether an executor is lost shows in a few seconds
         if isinstance(error, GangGpuError):  # its executor stays, and would get work again: the preflight names it
             self._checked = False

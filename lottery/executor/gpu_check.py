@@ -12,8 +12,6 @@ from typing import NamedTuple
 
 import msgspec
 
-from lottery.executor.child_environment import inherited
-
 _TENSORFLOW_TIMEOUT = 180.0  # seconds; a first import from a network file system is slow
 _DRIVER_TIMEOUT = 60.0  # seconds; without the persistence daemon the driver starts with the question
 _DYING = 10.0  # seconds; what hangs in the kernel over a broken GPU is left behind
@@ -52,14 +50,14 @@ class _Answer(NamedTuple):
 def problem(gpus: Sequence[str], environment: Mapping[str, str]) -> str | None:
     """What is wrong, with its remedy, if a child with this environment cannot use all of these GPUs; else None."""
     # TensorFlow reports missing libraries as warnings.
-    looking = {**inherited(), **environment, "TF_CPP_MIN_LOG_LEVEL": "0"}
+    looking = {**environment, "TF_CPP_MIN_LOG_LEVEL": "0"}
     answer = _ask([sys.executable, "-c", _LOOK], looking, _TENSORFLOW_TIMEOUT)
     if answer.status is None:
         return f"TensorFlow did not start within {_TENSORFLOW_TIMEOUT:.0f} s; check the environment of the executors"
     said = [line.strip() for line in answer.errors.splitlines() if line.strip()] or ["no message"]
     try:
         found = msgspec.json.decode(answer.out.strip().rpartition("\n")[2], type=Found)
-    except msgspec.DecodeError:
+    except ValueError:  # msgspec's own, or Unicode's
         found = None
     if answer.status or found is None:
         return f"TensorFlow fails there: {said[-1]}; check that the environment of the executors imports it"
@@ -119,7 +117,9 @@ def _driver() -> Driver:
 
 
 def _ask(command: Sequence[str], environment: Mapping[str, str], seconds: float) -> _Answer:
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+    )
     try:
         out, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:

@@ -9,8 +9,8 @@ from typing import TypeVar
 import msgspec
 
 from lottery.executor.supervisor import ChildError, Ended
-from lottery.protocol import EXIT_OUT_OF_MEMORY
 from lottery.run.run_directory import RunDirectory
+from preprocessing.common.errors import Kind
 
 _POLL = 1.0  # seconds
 
@@ -71,8 +71,8 @@ class Group:
                 return [msgspec.json.decode(message, type=type(own)) for message in found]
             if time.monotonic() > deadline:
                 raise ChildError(
-                    f"of {self._workers} tasks that train together {self._workers - len(found)} sent no message for "
-                    f"{self._patience:.0f} s; look at the logs of their executors"
+                    f"{self._workers - len(found)} of the {self._workers} tasks that train together sent no message "
+                    f"for {self._patience:.0f} s; look at the logs of their executors"
                 )
             time.sleep(_POLL)
 
@@ -90,10 +90,10 @@ def combined(outcomes: list[Outcome]) -> Outcome:
 
 
 def _rank(ended: Ended) -> int:
-    if ended.status == EXIT_OUT_OF_MEMORY:
+    if ended.kind is Kind.OUT_OF_MEMORY:
         return 0
     if ended.on_notice:
         return 1
     if ended.status < 0 and ended.status != -signal.SIGABRT:
         return 2
-    return 4 if ended.status == 0 else 3
+    return 4 if ended.kind is None else 3

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -48,7 +47,7 @@ def ask(question: Question, environment: Mapping[str, str]) -> ModelFacts:
             [sys.executable, "-m", "lottery.executor.model_check"],
             input=msgspec.json.encode(question),
             capture_output=True,
-            env={**os.environ, **environment},
+            env=environment,
             timeout=_TIMEOUT,
             check=False,
         )
@@ -56,7 +55,7 @@ def ask(question: Question, environment: Mapping[str, str]) -> ModelFacts:
         raise InputError(f"model {name}: it was not built within {_TIMEOUT:.0f} s; look at the machine") from None
     try:
         answer = _ANSWERS.decode(done.stdout.strip().rpartition(b"\n")[2])
-    except msgspec.DecodeError:
+    except ValueError:  # msgspec's own, or Unicode's
         said = done.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
         raise InputError(
             f"model {name}: building it ended with status {done.returncode}: {said[-1]}; "
@@ -76,8 +75,12 @@ def lines(facts: ModelFacts, experiment: Experiment) -> list[str]:
     ]
     for count in sorted({count for count in kept if kept.count(count) > 1}, reverse=True):
         levels = [str(level) for level, here in enumerate(kept) if here == count]
-        found.append(f"warning: levels {', '.join(levels)} all keep {count:,} weights: their masks are equal")
+        found.append(f"warning: levels {', '.join(levels)} all keep {_weights(count)}: their masks are equal")
     return found
+
+
+def _weights(count: int) -> str:
+    return f"{count:,} weight" if count == 1 else f"{count:,} weights"
 
 
 def _main() -> int:
@@ -98,6 +101,7 @@ def _build(question: Question) -> ModelFacts:
         from lottery.worker import devices
         from lottery.worker.position import WorkerPosition
     # As a child builds it to train.
+    devices.configure(1, question.experiment.training.deterministic)
     trainer = Trainer(
         question.experiment,
         question.shape,

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from lottery.executor.child_environment import without_proxy
 from preprocessing.common.errors import InputError
 
 _ROUNDS = 5  # of announcing ports, before two tasks of a machine that pick the same again and again are an error
@@ -45,15 +43,6 @@ def meet(
                 tried.add(port)
                 port = held.enter_context(_held(ports, task, tried))
     raise InputError(f"gang.ports: {list(ports)}: tasks on {host} keep picking the same port; give a wider range")
-
-
-def environment(endpoints: Sequence[str], worker: int) -> dict[str, str]:
-    """What a child has to know about the others: TF_CONFIG, empty if it trains alone; and no proxy between them."""
-    if len(endpoints) < 2:
-        return {"TF_CONFIG": ""}
-    place = {"cluster": {"worker": list(endpoints)}, "task": {"type": "worker", "index": worker}}
-    direct = without_proxy(endpoint.rsplit(":", 1)[0] for endpoint in endpoints)
-    return {"TF_CONFIG": json.dumps(place), "TF_GRPC_REUSE_PORT": "true", **direct}
 
 
 @contextlib.contextmanager

@@ -17,7 +17,6 @@ from typing import IO
 import msgspec
 import psutil
 
-from lottery.executor.child_environment import inherited
 from lottery.protocol import EXIT_NOTICE, KINDS, NOTICE
 from preprocessing.common.clean_up import afterwards
 from preprocessing.common.errors import Failure, Kind
@@ -71,11 +70,11 @@ def supervise(
 ) -> Ended:
     """Runs `python -m module` with `message` on its standard input, until it ends.
 
-    The child has this process's environment, except what could change its results, and `environment` on top.
-    `on_line` gets each line of its standard output. A child that writes none for `hang_after` seconds is killed: a hung
-    child looks healthy to Spark, whose heartbeats come from the JVM. Once `stop` is set the child gets SIGTERM, and
-    SIGKILL when the notice is over. However this call ends, the child's whole process group is gone afterwards. If this
-    process itself is killed, the kernel gives the child notice (see `lottery.worker.parent_death`).
+    `environment` is the child's whole environment, but for LOTTERY_PARENT. `on_line` gets each line of its standard
+    output. A child that writes none for `hang_after` seconds is killed: a hung child looks healthy to Spark, whose
+    heartbeats come from the JVM. Once `stop` is set the child gets SIGTERM, and SIGKILL when the notice is over.
+    However this call ends, the child's whole process group is gone afterwards. If this process itself is killed, the
+    kernel gives the child notice (see `lottery.worker.parent_death`).
 
     Raises ChildError if the child cannot be killed.
     """
@@ -86,7 +85,7 @@ def supervise(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env={**inherited(), **environment, "LOTTERY_PARENT": str(os.getpid())},
+            env={**environment, "LOTTERY_PARENT": str(os.getpid())},
             start_new_session=True,
         )
         with afterwards(lambda: _end(child)):

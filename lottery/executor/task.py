@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
 
 import msgspec
 
-from lottery.executor import rendezvous
+from lottery.executor.child_environment import child_environment
 from lottery.executor.group import BundleLimit, Group, Outcome
 from lottery.executor.memory import task_memory
 from lottery.executor.supervisor import ChildError, Ended, supervise
@@ -102,17 +99,6 @@ def run_dense(assignment: Assignment, placement: TaskPlacement, stage: str = "")
     raise ChildError(f"the dense run's process died: {ended.reason}: {ended.message}")
 
 
-def child_environment(gpus: Sequence[str], cores: int) -> dict[str, str]:
-    """The environment of a child. Never set in the Python worker, which Spark reuses for the next task."""
-    return {
-        # A GPU is used exactly when Spark handed it out: else two tasks of a machine would share one.
-        "CUDA_VISIBLE_DEVICES": ",".join(gpus) if gpus else "-1",
-        "OMP_NUM_THREADS": str(cores),
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),  # --py-files reach the worker this way only
-        "TF_CPP_MIN_LOG_LEVEL": os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2"),
-    }
-
-
 class _Beats:
     """A task's heartbeats in the run directory, for the driver's progress line."""
 
@@ -192,10 +178,7 @@ def _run_child(assignment: Assignment, placement: TaskPlacement, beats: _Beats) 
     ended = supervise(
         "lottery.worker",
         Instructions(assignment, placement).encode(),
-        {
-            **child_environment(placement.gpus, placement.cores),
-            **rendezvous.environment(placement.endpoints, placement.worker),
-        },
+        child_environment(placement.gpus, placement.cores, placement.endpoints, placement.worker),
         assignment.experiment.gang.hang_after,
         hear,
     )
@@ -205,7 +188,7 @@ def _run_child(assignment: Assignment, placement: TaskPlacement, beats: _Beats) 
 def _log_end(ended: Ended, placement: TaskPlacement) -> None:
     logger.warning("task %d: child ended: %s; the end of its log:", placement.task, ended.reason)
     for line in ended.tail.splitlines():
-        logger.info("  %s", line)
+        logger.warning("  %s", line)
 
 
 def _raise_if_not_the_tickets(ended: Ended, placement: TaskPlacement) -> None:

@@ -144,7 +144,7 @@ class Tickets(_Section, frozen=True):
 
 class Gang(_Section, frozen=True):
     """How the work is laid out. Nothing here is in the identity, since nothing here can change a result, but for the
-    order of sums and the zeros of dropout where executors train together."""
+    order of sums and the zeros of dropout if executors train together."""
 
     tasks: Positive | Auto = "auto"  # `auto`: as many as the cluster has slots, at most one per mask and executor of it
     dense_executors: Positive | Auto = "auto"  # that train the dense run together; `auto`: all that divide the batch
@@ -175,7 +175,7 @@ class Experiment(_Section, frozen=True):
 def load(path: str, overrides: Sequence[str] = ()) -> Experiment:
     """The experiment in the YAML at `path`, with `overrides` (`section.key=value`, the value in YAML) applied.
 
-    Raises InputError naming the file, the key and the value where one is unknown, missing or of the wrong type.
+    Raises InputError naming the file, the key and the value if one is unknown, missing or of the wrong type.
     """
     try:
         text = local_path(path, "experiment").read_text(encoding="utf-8")
@@ -195,19 +195,21 @@ def parse(text: str, origin: str, overrides: Sequence[str] = ()) -> Experiment:
         raise InputError(f"experiment {origin}: holds no mapping of keys to values; start from conf/digits.yaml")
     for override in overrides:
         _override(tree, override)
-    return from_tree(tree, origin)
+    experiment = from_tree(tree, origin)
+    if not all_finite(tree):
+        raise _wrong(tree, origin, "a number is not finite; correct it")
+    return experiment
 
 
 def from_tree(tree: Any, origin: str) -> Experiment:
-    """The experiment in plain dicts and lists, as from YAML or JSON; errors are those of `load`."""
+    """The experiment in plain dicts and lists, as from YAML or JSON; errors are those of `load`.
+
+    Numbers may be infinite: earlier versions took and recorded such experiments, whose results can still be read.
+    """
     try:
         experiment = msgspec.convert(tree, Experiment)
-        problem = None
     except msgspec.ValidationError as error:
-        problem = str(error)
-    if problem or not all_finite(tree):
-        found = first_problem(tree, inspect.type_info(Experiment))
-        raise InputError(f"experiment {origin}: {found or problem or 'a number is not finite; correct it'}")
+        raise _wrong(tree, origin, str(error)) from None
     _check_lists(experiment, origin)
     if experiment.gang.ports[0] > experiment.gang.ports[1]:
         raise InputError(
@@ -218,6 +220,11 @@ def from_tree(tree: Any, origin: str) -> Experiment:
             f"experiment {origin}: training.weight_decay_kind: l2 is not adamw's; name adam, or drop the key"
         )
     return experiment
+
+
+def _wrong(tree: Any, origin: str, otherwise: str) -> InputError:
+    """The error on the first wrong value of a tree; `otherwise` is said if none is found."""
+    return InputError(f"experiment {origin}: {first_problem(tree, inspect.type_info(Experiment)) or otherwise}")
 
 
 def to_tree(experiment: Experiment) -> dict[str, Any]:

@@ -15,7 +15,7 @@ _SWITCHES = ("on", "off", "yes", "no", "y", "n", "true", "false")  # YAML 1.1's 
 
 
 def first_problem(tree: Any, kind: inspect.Type, path: str = "") -> str | None:
-    """A line on the first value of a tree, as from YAML, that is not of its kind; None where there is none.
+    """A line on the first value of a tree, as from YAML, that is not of its kind; None if all are.
 
     Args:
         kind: as `msgspec.inspect.type_info` gives it. Numbers have to be finite as well.
@@ -74,9 +74,11 @@ def _section_problem(tree: Any, kind: inspect.StructType, path: str) -> str | No
 
 
 def _key_problem(tree: Mapping[Any, Any], path: str) -> str | None:
-    """YAML takes `{width:8}` for a key without a value."""
+    """The first key that is not text, or without a value: YAML takes `{width:8}` for one."""
     for key, value in tree.items():
-        if isinstance(key, str) and ":" in key and value is None:
+        if not isinstance(key, str):
+            return f"{path or 'top level'}: give keys that are text, such as {{width: 8}}, not {_shown(key)}"
+        if ":" in key and value is None:
             return f"{path or 'top level'}: {_shown(key)} has no value; put a space after the colon: {_spaced(key)}"
     return None
 

@@ -34,10 +34,10 @@ class Timeline:
 def timeline(experiment: Experiment, train_images: int) -> Timeline:
     """The experiment's steps on a training split of `train_images`.
 
-    An epoch has `train_images // batch` steps: the last partial batch of each epoch's order is dropped, and since
-    every epoch has another order, no image is dropped always.
+    An epoch has `train_images // batch` steps: the last partial batch of each epoch's order is dropped. Each
+    epoch has another order, so no image is left out of every epoch.
 
-    Raises InputError where a batch exceeds the split or the trellis does not lie within the training.
+    Raises InputError if a batch exceeds the split or the trellis does not lie within the training.
     """
     batch = experiment.data.batch
     per_epoch = train_images // batch

@@ -19,7 +19,7 @@ def check(dataset: Dataset, split: Split, settings: Input) -> None:
     most = READ_AHEAD_BYTES // 2 // max(1, split.row_group_bytes)  # one window in use, the next on its way
     if settings.shuffle_window == "all" or settings.shuffle_window > most:
         raise InputError(
-            f"input.shuffle_window: {settings.shuffle_window} is more row groups than are held of a dataset that "
-            f"cannot be mapped: --set input.shuffle_window={max(1, most)}, or give input.cache_dir and an "
+            f"input.shuffle_window: {settings.shuffle_window} needs too much memory for a dataset that cannot be "
+            f"memory-mapped; --set input.shuffle_window={max(1, most)}, or give input.cache_dir and an "
             "input.cache_bytes as large as the dataset, or copy the dataset, uncompressed, to a local disk"
         )

@@ -21,13 +21,13 @@ MODELS = {
 def locate(name: str) -> tuple[str, str]:
     """(module, function) of the builder of a model: a registered name, or a user's own `module:function`.
 
-    Raises InputError where the name is unknown or the module cannot be found.
+    Raises InputError if the name is unknown or the module cannot be found.
     """
     path = MODELS.get(name, name)
     module, colon, function = path.partition(":")
     if not colon or not function:
         known = ", ".join(sorted(MODELS))
-        raise InputError(f"model.name: {name} is no model; the models are {known}, or give your own as module:function")
+        raise InputError(f"model.name: {name} is not a known model; give {known}, or your own as module:function")
     try:
         found = importlib.util.find_spec(module)
     except (ImportError, ValueError):

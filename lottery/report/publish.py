@@ -123,7 +123,7 @@ def remarks(results: Iterable[TicketResult]) -> list[str]:
             diverged.append(result.level)
     lines = [f"{_levels(where)}: {note}" for note, where in sorted(found.items(), key=lambda item: min(item[1]))]
     if diverged:
-        lines.append(f"{_levels(set(diverged))}: {len(diverged)} diverged; results.parquet has when")
+        lines.append(f"{_levels(set(diverged))}: {len(diverged)} diverged; results.parquet gives the step of each")
     return lines
 
 

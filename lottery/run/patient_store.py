@@ -1,4 +1,4 @@
-"""A run directory's store, each access tried again for a minute or so if the store is remote."""
+"""A store whose accesses are tried again for a minute or so if it is remote, such as a run directory's."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 
-class PatientStore:
-    """What the parts of a run directory do with its store. One refused request must not end a training.
+def patiently(store: Store, action: Callable[[], T]) -> T:
+    """The result of `action` on a store. If the store is remote, failures that may pass are tried again for a minute.
 
     A local disk that fails does not come back by itself: there nothing is tried again.
     """
+    return action() if store.is_local else retrying(action, PATIENT_PAUSES, _say_again)
+
+
+class PatientStore:
+    """What the parts of a run directory do with its store, patiently: one refused request must not end a training."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -60,11 +65,11 @@ class PatientStore:
         self._patiently(lambda: self._store.delete_tree(path))
 
     def _patiently(self, action: Callable[[], T]) -> T:
-        return action() if self._store.is_local else retrying(action, PATIENT_PAUSES, _say_again)
+        return patiently(self._store, action)
 
 
 class ReadOnlyStore(PatientStore):
-    """Drops what it is given to write: of workers that train together all know the same, and the chief writes it."""
+    """Drops what it is given to write: workers that train together all know the same, and the chief writes it."""
 
     def write(self, path: str, blob: bytes) -> None:
         """Does nothing."""

@@ -36,8 +36,8 @@ _REWRITTEN = "restore it, or delete it, and the same command writes it again; or
 _AGAIN = "the same command"
 _REMEDIES = {
     "result": f"delete it, and {_AGAIN} makes it again from the last state",
-    "state": f"delete it, and {_AGAIN} begins this training anew",
-    "metrics": f"delete it and state.safetensors beside it, and {_AGAIN} begins this training anew",
+    "state": f"delete it, and {_AGAIN} starts this training over",
+    "metrics": f"delete it and state.safetensors beside it, and {_AGAIN} starts this training over",
     "mask": f"delete dense/result.json, and {_AGAIN} makes the masks again",
     "trellis": (
         f"restore it, or delete the folder dense, and {_AGAIN} trains the dense run again, to the same bits if "

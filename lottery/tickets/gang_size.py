@@ -20,17 +20,17 @@ class Layout:
 def layout(
     gang: Gang, batch: int, slots: int, masks: int, devices: int = 1, separate: bool = True, first: bool = True
 ) -> Layout:
-    """The layout on so many slots.
+    """The layout on this many slots.
 
-    What was asked for has to fit the first time; later executors are lost, and fewer must do.
+    What was asked for has to fit the first time. Later, when executors are lost, the next smaller layout is taken.
 
     Args:
         batch: images of the global batch.
-        masks: that are left to be trained, each counted once a seed.
-        devices: GPUs of a task, or 1 where it has a processor alone.
+        masks: how many are left to be trained, each counted once a seed.
+        devices: GPUs of a task, or 1 if it has only a processor.
         separate: whether tasks run in executors of their own; in the driver's process they cannot train together.
 
-    Raises InputError where it does not fit.
+    Raises InputError if it does not fit.
     """
     executors = slots if separate else 1
     if first and batch % devices:
@@ -48,9 +48,9 @@ def layout(
 
 
 def gang_size(asked: int | str, slots: int, masks: int, together: int = 1) -> int:
-    """How many tasks the gang has: `together` a mask, at most one a slot.
+    """How many tasks the gang has: `together` per mask, at most one per slot.
 
-    Raises InputError for more than there are slots, or fewer than train a ticket together.
+    Raises InputError for more tasks than there are slots, or fewer than train a ticket together.
     """
     if slots < 1:
         raise InputError("the cluster has no free slot for a task; add executors, or lower spark.task.cpus")
@@ -62,28 +62,30 @@ def gang_size(asked: int | str, slots: int, masks: int, together: int = 1) -> in
     tasks = slots if asked == "auto" else int(asked)
     if tasks < together:
         raise InputError(
-            f"gang.executors_per_ticket: {together} are more than the gang's {tasks} tasks; "
-            f"add executors or --set gang.executors_per_ticket={tasks}"
+            f"gang.executors_per_ticket: {together} executors, but the gang has {tasks} task"
+            f"{'s' if tasks > 1 else ''}; add executors or --set gang.executors_per_ticket={tasks}"
         )
     return min(tasks // together, masks) * together
 
 
 def workers(asked: int | str, slots: int, batch: int, devices: int) -> int:
-    """How many executors train together: as many as were asked for, or with `auto` as there are slots.
+    """How many executors train together: as many as were asked for, or with `auto` as many as there are slots.
 
-    Where these are too many, or the batch does not divide among their devices, the next smaller number that will do:
-    the global batch is the same for any.
+    If that is too many, or the batch does not divide among their devices, it is the next smaller number that fits: the
+    global batch is the same for any.
     """
     most = slots if asked == "auto" else min(int(asked), slots)
     return next((count for count in range(most, 1, -1) if batch % (count * devices) == 0), 1)
 
 
 def check_divides(key: str, asked: int | str, batch: int, devices: int, executors: int) -> None:
-    """Raises InputError where so many executors, of so many devices each, cannot train a batch together."""
+    """Raises InputError if `asked` executors with `devices` devices each cannot train a batch together."""
     if asked == "auto" or int(asked) == 1:
         return
     if int(asked) > executors:
-        raise InputError(f"{key}: {asked} are more than the cluster's {executors}; --set {key}={executors}")
+        raise InputError(
+            f"{key}: {asked} executors, but the cluster has {executors}; add executors or --set {key}={executors}"
+        )
     if batch % (int(asked) * devices):
         raise InputError(
             f"{key}: data.batch {batch} does not divide among {asked} executors of {devices} devices each; "

@@ -26,11 +26,11 @@ def kept_weights(density: float, prunable: int) -> int:
 
 
 def check_densities(densities: Sequence[float], prunable: int) -> None:
-    """Raises InputError where a mask would keep none of so many prunable weights."""
+    """Raises InputError for a density whose mask would keep none of `prunable` weights."""
     for density in densities:
         if kept_weights(density, prunable) == 0:
             raise InputError(
-                f"masks.densities: {density:g} of {prunable:,} weights is none; "
+                f"masks.densities: {density:g} keeps none of the {prunable:,} weights; "
                 f"leave it out, or give at least {1 / prunable:.1g}"
             )
 

@@ -11,6 +11,11 @@ from preprocessing.common.errors import InputError
 _JAVAS = {3: ("8", "11", "17"), 4: ("17", "21")}  # that each major version of Spark runs on
 
 
+def javas(spark: str) -> tuple[str, ...]:
+    """The Javas that a Spark of this version, such as 3.5.3, runs on; empty if they are not known."""
+    return _JAVAS.get(int(spark.split(".")[0]), ())
+
+
 def check_folders(configured: str | None, environment: Mapping[str, str]) -> None:
     """Raises InputError if Spark cannot write to any of its local folders: it would end the whole driver.
 
@@ -51,7 +56,7 @@ def reason(why: str, spark: str, java: str, java_home: str, user: int) -> str:
             f"user id {user} has no entry in /etc/passwd, where Spark looks for a name; add one "
             f"(name:x:{user}:0::/tmp:/bin/sh), or run as a user that has one"
         )
-    fit = _fitting(spark)
+    fit = javas(spark)
     release = java.removeprefix("1.").split(".")[0].split("-")[0]
     if fit and release and release not in fit:
         return (
@@ -62,12 +67,8 @@ def reason(why: str, spark: str, java: str, java_home: str, user: int) -> str:
 
 def no_java(why: str, spark: str) -> str:
     """The message if no Java could be started for this version of Spark."""
-    fit = ", ".join(_fitting(spark))
+    fit = ", ".join(javas(spark))
     return f"{why}; set JAVA_HOME to a Java that Spark {spark} runs on ({fit}), and see the log above"
-
-
-def _fitting(spark: str) -> tuple[str, ...]:
-    return _JAVAS.get(int(spark.split(".")[0]), ())
 
 
 def mismatch(python: str, jvm: str, home: str | None) -> str | None:

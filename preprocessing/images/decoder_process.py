@@ -103,7 +103,7 @@ class DecoderProcess:
             self.seconds_spent += answer.seconds
             if answer.has_pixels:
                 out[:] = np.frombuffer(_read_all(self._child.stdout, out.size), np.uint8).reshape(out.shape)
-        except (BrokenPipeError, EOFError, msgspec.DecodeError) as error:
+        except (BrokenPipeError, EOFError, ValueError) as error:
             raise DecoderDiedError from error
         return answer
 

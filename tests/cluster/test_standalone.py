@@ -52,7 +52,7 @@ def test_what_befalls_a_child_or_a_ticket_is_no_matter_to_the_gang(cluster, data
     assert diverged["note"].startswith("the loss is nan at step 5")
     assert failed["status"] == "failed"
     assert failed["note"].startswith("out of memory at step 0: ")
-    assert "\nticket 02-000000-s0 failed: out of memory at step 0: OOM when allocating" in log.read_text()
+    assert "\nwarning: ticket 02-000000-s0 failed: out of memory at step 0: OOM when allocating" in log.read_text()
     assert len(rows) == 7
     assert [found[name] for name in (*rows, "dense")] == [whole[name] for name in (*rows, "dense")]
 
@@ -64,10 +64,10 @@ def test_what_is_lost_is_planned_anew_down_to_one_executor(cluster, data, undist
 
     def lose(victims: list[psutil.Process]) -> None:
         """Kills them, and checks that results stay, that no child is left, and that another gang begins."""
-        before, done, gangs = children(runs, guards=True), kept(runs), log.read_text().count("planning what is left")
+        before, done, gangs = children(runs, guards=True), kept(runs), log.read_text().count("planning the remaining")
         send(signal.SIGKILL, victims)
         wait_until(lambda: all(map(gone, before)), NOTICE + ROUND_UP)
-        wait_until(lambda: log.read_text().count("planning what is left") == gangs + 1)
+        wait_until(lambda: log.read_text().count("planning the remaining") == gangs + 1)
         assert unchanged(done)
 
     def more_than(done: int) -> Callable[[], list[psutil.Process]]:
@@ -80,7 +80,7 @@ def test_what_is_lost_is_planned_anew_down_to_one_executor(cluster, data, undist
     lose(cluster.machine(0))
     assert sweep.wait(240) == 0, log.read_text()
     assert not children(runs, guards=True)
-    assert "planning what is left anew, on the executors that are left" in log.read_text()
+    assert "planning the remaining work again, on the executors that are left" in log.read_text()
     assert re.findall(r"gang: \d+ trainings on (\d) tasks", log.read_text()) == ["2", "2", "1"]
     assert measured(runs) == measured(undisturbed)
 
@@ -121,7 +121,7 @@ def test_a_machine_that_is_given_notice_saves_and_leaves(cluster, data, undistur
     assert sum(steps[name] - first[name] for name in first) * 32 >= images > 0
     assert sweep.wait(240) == 0, log.read_text()
     assert not children(runs, guards=True)
-    assert "planning what is left anew, on the executors that are left" in log.read_text()
+    assert "planning the remaining work again, on the executors that are left" in log.read_text()
     assert measured(runs) == measured(undisturbed)
 
 

@@ -89,7 +89,7 @@ def test_two_executors_train_what_one_does_though_a_port_is_taken_and_children_d
     log = (tmp_path / "0.log").read_text()
     assert "steps on 2 executors" in log
     assert "gang: 6 trainings on 2 tasks" in log
-    assert "planning what is left anew" not in log
+    assert "planning the remaining work again" not in log
     assert not children(runs, guards=True)
     check(runs, undisturbed)
 
@@ -112,7 +112,7 @@ def test_a_pair_outlives_what_befalls_a_child_or_a_ticket(cluster, data, undistu
     assert sweep.wait(240) == 1, log.read_text()
     assert not children(runs, guards=True)
     assert "child ended: no progress for 20 s" in cluster.executors_said()
-    assert "planning what is left anew" not in log.read_text()
+    assert "planning the remaining work again" not in log.read_text()
     results = found(runs)
     assert len(results) == 4
     diverged, failed = results.pop("00-000000-s0"), results.pop("01-000000-s0")
@@ -120,7 +120,7 @@ def test_a_pair_outlives_what_befalls_a_child_or_a_ticket(cluster, data, undistu
     assert diverged["note"].startswith("the loss is nan at step 5")
     assert failed["status"] == "failed"
     assert failed["note"].startswith("out of memory")
-    assert "\nticket 01-000000-s0 failed: out of memory" in log.read_text()
+    assert "\nwarning: ticket 01-000000-s0 failed: out of memory" in log.read_text()
     check_ticket(results["00-000044-s0"], undisturbed, "01-000044-s0")
     check_ticket(results["01-000044-s0"], undisturbed, "02-000044-s0")
 
@@ -168,14 +168,14 @@ def test_a_pair_that_is_lost_is_planned_anew_down_to_one(cluster, data, undistur
     lose(lambda _: descendants(first.pid, "jobs/lottery_sweep.py"), by=signal.SIGKILL)
     first.wait(60)
     wait_until(lambda: not children(runs, guards=True), NOTICE + ROUND_UP)
-    assert "planning what is left anew, on the executors that are left" in log.read_text()
+    assert "planning the remaining work again, on the executors that are left" in log.read_text()
 
     (run / "heartbeats" / "000.json").unlink()
     second, log = begin(start, cluster, data, runs, *settings, all_stay=False), tmp_path / "1.log"
     lose(lambda _: machine(0), by=signal.SIGTERM)
     assert second.wait(240) == 0, log.read_text()
     assert not children(runs, guards=True)
-    assert "planning what is left anew, on the executors that are left" in log.read_text()
+    assert "planning the remaining work again, on the executors that are left" in log.read_text()
     assert "gang: 12 trainings on 2 tasks" in log.read_text()
     assert "gang: 12 trainings on 1 tasks" in log.read_text()
     results = found(runs)

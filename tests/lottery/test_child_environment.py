@@ -9,8 +9,7 @@ import sys
 
 import pytest
 
-from lottery.executor.child_environment import inherited, without_proxy
-from lottery.executor.rendezvous import environment
+from lottery.executor.child_environment import child_environment, without_proxy
 from lottery.executor.supervisor import supervise
 
 CHANGES = {
@@ -30,7 +29,6 @@ CHANGES = {
 STAYS = {
     "PATH": "/bin",
     "HOME": "/home/me",
-    "PYTHONPATH": "/a",
     "http_proxy": "http://proxy:3128",
     "AWS_REGION": "eu-west-1",
     "NCCL_SOCKET_IFNAME": "eth0",
@@ -43,20 +41,42 @@ STAYS = {
 }
 
 
+OURS = ("KERAS_BACKEND", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "PYTHONPATH", "TF_CONFIG")
+
+
 def test_what_changes_results_is_left_out_and_all_else_stays():
-    assert inherited({**CHANGES, **STAYS}) == {**STAYS, "KERAS_BACKEND": "tensorflow"}
+    told = child_environment((), 1, environment={**CHANGES, **STAYS})
+    assert {name: value for name, value in told.items() if name not in OURS} == STAYS
+    assert (told["KERAS_BACKEND"], told["TF_CONFIG"]) == ("tensorflow", "")
+
+
+def test_a_child_sees_the_gpus_of_its_task_and_no_other():
+    assert child_environment(("GPU-5", "GPU-7"), 4)["CUDA_VISIBLE_DEVICES"] == "GPU-5,GPU-7"
+    assert child_environment((), 4)["CUDA_VISIBLE_DEVICES"] == "-1"
+    assert child_environment((), 4)["OMP_NUM_THREADS"] == "4"
+
+
+def test_a_child_is_told_of_the_others_if_there_are_any():
+    assert child_environment((), 1)["TF_CONFIG"] == ""
+    told = child_environment((), 1, ("a:1", "b:2"), 1)
+    assert json.loads(told["TF_CONFIG"]) == {
+        "cluster": {"worker": ["a:1", "b:2"]},
+        "task": {"type": "worker", "index": 1},
+    }
+    assert told["TF_GRPC_REUSE_PORT"] == "true"
 
 
 def test_a_child_is_started_without_what_changes_its_results(tmp_path, monkeypatch):
     (tmp_path / "tells.py").write_text("import json, os; print(json.dumps(dict(os.environ)))")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
     for name, value in CHANGES.items():
         monkeypatch.setenv(name, value)
     events = []
-    ended = supervise("tells", b"", {"TF_CONFIG": "ours"}, 30.0, lambda line: events.append(json.loads(line)))
+    environment = child_environment((), 1)
+    ended = supervise("tells", b"", environment, 30.0, lambda line: events.append(json.loads(line)))
     assert ended.status == 0, ended.tail
     assert set(events[0]) & set(CHANGES) == {"TF_CONFIG", "KERAS_BACKEND"}
-    assert (events[0]["TF_CONFIG"], events[0]["KERAS_BACKEND"]) == ("ours", "tensorflow")
+    assert (events[0]["TF_CONFIG"], events[0]["KERAS_BACKEND"]) == ("", "tensorflow")
 
 
 KERAS = """
@@ -71,7 +91,7 @@ def test_the_keras_json_of_a_home_changes_nothing(tmp_path):
     (tmp_path / ".keras").mkdir()
     changed = {"floatx": "float16", "epsilon": 0.1, "backend": "torch", "image_data_format": "channels_first"}
     (tmp_path / ".keras" / "keras.json").write_text(json.dumps(changed))
-    home = inherited({**os.environ, "HOME": str(tmp_path)})
+    home = child_environment((), 1, environment={**os.environ, "HOME": str(tmp_path)})
     done = subprocess.run([sys.executable, "-c", KERAS], env=home, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["tensorflow", "float32", "1e-07", "channels_last"], done.stderr
 
@@ -89,9 +109,9 @@ def test_no_proxy_is_between_children_that_train_together(before, after):
     assert without_proxy(["10.0.0.1", "node-2", "10.0.0.1"], before) == {"no_grpc_proxy": after}
 
 
-def test_storage_is_reached_by_the_proxy_as_before(monkeypatch):
-    monkeypatch.setenv("no_proxy", "a")
-    told = environment(("10.0.0.1:1", "node-2:2"), 1)
+def test_storage_is_reached_by_the_proxy_as_before():
+    proxies = {"http_proxy": "http://proxy:3128", "no_proxy": "a"}
+    told = child_environment((), 1, ("10.0.0.1:1", "node-2:2"), 1, proxies)
     assert told["no_grpc_proxy"] == "a,10.0.0.1,node-2"
-    assert set(told) == {"TF_CONFIG", "TF_GRPC_REUSE_PORT", "no_grpc_proxy"}
-    assert environment(("10.0.0.1:1",), 0) == {"TF_CONFIG": ""}
+    assert {name: told[name] for name in proxies} == proxies
+    assert "no_grpc_proxy" not in child_environment((), 1, ("10.0.0.1:1",), 0, proxies)

@@ -136,6 +136,8 @@ def test_tree_round_trip():
         ("training=3", ["training"]),
         ("training.length.x=3", ["training.length.x=3"]),
         ("nonsense", ["nonsense", "key=value"]),
+        ("model.options={8: 1}", ["model.options: give keys that are text, such as {width: 8}, not 8"]),
+        ("data={8: 1}", ["data: give keys that are text"]),
         ("data.batch=[1", ["data.batch", "YAML"]),
     ],
 )

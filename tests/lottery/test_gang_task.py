@@ -5,9 +5,10 @@ import pytest
 from msgspec.structs import replace
 
 from lottery.executor import task as gang_task
+from lottery.executor.child_environment import child_environment
 from lottery.executor.supervisor import ChildError, Ended
-from lottery.executor.task import GpuLostError, child_environment, run_dense, run_tickets
-from lottery.protocol import Failed, Progress, Saved, TaskPlacement, decode_instructions, encode_event
+from lottery.executor.task import GpuLostError, run_dense, run_tickets
+from lottery.protocol import Failed, Progress, Saved, TaskPlacement, decode_event, decode_instructions, encode_event
 from lottery.run.run_directory import ticket_result
 from lottery.tickets.tickets import Ticket
 from preprocessing.common.errors import Failure, InputError, Kind, StorageError
@@ -42,7 +43,7 @@ def gang(small, monkeypatch):
         def supervise(module, message, environment, hang_after, on_line):
             instructions = decode_instructions(message)
             assert instructions.placement == PLACEMENT
-            assert environment["CUDA_VISIBLE_DEVICES"] == "1"
+            assert environment == child_environment(("1",), 2)
             told = instructions.assignment
             on_line(b"a library's print\n")
             bundles.append([ticket.step for ticket in told.tickets])
@@ -189,7 +190,19 @@ def test_a_dense_run_that_dies_twice_ends_with_its_log(gang, monkeypatch):
     assert len(deaths) == 2
 
 
-def test_a_child_sees_the_gpus_of_its_task_and_no_other():
-    assert child_environment(("GPU-5", "GPU-7"), 4)["CUDA_VISIBLE_DEVICES"] == "GPU-5,GPU-7"
-    assert child_environment((), 4)["CUDA_VISIBLE_DEVICES"] == "-1"
-    assert child_environment((), 4)["OMP_NUM_THREADS"] == "4"
+@pytest.mark.parametrize("line", [b"a print\n", b"\xff\n", b'{"type":"\xff"}\n', b'"\xff"\n'])
+def test_what_a_library_prints_is_no_event(line):
+    assert decode_event(line) is None
+
+
+def test_a_childs_log_is_logged_as_loudly_as_its_end(gang, monkeypatch, caplog):
+    """LOTTERY_LOG_LEVEL=WARNING shows both or neither."""
+    child(monkeypatch, lambda on_line: Ended(-11, "killed by SIGSEGV", "first line\nlast line"))
+    with pytest.raises(ChildError):
+        run_dense(gang.sweep.assignment(()), PLACEMENT)
+    said = [(record.levelname, record.message.strip()) for record in caplog.records][:3]
+    assert said == [
+        ("WARNING", "task 3: child ended: killed by SIGSEGV; the end of its log:"),
+        ("WARNING", "first line"),
+        ("WARNING", "last line"),
+    ]

@@ -81,6 +81,7 @@ def test_the_drivers_versions(tmp_path, monkeypatch, script, driver):
         ),
         ("print('from a sitecustomize')", "TensorFlow fails there: no message; check"),
         ("", "TensorFlow fails there: no message; check"),
+        (r"import os; os.write(1, b'\"\xff\"')", "TensorFlow fails there: no message; check"),
     ],
 )
 def test_a_tensorflow_that_fails_is_told_in_one_line(monkeypatch, look, words):

@@ -8,10 +8,12 @@ from lottery.executor import group
 from lottery.executor.group import BundleLimit, Group, Outcome, combined
 from lottery.executor.supervisor import ChildError, Ended
 from lottery.run.run_directory import RunDirectory
+from preprocessing.common.errors import Failure, Kind
 from preprocessing.common.storage import open_store
 
 DONE, LOST, KILLED = Ended(0, "done", ""), Ended(1, "lost", ""), Ended(-9, "killed", "")
 ABORTED = Ended(-6, "killed by SIGABRT", "")
+REPORTED = Ended(1, "lost", "", Failure(Kind.OUT_OF_MEMORY, "OOM when allocating 1 TB"))
 MEMORY, NOTICE = Ended(3, "memory", ""), Ended(143, "notice", "")
 
 
@@ -58,7 +60,7 @@ def test_a_task_alone_asks_nobody(run):
 
 
 def test_a_task_that_sends_nothing_is_not_waited_for_for_ever(run):
-    with pytest.raises(ChildError, match="of 2 tasks that train together 1 sent no message"):
+    with pytest.raises(ChildError, match="^1 of the 2 tasks that train together sent no message"):
         Group(run, "s", 0, 0, 2, 0.05).least(BundleLimit(1))
 
 
@@ -71,6 +73,7 @@ def test_a_task_that_sends_nothing_is_not_waited_for_for_ever(run):
         ([LOST, ABORTED, KILLED], KILLED),
         ([LOST, NOTICE, KILLED], NOTICE),  # of a machine that is taken away, which is nobody's fault
         ([LOST, KILLED, MEMORY], MEMORY),
+        ([LOST, NOTICE, KILLED, REPORTED], REPORTED),
     ],
 )
 def test_what_explains(endings, explains):

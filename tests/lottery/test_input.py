@@ -252,7 +252,7 @@ def test_a_window_that_cannot_be_held_is_refused(training_input, tensors, monkey
     dataset = tensors[0]
     settings = Input(shuffle_window=window)
     with pytest.raises(
-        InputError, match=rf"input\.shuffle_window: {window} is more row groups .*--set input\.shuffle_window=3, or"
+        InputError, match=rf"input\.shuffle_window: {window} needs too much memory .*--set input\.shuffle_window=3, or"
     ):
         training_input(dataset, Data(batch=12), 0, settings, mapped=False)
     training_input(dataset, Data(batch=12), 0, settings)

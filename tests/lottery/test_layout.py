@@ -41,7 +41,7 @@ def test_what_cannot_train_together_is_refused():
         InputError, match="data.batch 32 does not divide among 3 executors of 2 devices each; --set .*=2"
     ):
         gang_size.check_divides("gang.dense_executors", 3, 32, 2, 4)
-    with pytest.raises(InputError, match="gang.executors_per_ticket: 5 are more than the cluster's 4"):
+    with pytest.raises(InputError, match="gang.executors_per_ticket: 5 executors, but the cluster has 4"):
         gang_size.check_divides("gang.executors_per_ticket", 5, 40, 1, 4)
 
 
@@ -50,7 +50,7 @@ def test_a_gang_of_groups():
     assert gang_size.gang_size("auto", 21, 20, 4) == 20
     assert gang_size.gang_size("auto", 20, 2, 4) == 8
     assert gang_size.gang_size(10, 20, 20, 4) == 8
-    with pytest.raises(InputError, match="gang.executors_per_ticket: 4 are more than the gang's 3 tasks"):
+    with pytest.raises(InputError, match="gang.executors_per_ticket: 4 executors, but the gang has 3 tasks"):
         gang_size.gang_size(3, 20, 20, 4)
 
 
@@ -63,7 +63,7 @@ def test_a_gang_of_its_own_accord():
 def test_what_is_asked_for_has_to_fit_the_first_time_and_later_fewer_do():
     gang = Gang(tasks=4, dense_executors=4, executors_per_ticket=2)
     assert gang_size.layout(gang, 32, slots=4, masks=20) == Layout(dense=4, tasks=4, together=2)
-    with pytest.raises(InputError, match=r"gang.dense_executors: 4 are more than the cluster's 3"):
+    with pytest.raises(InputError, match=r"gang.dense_executors: 4 executors, but the cluster has 3"):
         gang_size.layout(gang, 32, slots=3, masks=20)
     assert gang_size.layout(gang, 32, slots=3, masks=20, first=False) == Layout(dense=2, tasks=2, together=2)
     assert gang_size.layout(gang, 32, slots=1, masks=20, first=False) == Layout(dense=1, tasks=1, together=1)

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from lottery.driver.prepare import prepare
-from lottery.executor.child_environment import inherited
-from lottery.executor.rendezvous import environment
+from lottery.executor.child_environment import child_environment
 from lottery.protocol import Instructions, Progress, TaskPlacement, decode_event
 from lottery.run.run_directory import DENSE
 from preprocessing.common.storage import open_store
@@ -48,7 +47,7 @@ def train(sweep, workers, logs: Path, tickets=()):
                 stdin=subprocess.PIPE,
                 stdout=(logs / f"worker-{workers}-{index}.events").open("w"),
                 stderr=(logs / f"worker-{workers}-{index}.log").open("w"),
-                env={**inherited(), **environment(endpoints, index), "CUDA_VISIBLE_DEVICES": "-1"},
+                env=child_environment((), 1, endpoints, index),
             )
             children.append(child)
             child.stdin.write(Instructions(sweep.assignment(tickets), TaskPlacement()).encode())

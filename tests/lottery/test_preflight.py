@@ -1,8 +1,11 @@
+import itertools
+
 import pytest
 
 from lottery.driver import preflight
-from preprocessing.common.errors import InputError
+from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.storage import Store, open_store
+from preprocessing.common.stores.local import LocalStore
 from tests.lottery.probes import place, probe
 
 GOOD = {
@@ -10,6 +13,12 @@ GOOD = {
     "spark.executor.resource.gpu.amount": "2",
     "spark.task.resource.gpu.amount": "2",
 }
+
+
+def inspected(sweep, monkeypatch):
+    """What a preflight of one task finds; the task runs in this process, not in Spark's."""
+    monkeypatch.setattr(preflight, "run_gang", lambda context, tasks, work: [work(place())])
+    return preflight.inspect(sweep, None, 1)
 
 
 def test_good_settings_have_no_problem():
@@ -101,10 +110,57 @@ def test_a_run_directory_that_lets_two_work_at_once_is_named(small, monkeypatch)
     monkeypatch.setattr(Store, "create", lambda store, path, data: store.write(path, data) or True)
     (line,) = probe(sweep)
     assert "lets two make the same file; --runs must be writable" in line
-    (line,) = preflight.driver_problems(open_store(sweep.run.uri), "probes")
-    assert line.startswith("driver: ")
+    assert inspected(sweep, monkeypatch).problems[0].endswith("lets two make the same file; choose another --runs")
     monkeypatch.undo()
-    assert preflight.driver_problems(open_store(sweep.run.uri), "probes") == []
+    assert inspected(sweep, monkeypatch).problems == ()
+
+
+def test_an_outage_that_only_the_driver_sees_is_no_bad_input(small, monkeypatch):
+    sweep, write = small(), Store.write
+
+    def away(store, path, data):
+        if "driver-check" in store.uri:
+            raise StorageError(f"cannot write {path}: no connection; check the network") from OSError("timed out")
+        write(store, path, data)
+
+    monkeypatch.setattr(Store, "write", away)
+    found = inspected(sweep, monkeypatch)
+    assert found.problems == ()
+    assert found.outages == ("driver: cannot write folder/file: no connection; check the network",)
+    with pytest.raises(StorageError) as caught:
+        found.raise_if_any()
+    assert type(caught.value) is StorageError
+
+
+def test_a_refusal_that_only_the_driver_sees_is_a_problem_with_one_remedy(small, monkeypatch):
+    def refused(store, path, data):
+        raise StorageError(f"cannot write {path}: Permission denied; check the permissions") from PermissionError()
+
+    sweep = small()
+    monkeypatch.setattr(Store, "write", refused)
+    problems, outages = preflight.driver_check(open_store(sweep.run.uri), "probes")
+    assert problems == ("driver: cannot write folder/file: Permission denied; check the permissions",)
+    assert outages == ()
+
+
+@pytest.mark.parametrize("operation", ["write", "read", "list", "create", "delete", "delete_tree"])
+@pytest.mark.parametrize("call", range(5))
+def test_a_remote_store_that_refuses_one_request_is_asked_again(small, monkeypatch, operation, call):
+    """By executors and by the driver, for the probes' folder too."""
+    sweep, action, calls = small(), getattr(Store, operation), itertools.count()
+    monkeypatch.setattr("lottery.run.patient_store.PATIENT_PAUSES", (0.0,))
+    monkeypatch.setattr(LocalStore, "is_local", False)
+
+    def refuses(*arguments):
+        if next(calls) == call:
+            raise StorageError("cannot do it: slow down; check the network") from OSError("503 SlowDown")
+        return action(*arguments)
+
+    monkeypatch.setattr(Store, operation, refuses)
+    found = inspected(sweep, monkeypatch)
+    assert (found.problems, found.outages) == ((), ())
+    assert next(calls) > 1
+    assert not [name for name in open_store(sweep.run.uri).list() if name.startswith("probes")]
 
 
 def test_too_little_room_is_named(small, monkeypatch):

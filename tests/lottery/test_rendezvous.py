@@ -1,12 +1,11 @@
 """Ports are held from before they are announced, and no two tasks of a machine come to have the same."""
 
-import json
 import socket
 import threading
 
 import pytest
 
-from lottery.executor.rendezvous import environment, meet
+from lottery.executor.rendezvous import meet
 from preprocessing.common.errors import InputError
 
 
@@ -124,13 +123,3 @@ def test_tasks_that_never_differ_are_an_error_in_the_end():
         meet(lambda line: [line, line], "h", 0, (first, first + 7)),
     ):
         pass
-
-
-def test_a_child_is_told_of_the_others_where_there_are_any():
-    assert environment((), 0) == {"TF_CONFIG": ""}
-    told = environment(("a:1", "b:2"), 1)
-    assert json.loads(told["TF_CONFIG"]) == {
-        "cluster": {"worker": ["a:1", "b:2"]},
-        "task": {"type": "worker", "index": 1},
-    }
-    assert told["TF_GRPC_REUSE_PORT"] == "true"

@@ -93,7 +93,7 @@ def test_what_else_there_is_to_know_is_said_by_level():
     assert publish.table(DENSE, results).splitlines()[-3:] == [
         "level 1: 2 of 9 kept weights have become 0",
         "levels 2, 3: no weights left in conv1/kernel",
-        "level 0: 2 diverged; results.parquet has when",
+        "level 0: 2 diverged; results.parquet gives the step of each",
     ]
 
 

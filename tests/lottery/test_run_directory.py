@@ -2,6 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
 from lottery.experiment.steps import Timeline
 from lottery.run import checkpoint
@@ -103,6 +104,21 @@ def test_a_damaged_checkpoint_is_an_error_that_names_the_file(small, damage):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(InputError, match="dense/state.safetensors"):
         sweep.run.checkpoint("dense")
+
+
+@pytest.mark.parametrize("key", ["mean_time_between_failures", "hang_after"])
+def test_an_experiment_that_was_recorded_with_an_infinite_number_can_be_opened(small, key):
+    """Earlier versions took it; `load` refuses it now, and `gang` is not in the identity."""
+    sweep = small()
+    path = Path(sweep.run.uri, "experiment.yaml")
+    tree = YAML(typ="safe").load(path)
+    tree["experiment"]["gang"] = {key: float("inf")}
+    with path.open("w") as file:
+        YAML(typ="safe").dump(tree, file)
+    assert ".inf" in path.read_text()
+    assert getattr(RunDirectory(open_store(sweep.run.uri)).experiment().gang, key) == float("inf")
+    sweep.bind_run_directory()  # as the sweep that continues it does
+    assert sweep.run.timeline() == sweep.timeline
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"\xff", b'{"task": 0, "executor": "\xff"}'])

@@ -42,7 +42,7 @@ def test_compressed_files_are_not_read_in_any_order(tmp_path, experiment, monkey
     prepare(experiment, uri, str(tmp_path / "runs"))  # so small a split is held whole
     monkeypatch.setattr("preprocessing.dataset.row_groups.MEMORY_CACHE_BYTES", 10_000)
     monkeypatch.setattr("lottery.input.shuffle_window.READ_AHEAD_BYTES", 60_000)
-    with pytest.raises(InputError, match=r"input\.shuffle_window: all is more .*--set input\.shuffle_window=\d+, or"):
+    with pytest.raises(InputError, match=r"window: all needs too much memory .*--set input\.shuffle_window=\d+, or"):
         prepare(experiment, uri, str(tmp_path / "runs"))
     prepare(experiment, uri, str(tmp_path / "runs"), ["input.shuffle_window=2"])
     cached = [f"input.cache_dir={tmp_path / 'cache'}", "input.cache_bytes=1_000_000"]

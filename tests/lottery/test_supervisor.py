@@ -48,9 +48,9 @@ def hearing(events):
     return hear
 
 
-def run(child, code, hang_after=30.0, environment=None, stop=None):
+def run(child, code, hang_after=30.0, stop=None, **environment):
     events = []
-    ended = supervise(child, instruction(code), environment or {}, hang_after, hearing(events), stop)
+    ended = supervise(child, instruction(code), {**os.environ, **environment}, hang_after, hearing(events), stop)
     return ended, events
 
 
@@ -68,7 +68,7 @@ def wait_until(condition, seconds=10.0):
 
 
 def test_lines_are_passed_on(child):
-    ended, events = run(child, "print(json.dumps({'step': 3}))", environment={"CUDA_VISIBLE_DEVICES": "2"})
+    ended, events = run(child, "print(json.dumps({'step': 3}))", CUDA_VISIBLE_DEVICES="2")
     assert ended.status == 0
     assert events[0]["visible"] == "2"
     assert events[1:] == [{"step": 3}]
@@ -143,7 +143,7 @@ def stopped(child, code):
         if "ready" in events[-1]:
             stop.set()
 
-    return supervise(child, instruction(code), {}, 600.0, hear, stop), events
+    return supervise(child, instruction(code), os.environ, 600.0, hear, stop), events
 
 
 def test_a_child_that_is_stopped_saves_and_leaves(child):
@@ -173,10 +173,10 @@ def orphan(child, monkeypatch):
             [
                 sys.executable,
                 "-c",
-                "import json, sys\n"
+                "import json, os, sys\n"
                 f"sys.path[:0] = {[path for path in sys.path if path]!r}\n"
                 "from lottery.executor.supervisor import supervise\n"
-                f"supervise({child!r}, {instruction(code)!r}, {{}}, 600.0, "
+                f"supervise({child!r}, {instruction(code)!r}, os.environ, 600.0, "
                 "lambda line: print(line.decode(), end='', flush=True))",
             ],
             stdout=subprocess.PIPE,

@@ -132,7 +132,7 @@ def test_fewer_executors_do_with_fewer_together(after_dense, monkeypatch):
 
 def test_what_was_asked_for_has_to_fit_at_first(after_dense, monkeypatch):
     cluster = Cluster(monkeypatch, (1, fails(GangError("not begun"))))
-    with pytest.raises(InputError, match="gang.executors_per_ticket: 2 are more than the cluster's 1"):
+    with pytest.raises(InputError, match="gang.executors_per_ticket: 2 executors, but the cluster has 1"):
         run_sweep(after_dense, lambda: cluster)
     assert not cluster.begun
 

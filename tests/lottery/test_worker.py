@@ -235,7 +235,7 @@ def test_a_density_that_keeps_no_weight_is_refused_before_the_dense_run(small, w
     from preprocessing.common.errors import InputError
 
     sweep = small("masks.densities=[0.5, 1e-6]")
-    with pytest.raises(InputError, match="1e-06 of 1,436 weights is none; leave it out, or give at least 0.0007"):
+    with pytest.raises(InputError, match="keeps none of the 1,436 weights; leave it out, or give at least 0.0007"):
         worker(sweep)
     assert not open_store(sweep.run.uri).list("dense")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +117,14 @@ def test_a_decoder_killed_for_want_of_memory_is_told_and_rejects_nothing(tmp_pat
         convert(tmp_path, [WHOLE, WHOLE + b"mark: killed"])
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "out").rglob("*.parquet"))
+
+
+def test_an_answer_that_is_not_text_is_a_decoder_that_died(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library in the child may have printed it."""
+    with DecoderProcess(32, per_image=False) as process:
+        stdout = process._child.stdout
+        monkeypatch.setattr(process._child, "stdout", io.BytesIO(b'{"status": 0, "reason": "\xff"}\n'))
+        with pytest.raises(DecoderDiedError) as caught:
+            process.decode(WHOLE, 32, np.zeros((32, 32, 3), np.uint8))
+        assert type(caught.value) is DecoderDiedError
+        monkeypatch.setattr(process._child, "stdout", stdout)

@@ -15,6 +15,7 @@ from preprocessing.common.errors import InputError
 from preprocessing.common.storage import Store, open_store
 from preprocessing.dataset.opening import Dataset
 from preprocessing.job import commit
+from preprocessing.job.shards import Shard, read_record
 from tests.preprocessing.raw_images import CLASSES, jpeg, no_spark, preprocess, write_folders
 
 
@@ -146,6 +147,13 @@ def test_a_share_may_show_files_late(raw: Path, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("preprocessing.job.run.commit", commit_early)
     assert preprocess(raw, out).images_in == 54
     assert Dataset.open(str(out)).split("train").count == 42
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"\xff", b'{"plan": "\xff"}'])
+def test_a_damaged_record_is_not_taken(tmp_path: Path, damage: bytes) -> None:
+    shard = Shard("train", 0, 1, b"")
+    open_store(tmp_path).write(shard.record_name("mark"), damage)
+    assert read_record(open_store(tmp_path), "mark", shard) is None
 
 
 def test_records_of_other_files_are_not_taken(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
