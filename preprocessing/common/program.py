@@ -14,7 +14,7 @@ from preprocessing.common.errors import InputError
 def run_or_explain(main: Callable[[], int]) -> NoReturn:
     """Runs a program's `main` and exits with its status; an `InputError` becomes one line on stderr, no traceback."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name must not end a job where the terminal cannot show it
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show must not end a job
             stream.reconfigure(errors="backslashreplace")
     try:
         log.configure()
