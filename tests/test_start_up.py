@@ -68,7 +68,7 @@ def test_another_lottery_trellis_on_the_pythonpath_is_named(tmp_path: Path, pack
     (tmp_path / package).mkdir()
     (tmp_path / package / "__init__.py").touch()
     line = refused(sys.executable, JOBS[1], PYTHONPATH=str(tmp_path))
-    assert line == f"error: PYTHONPATH names {tmp_path}, with another lottery-trellis than that of {ROOT}; take it out"
+    assert line == f"error: PYTHONPATH names {tmp_path}, which holds another lottery-trellis than {ROOT}; remove it"
 
 
 def test_a_python_without_docstrings_is_named() -> None:

@@ -28,7 +28,7 @@ class Heartbeats:
         self._store = store
 
     def read(self) -> list[Heartbeat]:
-        """The last heartbeat of each task, by task. A damaged one is passed over: the next will do."""
+        """The last heartbeat of each task, by task. A damaged one is skipped: the next one replaces it."""
         found = (self._decoded(name) for name in self._store.list(_FOLDER))
         return [heartbeat for heartbeat in found if heartbeat is not None]
 

@@ -1,4 +1,4 @@
-"""What tasks that train together tell each other, by files in the run directory."""
+"""Messages between tasks that train together, as files in the run directory."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class PatientStore:
 
 
 class ReadOnlyStore(PatientStore):
-    """Drops what it is given to write: workers that train together all know the same, and the chief writes it."""
+    """Ignores writes: workers that train together all have the same results, and only the chief saves them."""
 
     def write(self, path: str, blob: bytes) -> None:
         """Does nothing."""

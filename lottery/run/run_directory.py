@@ -1,4 +1,4 @@
-"""The run directory: where an experiment's state lives, and which of it is done."""
+"""The run directory: an experiment's state, and which parts are done."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class RunDirectory:
     If the store is remote, each access is tried again for a minute or so before it raises StorageError.
 
     Args:
-        read_only: drops what it is given to write. Workers beside the chief know what the chief knows, and it writes.
+        read_only: ignores writes. In a group every worker has the same results, and only the chief saves them.
     """
 
     def __init__(self, store: Store, read_only: bool = False) -> None:
@@ -82,9 +82,9 @@ class RunDirectory:
         return self._files.describe(path)
 
     def bind_experiment(self, config: Experiment, dataset_hash: str, train_images: int) -> None:
-        """Writes experiment.yaml, or checks that the one there is of the same experiment and dataset.
+        """Writes experiment.yaml, or checks that the existing one belongs to the same experiment and dataset.
 
-        Raises InputError if it is of another, so that results never mix.
+        Raises InputError if it belongs to another, so that results never mix.
         """
         wanted = experiment.identity(config, dataset_hash)
         record = _Record(wanted, dataset_hash, train_images, experiment.to_tree(config))
@@ -97,7 +97,7 @@ class RunDirectory:
             raise self._damaged(_EXPERIMENT, "train_images is not the dataset's", _REWRITTEN)
         if found != wanted:
             raise InputError(
-                f"run directory {self.describe()} is of another experiment ({found}, not {wanted}); "
+                f"run directory {self.describe()} belongs to another experiment ({found}, not {wanted}); "
                 "choose another --runs, or move the directory away"
             )
 

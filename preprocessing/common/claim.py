@@ -125,7 +125,7 @@ def _unchanged(store: Store, data: bytes) -> bool:
     """Watches a claim for 105 s of this machine's: True if it stays, False if it goes. BusyError if it beats."""
     holder = _decode(data)
     who = "unknown" if holder is None else f"process {holder.process} on {holder.host}"
-    watching = "%s is claimed by %s: watching for %.0f s whether that is still alive"
+    watching = "%s is claimed by %s: watching for %.0f s to see whether it is still alive"
     logger.info(watching, store.describe(), who, _WATCH)
     end = time.monotonic() + _WATCH
     while time.monotonic() < end:
@@ -147,7 +147,9 @@ def _remove(store: Store, stale: bytes, me: Claim, job: str) -> None:
     lock = f"claim-{token}.taken-over"
     if not store.create(lock, msgspec.json.encode(me)):
         here = store.describe()
-        raise BusyError(f"{here} is just being taken over by another {job}; if not, delete {store.describe(lock)}")
+        raise BusyError(
+            f"{here} is being taken over by another {job} right now; if that is not so, delete {store.describe(lock)}"
+        )
     with afterwards(lambda: store.delete(lock)):
         if _read(store) == stale:
             store.delete(CLAIM)

@@ -1,4 +1,4 @@
-"""What a JPEG says of itself before its pixels: enough to choose a decoder, or to refuse."""
+"""The header of a JPEG: enough to choose a decoder, or to refuse the image."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class JpegHeader(NamedTuple):
 
 
 def parse_header(data: bytes) -> JpegHeader | None:
-    """The header of a JPEG, or None where the data end before its frame is described.
+    """The header of a JPEG, or None if the data end before its frame is described.
 
-    Raises ValueError where they make no sense before that. A frame may have 0 pixels.
+    Raises ValueError if they make no sense before that. A frame may have 0 pixels.
     """
     position, orientation, end = 2, 1, len(data)
     while position + 4 <= end:
@@ -70,7 +70,7 @@ def parse_header(data: bytes) -> JpegHeader | None:
 
 
 def unsupported(header: JpegHeader, data: bytes) -> str | None:
-    """What in a sound JPEG no decoder here takes; None where there is nothing."""
+    """What a sound JPEG has that no decoder here accepts; None if there is nothing."""
     if header.frame == _JPEG_LS:
         return "JPEG-LS (frame SOF55)"
     kind = f"frame SOF{header.frame - 0xC0}"
@@ -90,7 +90,7 @@ def unsupported(header: JpegHeader, data: bytes) -> str | None:
 
 
 def exif_orientation(tiff: bytes) -> int:
-    """The orientation, 1..8, that an EXIF block (from its TIFF header on) asks for; 1 where it says nothing sound."""
+    """The orientation, 1..8, that an EXIF block (from its TIFF header on) asks for; 1 if it has no valid one."""
     order = {b"II": "little", b"MM": "big"}.get(tiff[:2])
     if order is None or len(tiff) < 8:
         return 1

@@ -43,7 +43,7 @@ def _is_not_py4j(record: logging.LogRecord) -> bool:
 
 
 def _others() -> logging.Handler:
-    """Shows other libraries' warnings and errors, as Python does where no handler is set up."""
+    """Shows other libraries' warnings and errors, as Python does if no handler is set up."""
     handler = _StandardError()
     handler.setLevel(logging.WARNING)
     handler.addFilter(lambda record: record.name.split(".")[0] not in _OURS)

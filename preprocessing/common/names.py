@@ -1,7 +1,7 @@
 """Names of files, which on Linux are bytes, as text that can be stored, hashed and printed.
 
-Python has a byte that is no UTF-8 as half a surrogate pair in a name: such a name opens its file, and nothing else
-takes it.
+In a name Python shows a byte that is not UTF-8 as half a surrogate pair. Such a name opens its file, but nothing else
+accepts it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def name_of(data: bytes | str) -> str:
 
 
 def file_path(info: Any) -> str:
-    """The path of a `pyarrow.fs.FileInfo`, which pyarrow does not tell where it is no UTF-8."""
+    """The path of a `pyarrow.fs.FileInfo`, which pyarrow cannot return if it is not UTF-8."""
     try:
         return str(info.path)
     except UnicodeDecodeError as error:
@@ -41,7 +41,7 @@ def is_text(name: str) -> bool:
 
 
 def printable(name: str) -> str:
-    r"""The name as valid text, with `\xe9` in place of a byte that is no UTF-8.
+    r"""The name as valid text, with `\xe9` in place of a byte that is not UTF-8.
 
     >>> printable("caf\udce9.JPEG")
     'caf\\xe9.JPEG'

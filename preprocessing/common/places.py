@@ -22,7 +22,7 @@ _MISTYPED = re.compile(rf"({'|'.join((*SCHEMES, *_ALIASES, *_OTHERS))})(?::[/\\]
 _QUERY = re.compile(r"[\w.-]+=[^&\s]*(&[\w.-]+=[^&\s]*)*")
 # What a URI must encode; a % that does not begin %XX stands for itself.
 _UNSAFE = re.compile(r"%(?![0-9A-Fa-f]{2})|[^A-Za-z0-9\-._~!$&'()*+,;=:@/%]")
-_LOCALE = "set LC_ALL=C.UTF-8 where the job is submitted"
+_LOCALE = "set LC_ALL=C.UTF-8 on the machine that submits the job"
 # What a local path hardly ever holds, and the likely reason if it does. A `?` or U+FFFD is all that is left of a
 # character if spark-submit's JVM runs in an ASCII locale.
 _DAMAGE = (
@@ -134,7 +134,7 @@ def _check_characters(text: str) -> None:
     if re.search(r"[\ud800-\udfff]", text):
         raise InputError(f"{text!a}: is not UTF-8; {_LOCALE}, or rename the folder")
     if re.search(r"[\x00-\x1f\x7f]", text):
-        raise InputError(f"{text!a}: holds a line break or another control character; give the path without it")
+        raise InputError(f"{text!a}: has a line break or another control character in it; remove that")
 
 
 def _local(text: str) -> str:

@@ -18,7 +18,7 @@ def run_or_explain(main: Callable[[], int]) -> NoReturn:
     So does a Ctrl-C outside of `run_until_signal`.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name must not end a job where the terminal cannot show it
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show must not end a job
             stream.reconfigure(errors="backslashreplace")
     try:
         log.configure()

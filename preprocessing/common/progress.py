@@ -64,7 +64,7 @@ def format_duration(seconds: float) -> str:
 
 
 class Pace:
-    """Units a second from the first progress on: before it processes start and compile, and that is no measure."""
+    """Units a second from the first progress on: until then processes start and compile, which is no measure."""
 
     def __init__(self, done: int, now: float) -> None:
         """`done` units are done at the time `now`, in seconds of any clock."""

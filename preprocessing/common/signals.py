@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-EXIT_INTERRUPTED = 130  # as a shell says of SIGINT
+EXIT_INTERRUPTED = 130  # as shells report SIGINT
 EXIT_TERMINATED = 143  # and of SIGTERM
 
 

@@ -1,4 +1,4 @@
-"""Why Spark cannot start, in one line: its Java, its user, its folders, another version of it."""
+"""Why Spark cannot start, in one line: its Java, its user, its folders, its version."""
 
 from __future__ import annotations
 
@@ -76,4 +76,6 @@ def mismatch(python: str, jvm: str, home: str | None) -> str | None:
     if python.split(".")[:2] == jvm.split(".")[:2]:
         return None
     where = f" in SPARK_HOME={home}" if home else ""
-    return f"Spark {jvm}{where} with pyspark {python}: the two must be of one version; unset SPARK_HOME and PYTHONPATH"
+    return (
+        f"Spark {jvm}{where} with pyspark {python}: the two versions must be the same; unset SPARK_HOME and PYTHONPATH"
+    )

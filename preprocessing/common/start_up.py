@@ -1,4 +1,4 @@
-"""What a job looks at before all else: whether Python, its modules and Spark are those that it can run with."""
+"""What a job checks first: whether it can run with this Python, these modules and this Spark."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ OLDEST_SPARK = (3, 5)
 
 
 def check(job: str) -> None:
-    """Ends the process with one line and status 2 where the job, a file, cannot run in this environment.
+    """Ends the process with one line and status 2 if the job, a file, cannot run in this environment.
 
-    Raises ImportError where there is no pyspark.
+    Raises ImportError if there is no pyspark.
     """
     version, folder = _pyspark()
     found = problem(
@@ -75,7 +75,7 @@ def problem(
     named = {Path(path).resolve() for path in environment.get("PYTHONPATH", "").split(os.pathsep) if path}
     others = (packages & named) - {root}
     if others and (root / "preprocessing").is_dir():
-        return f"PYTHONPATH names {min(others)}, with another lottery-trellis than that of {root}; take it out"
+        return f"PYTHONPATH names {min(others)}, which holds another lottery-trellis than {root}; remove it"
     if tuple(int(number) for number in re.findall(r"\d+", spark)[:2]) < OLDEST_SPARK:
         return (
             f"Spark {spark} in {spark_home} is too old: needs 3.5 or newer; "

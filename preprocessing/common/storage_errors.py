@@ -14,7 +14,7 @@ _AWS_MESSAGE = re.compile(r"operation: (?:Unable to parse ExceptionName: )?(\w+)
 _CREDENTIALS = "check the credentials, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the machine's role"
 _REGION = "it may be in another region: add ?region=REGION to the URI"
 _NETWORK = "check the address, the credentials and the network"
-# By what S3 answers, or its status where the answer has no body: why, and the remedy.
+# By what S3 answers, or by its status if the answer has no body: why, and the remedy.
 _AWS_REASONS = {
     "NO_SUCH_BUCKET": ("there is no such bucket", "correct its name, or make it"),
     "ACCESS_DENIED": ("access is denied", "check the credentials, and what the bucket's policy lets them do"),
@@ -75,7 +75,7 @@ def is_full(error: BaseException) -> bool:
 
 
 def of_client(error: BaseException) -> bool:
-    """Whether the client of an object store or of HDFS says so, and not a parser of what was read."""
+    """Whether the error comes from the client of an object store or HDFS, and not from a parser."""
     return _CLIENT.search(str(error)) is not None
 
 

@@ -15,7 +15,7 @@ from preprocessing.common.storage_errors import of_client, reason, remedy
 from preprocessing.dataset.manifest import FileInfo
 from preprocessing.dataset.schema import SCHEMA
 
-# What Arrow says of bytes that it cannot parse, by the same kind of error as for a failed connection.
+# Arrow's messages for bytes that it cannot parse; the class of error is the same as for a failed connection.
 _PARSING = re.compile(r"deserialize thrift|decompress|Corrupt .* data|[Uu]nexpected end of stream|ZSTD")
 
 

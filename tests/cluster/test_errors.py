@@ -66,7 +66,7 @@ def test_run_directory_of_another_experiment(data: Path, tmp_path: Path) -> None
     one, other = (prepare("conf/digits.yaml", str(data), str(tmp_path), [f"seed={seed}"]) for seed in (0, 1))
     one.bind_run_directory()
     Path(one.run.uri).rename(other.run.uri)
-    assert "is of another experiment" in sweep(data, tmp_path, "--set", "seed=1")
+    assert "belongs to another experiment" in sweep(data, tmp_path, "--set", "seed=1")
 
 
 def test_missing_option(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_a_run_directory_of_another_experiment_is_refused(small, tmp_path):
     moved = Path(sweep.run.uri)
     other_path = Path(other.run.uri)
     (other_path / "experiment.yaml").write_bytes((moved / "experiment.yaml").read_bytes())
-    with pytest.raises(InputError, match="is of another experiment") as error:
+    with pytest.raises(InputError, match="belongs to another experiment") as error:
         other.bind_run_directory()
     assert str(other_path) in str(error.value)
 

@@ -75,4 +75,4 @@ def test_a_pyspark_of_another_version_than_spark_is_named() -> None:
     assert mismatch("3.5.9", "3.5.3", None) is None
     says = mismatch("3.5.9", "3.3.4", "/opt/spark")
     assert says is not None
-    assert says.startswith("Spark 3.3.4 in SPARK_HOME=/opt/spark with pyspark 3.5.9: the two must be of one version")
+    assert says.startswith("Spark 3.3.4 in SPARK_HOME=/opt/spark with pyspark 3.5.9: the two versions must be the same")
