@@ -21,7 +21,7 @@ try:
     from preprocessing.job.run import run
     from preprocessing.job.settings import Settings, out_of_range, parse_number
     from preprocessing.sources.layouts import NAMES
-except ImportError as error:  # of a Python in which lottery-trellis is not installed
+except ImportError as error:  # lottery-trellis is not installed in this Python
     sys.stderr.write(
         f"error: {sys.executable}, Python {sys.version.split()[0]}: {error}; run `. scripts/activate` first, or name a "
         "Python that has lottery-trellis with --conf spark.pyspark.python; "

@@ -18,7 +18,7 @@ from preprocessing.common.jpeg_header import JpegHeader, parse_header, unsupport
 # Intel's primitives give other pixels on other processors, and here they are not even faster.
 cv2.ipp.setUseIPP(False)
 
-# To be raised whenever the same file gives other pixels: it is part of every dataset's fingerprint.
+# Raise it whenever the same file gives other pixels: it is part of every dataset's fingerprint.
 DECODER_VERSION = 1
 # Larger images are refused as decompression bombs. ImageNet's largest, a plain JPEG, has 61 million pixels. An image
 # that is held whole while it is decoded may have half as many, so that no image takes a task beyond 600 MB.
@@ -28,7 +28,7 @@ MAX_BYTES = 64 << 20
 # A progressive JPEG can ask for any number of passes over its pixels; real ones have about ten.
 MAX_SCANS = 100
 _OTHER_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
-# How files in image formats begin that are not decoded here.
+# The first bytes of image formats that are not decoded here.
 _NOT_DECODED = (
     (re.compile(rb"II\*\0|MM\0\*"), "TIFF"),
     (re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), "JPEG 2000"),

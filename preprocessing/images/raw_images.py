@@ -23,7 +23,7 @@ from preprocessing.sources.base import WHOLE_FILE
 WINDOW_IMAGES = 64
 FIRST_WINDOW_IMAGES = 4
 WINDOW_BYTES = 24 << 20
-# A bucket answers in tens of milliseconds, whatever is asked: many requests at once. A disk needs a few to be busy.
+# A bucket takes tens of milliseconds to answer, so it gets many requests at once. A few keep a disk busy.
 REMOTE_THREADS = 16
 LOCAL_THREADS = 2
 
@@ -37,7 +37,7 @@ _Batch = Future[list[bytes | None]]
 class RawImage(NamedTuple):
     """An image in memory, and where it comes from: byte `offset` of the source's file `path`.
 
-    `offset` is WHOLE_FILE if the file is the image. `data` is None if it has more than MAX_BYTES: such are not read.
+    `offset` is WHOLE_FILE if the file is the image. `data` is None if it has more than MAX_BYTES, and is not read.
     """
 
     id: str

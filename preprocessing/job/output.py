@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import logging
 import shutil
 import time
 from pathlib import Path
@@ -25,6 +26,8 @@ from preprocessing.dataset.manifest import (
 )
 from preprocessing.job.shards import WORK, work_folder
 from preprocessing.sources.base import MINIVAL, TRAIN, VAL
+
+logger = logging.getLogger(__name__)
 
 # With the manifest, everything that a dataset consists of. To replace one, or to tidy up, a job deletes these files and
 # whatever lies in these folders, and nothing else.
@@ -97,8 +100,10 @@ def _first_not_whole(output: Store, manifest: Manifest) -> FileInfo | None:
 def check_visible(output: Store, manifest: Manifest) -> None:
     """Raises `InputError` unless the driver sees all files that tasks wrote, maybe to disks of other machines."""
     for pause in SHARE_PAUSES:
-        if _first_not_whole(output, manifest) is None:
+        file = _first_not_whole(output, manifest)
+        if file is None:
             return
+        logger.info("waiting until %s, which an executor has written, is seen here", output.describe(file.name))
         time.sleep(pause)
     file = _first_not_whole(output, manifest)
     if file is not None:

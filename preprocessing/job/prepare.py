@@ -1,4 +1,4 @@
-"""What is asked for, checked; and the images that it means. Nothing is written yet."""
+"""Checks what is asked for, and chooses the images. Writes nothing."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def index_archive(store: Store, archive: Archive) -> list[Member] | str:
                 read_at = ReadAhead(read_at, archive.offset + archive.length)
             return list(members(read_at, archive.offset, archive.length))
     except FileNotFoundError:
-        return f"{store.describe(archive.path)} is missing: it was there a moment ago"
+        return f"{store.describe(archive.path)} was deleted a moment ago: put it back, and run the same command again"
     except (OSError, pa.ArrowException) as error:
         what = f"cannot read {store.describe(archive.path)}: {reason(error)}"
         raise StorageError(f"{what}; {remedy(error, local=store.is_local)}") from error

@@ -169,7 +169,8 @@ class TarSource(Source):
         except FileNotFoundError as error:
             if self._val_size is None:
                 return Devkit([], {}), ""
-            raise InputError(f"{where} is missing, and {VAL_TAR} has no labels without it: put it there") from error
+            remedy = f"put it beside {VAL_TAR}"
+            raise InputError(f"{where} is missing, and {VAL_TAR} has no labels without it: {remedy}") from error
         return read_devkit(data, where), hashlib.sha256(data).hexdigest()
 
 

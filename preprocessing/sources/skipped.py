@@ -23,7 +23,7 @@ UNLISTED = "folder that cannot be listed"
 EMPTY_NAME = "object with an empty part in its name"
 OUTSIDE = "image outside the layout"
 
-# Files that may have been meant for the dataset, and what to do about them.
+# Files that the user may have meant for the dataset, and what to do about them.
 _REMEDIES = {
     UNREAD_FORMAT: "to have them in the dataset, convert them to JPEG or PNG",
     DEAD_LINK: "mount or copy their targets, or remove them",
