@@ -235,7 +235,7 @@ def _convert_nothing(shard: Shard) -> ShardRecord:
     return ShardRecord(
         split=shard.split,
         index=shard.index,
-        plan=shard.plan,
+        digest=shard.digest,
         images=0,
         file=None,
         class_counts={},

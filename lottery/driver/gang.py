@@ -26,7 +26,7 @@ _SLOTS_STABLE = 5  # polls in a row with the same number of slots
 
 
 class GangError(Exception):
-    """The stage failed: a task or an executor died. What was written stays; what is left can be planned anew."""
+    """The stage failed: a task or an executor died. What was written stays; the rest can be planned again."""
 
 
 class SparkEndedError(GangError):

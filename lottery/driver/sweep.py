@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 def run_sweep(sweep: Sweep, context: Callable[[], SparkContext]) -> int:
-    """Does what is left of a sweep and writes its report; returns the exit status.
+    """Runs the rest of a sweep and writes its report; returns the exit status.
 
     Tickets that failed in an earlier run are tried again; those that diverged would diverge again.
 

@@ -79,7 +79,7 @@ def _record(shard: Shard, file: FileInfo | None, writer: ShardWriter, rejected: 
     return ShardRecord(
         split=shard.split,
         index=shard.index,
-        plan=shard.plan,
+        digest=shard.digest,
         images=shard.images,
         file=file,
         class_counts=writer.class_counts,

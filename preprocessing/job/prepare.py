@@ -14,7 +14,7 @@ from preprocessing.common.storage import Store, open_store
 from preprocessing.dataset.schema import image_bytes, stride
 from preprocessing.job.output import State, check_room, inspect
 from preprocessing.job.selection import account, choose_classes, select
-from preprocessing.job.settings import Settings, check_max_rejected, fingerprint
+from preprocessing.job.settings import Settings, check_max_rejected, job_fingerprint
 from preprocessing.sources.base import Mapper, Source
 from preprocessing.sources.layouts import open_source
 from preprocessing.sources.skipped import Skipped
@@ -73,7 +73,7 @@ def prepare(request: Request) -> Prepared:
     source = open_source(open_store(request.source), request.layout)
     _check_apart(source.store, output)
     classes = choose_classes(source.classes(), request.settings.classes, request.settings.seed)
-    mark = fingerprint(source.signature(classes), request.settings)
+    mark = job_fingerprint(source.signature(classes), request.settings)
     try:
         state = inspect(output, mark, request.overwrite)
     except InputError:

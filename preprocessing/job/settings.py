@@ -75,7 +75,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return found
 
 
-def fingerprint(signature: str, settings: Settings) -> str:
+def job_fingerprint(signature: str, settings: Settings) -> str:
     """sha256 (hex) of the source's signature and the settings: names what a job will make before it reads an image."""
     identity = {
         "format": [FORMAT, VERSION],

@@ -36,13 +36,13 @@ class RejectedImage(msgspec.Struct, frozen=True, array_like=True):
 class ShardRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What a finished shard holds. Written after its file, so that a file with a record is whole.
 
-    `file` is None if no image of the shard could be used. `plan` is that of the shard. Sums are per channel, over the
+    `file` is None if no image of the shard could be used. `digest` is that of the shard. Sums are per channel, over the
     decoded pixels.
     """
 
     split: str
     index: int
-    plan: str
+    digest: str = msgspec.field(name="plan")
     images: int
     file: FileInfo | None
     class_counts: dict[int, int]
@@ -53,13 +53,13 @@ class ShardRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Shard:
-    """One task: the images in `rows` (an Arrow stream, part of the selection) become a file. `plan` is their hash."""
+    """One task: the images in `rows` (an Arrow stream, part of the selection) become a file. `digest` is their hash."""
 
     split: str
     index: int
     images: int
     rows: bytes
-    plan: str = ""
+    digest: str = ""
 
     @property
     def file_name(self) -> str:
@@ -87,7 +87,7 @@ def plan_shards(splits: dict[str, pa.Table], settings: Settings) -> list[Shard]:
         step = settings.rows_per_shard or default_rows(len(table), settings.row_group_rows)
         for index, start in enumerate(range(0, len(table), step)):
             part = table.slice(start, step).drop_columns(["class"]).combine_chunks()
-            shards.append(Shard(split, index, len(part), serialise(part), _hash(part)))
+            shards.append(Shard(split, index, len(part), serialise(part), _digest(part)))
     return shards
 
 
@@ -110,13 +110,13 @@ def read_record(store: Store, fingerprint: str, shard: Shard) -> ShardRecord | N
         record = msgspec.json.decode(store.read(shard.record_name(fingerprint)), type=ShardRecord)
     except (FileNotFoundError, ValueError):  # msgspec's own, or Unicode's
         return None
-    if record.plan != shard.plan:  # from a version that cut the split into other files
+    if record.digest != shard.digest:  # from a version that cut the split into other files
         return None
     whole = record.file is None or store.size(record.file.name) == record.file.bytes
     return record if whole else None
 
 
-def _hash(table: pa.Table) -> str:
+def _digest(table: pa.Table) -> str:
     digest = hashlib.sha256("\0".join(table.column("id").to_pylist()).encode())
     digest.update(table.column("label").to_numpy().tobytes() + table.column("length").to_numpy().tobytes())
     return digest.hexdigest()

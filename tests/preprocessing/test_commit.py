@@ -20,7 +20,7 @@ def record(index: int, rows: int, bad_images: int, **changes: Any) -> ShardRecor
     values: dict[str, Any] = {
         "split": "train",
         "index": index,
-        "plan": "",
+        "digest": "",
         "images": rows + bad_images,
         "file": file,
         "class_counts": {0: rows},
