@@ -13,10 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.dataset.codecs import encode_jpeg
-from preprocessing.dataset.parquet_writer import Column, Page, ParquetWriter
-from preprocessing.dataset.schema import LENGTH_BYTES, NPY_HEADER_BYTES, Codec, blob_bytes, npy_header, stride
+from preprocessing.dataset.parquet_writer import Page, ParquetWriter
+from preprocessing.dataset.schema import (
+    COLUMNS,
+    LENGTH_BYTES,
+    NPY_HEADER_BYTES,
+    Codec,
+    blob_bytes,
+    npy_header,
+    stride,
+)
 
-COLUMNS = (Column("image", "binary"), Column("label", "int32"), Column("id", "string"))
 _PIXELS_AT = LENGTH_BYTES + NPY_HEADER_BYTES
 
 

@@ -36,7 +36,6 @@ from preprocessing.sources.base import TRAIN
 _LIBRARIES = (
     "lottery-trellis",
     "pyarrow",
-    "petastorm",
     "numpy",
     "opencv-python-headless",
     "simplejpeg",
