@@ -2,6 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 EXTRAS := --extra cpu --extra demo --extra bench --extra dev
+LOCK := $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-header
 
 EXTRA ?= cpu
 DIST ?= dist
@@ -9,7 +10,7 @@ DIST ?= dist
 # Variables meant for another Python or virtual environment. (scripts/activate unsets those for another Spark.)
 unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PIP_USER PIP_TARGET PIP_PREFIX VENV KEEP_SPARK CDPATH
 
-.PHONY: setup lock lint format test test-cluster test-spark4 dist demo clean
+.PHONY: setup lock lint format test test-petastorm test-cluster test-spark4 dist demo clean
 
 setup: .venv/.complete
 
@@ -22,13 +23,16 @@ setup: .venv/.complete
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python -e .
 	touch $@
 
-# Exact versions and hashes of everything; uv resolves them from setup.py and constraints.txt.
+# Exact versions and hashes of everything, for each Python that setup.py allows; uv resolves them from setup.py and
+# constraints.txt. petastorm's environment has the oldest versions that setup.py allows, so that they are tested, too.
 lock:
 	test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet uv; }
-	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-header --python-version 3.11 \
-	    --constraints constraints.txt $(EXTRAS) setup.py --output-file requirements.lock
-	echo "pyspark>=4,<4.1" | $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-header --no-annotate \
-	    --no-deps --python-version 3.11 - --output-file requirements-spark4.lock
+	$(LOCK) --universal --python-version 3.11 --constraints constraints.txt $(EXTRAS) setup.py \
+	    --output-file requirements.lock
+	$(LOCK) --resolution lowest-direct --python-version 3.11 $(EXTRAS) --extra petastorm setup.py \
+	    --output-file requirements-petastorm.lock
+	echo "pyspark>=4,<4.1" | $(LOCK) --no-annotate --no-deps --python-version 3.11 - \
+	    --output-file requirements-spark4.lock
 
 lint: setup
 	$(BIN)/ruff check .
@@ -40,7 +44,18 @@ format: setup
 	$(BIN)/ruff format .
 
 test: setup
-	. scripts/activate && python -m pytest -m "not cluster" $(PYTEST_ARGS)
+	. scripts/activate && python -m pytest -m "not cluster and not petastorm" $(PYTEST_ARGS)
+
+# The same tests on the oldest versions that setup.py allows, and those that read with petastorm, which needs them.
+test-petastorm: .venv-petastorm/.complete
+	VENV=.venv-petastorm && . scripts/activate && python -m pytest -m "not cluster" $(PYTEST_ARGS)
+
+.venv-petastorm/.complete: .venv/.complete requirements-petastorm.lock
+	$(BIN)/uv venv --quiet --clear --python 3.11 .venv-petastorm
+	$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python .venv-petastorm/bin/python \
+	    requirements-petastorm.lock
+	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python .venv-petastorm/bin/python -e .
+	touch $@
 
 test-cluster: setup
 	. scripts/activate && python -m pytest -m cluster $(PYTEST_ARGS)
@@ -67,4 +82,4 @@ demo: setup
 	demo/run
 
 clean:
-	rm -rf .venv .venv-spark4 build dist *.egg-info
+	rm -rf .venv .venv-petastorm .venv-spark4 build dist *.egg-info

@@ -52,6 +52,8 @@ LEFT_OUT = {
 }
 # Ratio: whose speed, over whose, the target; 0 where it is what the machine allows, for comparison.
 _PROCESSES = {"augmented_apart": 2}  # measured side by side; elsewhere one
+# The contenders that are packages, and which extra of setup.py brings each.
+EXTRAS = {"webdataset": "bench", "petastorm": "petastorm"}
 RATIOS: tuple[tuple[str, str, str, float], ...] = (
     ("limit", "mapped", "limit", 0.30),
     ("tfrecord", "mapped", "tfrecord", 4.0),
@@ -87,13 +89,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="input-benchmark-", dir=memory) as folder:
         if any(name.startswith("tfrecord") for name in wanted):
             write_tfrecords(split, Path(folder))
-        if "webdataset" in wanted and find_spec("webdataset"):
+        if "webdataset" in wanted and _is_installed("webdataset"):
             write_tars(split, Path(folder))
         results: dict[str, dict[str, float]] = {}
         resumes: list[float] = []
         for _ in range(options.rounds):
             for name, _, cores in CONTENDERS:
-                if name in wanted and not (name == "webdataset" and not find_spec("webdataset")):
+                if name in wanted and _is_installed(name):
                     _keep_best(results, name, _measure(name, cores, folder, options))
             if "resume" in wanted:
                 resumes.append(_measure("resume", 1, folder, options)["resume_s"])
@@ -106,6 +108,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"first batch of step 1,000,000: {seconds:.2f} s in the order of 1,281,167 images, target at most 1")
     print(json.dumps(summary))
     return 0
+
+
+def _is_installed(contender: str) -> bool:
+    return contender not in EXTRAS or find_spec(contender) is not None
 
 
 def compute_ratios(results: dict[str, dict[str, float]]) -> dict[str, float]:
@@ -128,8 +134,8 @@ def print_table(results: dict[str, dict[str, float]], ratios: dict[str, float], 
             print(
                 f"{name:20}{row['per_cpu_second']:14,.0f}{row['per_second']:12,.0f}{row['resident_mb']:13,.0f}  {what}"
             )
-        elif name == "webdataset" and not find_spec("webdataset"):
-            print(f"{name:20}is not installed: pip install lottery-trellis[bench]")
+        elif not _is_installed(name):
+            print(f"{name:20}is not installed: pip install lottery-trellis[{EXTRAS[name]}]")
     for name, why in LEFT_OUT.items():
         print(f"{name:20}is not measured: it {why}")
     print()

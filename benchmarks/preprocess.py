@@ -31,7 +31,7 @@ CONTENDERS: tuple[tuple[str, str, str | None], ...] = (
     ("limit", "decode + resize alone, bytes in memory", None),
     ("pillow", "the same with Pillow: full decode, antialiased bilinear", None),
     ("ours", "jobs/preprocess.py", None),
-    ("petastorm", "petastorm's ImageNet recipe: cv2, PNG, rows through the JVM", None),
+    ("petastorm", "petastorm's ImageNet recipe: cv2, PNG, rows through the JVM", "petastorm"),
     ("tfrecord", "TFRecord, a process per core, our decoder", "tensorflow"),
     ("webdataset", "webdataset's ShardWriter, a process per core, our decoder", "webdataset"),
     ("mosaic", "mosaicml-streaming's MDSWriter, a process per core, our decoder", "streaming"),
