@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from lottery.executor import task as gang_task
 from lottery.executor.child_environment import child_environment
 from lottery.executor.supervisor import ChildError, Ended
 from lottery.executor.task import GpuLostError, run_dense, run_tickets
@@ -15,6 +14,7 @@ from preprocessing.common.errors import Failure, InputError, Kind, StorageError
 from preprocessing.common.storage import open_store
 
 PLACEMENT = TaskPlacement(3, "host:1", "host", ("1",), 2, 4, 1)
+SUPERVISE = "lottery.executor.child.supervise"
 TICKETS = [Ticket(0, step) for step in (0, 5, 10)]
 
 
@@ -29,7 +29,7 @@ def says(kind, message, status):
 
 
 def child(monkeypatch, ends):
-    monkeypatch.setattr(gang_task, "supervise", lambda *given: ends(given[-1]))
+    monkeypatch.setattr(SUPERVISE, lambda *given: ends(given[-1]))
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def gang(small, monkeypatch):
                 )
             return Ended(0, "exit status 0", "")
 
-        monkeypatch.setattr(gang_task, "supervise", supervise)
+        monkeypatch.setattr(SUPERVISE, supervise)
         run_tickets(sweep.assignment(TICKETS), PLACEMENT, parameters=1000)
         return bundles, {result.step: result for result in sweep.run.results()}
 
@@ -182,9 +182,7 @@ def test_a_child_that_dies_without_a_word_is_known_by_its_status(status, kind, g
 
 def test_a_dense_run_that_dies_twice_ends_with_its_log(gang, monkeypatch):
     deaths = []
-    monkeypatch.setattr(
-        gang_task, "supervise", lambda *_: deaths.append(1) or Ended(-11, "killed by SIGSEGV", "the log")
-    )
+    monkeypatch.setattr(SUPERVISE, lambda *_: deaths.append(1) or Ended(-11, "killed by SIGSEGV", "the log"))
     with pytest.raises(ChildError, match="killed by SIGSEGV.*the log"):
         run_dense(gang.sweep.assignment(()), PLACEMENT)
     assert len(deaths) == 2

@@ -12,8 +12,7 @@ from lottery.driver.gang import GangError, GangGpuError, SparkEndedError
 from lottery.driver.plan_report import plan_sweep
 from lottery.driver.prepare import SweepError, prepare
 from lottery.driver.sweep import run_sweep
-from lottery.executor.model_check import ModelFacts
-from lottery.protocol import TaskPlacement
+from lottery.protocol import ModelFacts, TaskPlacement
 from lottery.run.heartbeats import Heartbeat, Heartbeats
 from lottery.run.run_directory import DenseResult, RunDirectory
 from preprocessing.common.errors import InputError, StorageError
