@@ -11,7 +11,7 @@ import msgspec
 
 from lottery.executor.child import raise_input_error, run_child
 from lottery.executor.child_environment import child_environment
-from lottery.executor.group import BundleLimit, Group, Outcome
+from lottery.executor.group import BundleLimit, BundleOutcome, Group
 from lottery.executor.memory import task_memory
 from lottery.executor.supervisor import ChildError, Ended
 from lottery.experiment.steps import timeline
@@ -150,7 +150,7 @@ def _group(assignment: Assignment, run: RunDirectory, placement: TaskPlacement, 
 
 def _train(
     assignment: Assignment, tickets: tuple[Ticket, ...], placement: TaskPlacement, beats: _Beats, group: Group
-) -> Outcome:
+) -> BundleOutcome:
     """What came of a child that trained these tickets, or the dense run.
 
     Raises InputError, StorageError or GpuLostError for a failure that is not the tickets' fault.
@@ -162,7 +162,7 @@ def _train(
         _log_end(ended, placement)
     _raise_if_not_the_tickets(ended, placement)
     left = _left(RunDirectory(open_store(assignment.run)), tickets)
-    return group.agree(Outcome(ended, beats.saved > saved, left))
+    return group.agree(BundleOutcome(ended, beats.saved > saved, left))
 
 
 def _run_child(assignment: Assignment, placement: TaskPlacement, beats: _Beats) -> Ended:

@@ -68,7 +68,7 @@ def read_images(source: Store, table: pa.Table) -> Iterator[RawImage]:
     """
     columns = (table.column(name).to_pylist() for name in ("id", "path", "offset", "length"))
     pieces = [_Piece(name_of(path), offset, length, name) for name, path, offset, length in zip(*columns, strict=True)]
-    threads = REMOTE_THREADS if source.local_path is None else LOCAL_THREADS
+    threads = LOCAL_THREADS if source.is_local else REMOTE_THREADS
     with _Reader(source) as reader, ThreadPoolExecutor(threads) as pool:
         windows = iter(_windows(pieces))
         ahead = [(window, _read_ahead(pool, reader, window, threads)) for window in islice(windows, 2)]
@@ -142,8 +142,8 @@ class _Reader:
         except FileNotFoundError as error:
             raise InputError(f"{where} has gone since the source was listed: run the same command again") from error
         except (OSError, pa.ArrowException) as error:
-            local = self._folder is not None
-            raise StorageError(f"cannot read {where}: {reason(error)}; {remedy(error, local=local)}") from error
+            why = f"{reason(error)}; {remedy(error, local=self._source.is_local)}"
+            raise StorageError(f"cannot read {where}: {why}") from error
         if len(data) != piece.length:
             raise InputError(
                 f"{where} has changed since the source was listed "

@@ -14,7 +14,7 @@ from typing import Any
 
 from preprocessing.common import log
 from preprocessing.common.errors import Failure, InputError, Kind, StorageError
-from preprocessing.common.progress import Progress
+from preprocessing.common.progress import StageProgress
 from preprocessing.common.spark_errors import driver_failure, reported
 from preprocessing.job.shards import RejectedImage, Shard, ShardRecord
 from preprocessing.sources.base import Mapper
@@ -38,7 +38,7 @@ def spark_mapper(context: Any) -> Mapper:
             ended.add(1)
             return found
 
-        with Progress("index", len(items), "archives") as progress, _polling(lambda: progress.update(ended.value)):
+        with StageProgress("index", len(items), "archives") as progress, _polling(lambda: progress.update(ended.value)):
             return _collect(context, items, task)
 
     return run
@@ -133,7 +133,7 @@ def _convert_all(
     total = resumed + sum(shard.images for shard in shards)
     records: list[ShardRecord] = []
     try:
-        with Progress("convert", total, "images", resumed=resumed) as progress, _polling(look):
+        with StageProgress("convert", total, "images", resumed=resumed) as progress, _polling(look):
             records = _collect(context, shards, task)
     except InputError:
         if not verdict:

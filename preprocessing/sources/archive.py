@@ -48,7 +48,7 @@ def index_archive(store: Store, archive: Archive) -> list[Member] | str:
             compression = _compression(read_at(archive.offset, min(8, archive.length)))
             if compression:
                 return _explain_compression(store, archive, *compression)
-            if store.local_path is None:
+            if not store.is_local:
                 read_at = ReadAhead(read_at, archive.offset + archive.length)
             return list(members(read_at, archive.offset, archive.length))
     except FileNotFoundError:

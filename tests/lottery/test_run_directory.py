@@ -169,7 +169,6 @@ def test_all_that_a_training_needs_is_asked_for_again_where_the_store_is_far(tmp
     assert run.mask(0)["w"].all()
     run.write_metrics("dense", [{"step": 3}])
     assert run.metrics("dense") == [{"step": 3}]
-    assert run.missing_masks(2) == [1]
     assert run.dense_result() is None
     assert not run.has_result("dense")
     run.mailbox.post("group", 1, 0, b"word")
