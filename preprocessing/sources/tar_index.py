@@ -1,7 +1,7 @@
-"""Where the members of a tar archive lie, read from its headers alone.
+"""Finds the members of a tar archive, and reads only its headers.
 
-Python's tarfile takes a damaged header for the end of the archive, silently: images would be lost. Here everything that
-is not exactly an archive, from the first header to the two empty blocks at the end, is an error.
+Python's tarfile takes a damaged header for the end of the archive, silently: images would be lost. Here any
+departure from the format, from the first header to the two empty blocks at the end, is an error.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _extended(archive: _Archive, extension: _Extension, header: _Header) -> _Ext
     if header.kind in _IGNORED:
         return extension
     if header.size > _MAX_EXTENSION:
-        raise TarError(f"a name of {header.size:,} bytes")
+        raise TarError(f"an extended header of {header.size:,} bytes, where a name has a few hundred")
     data = archive.read(header.data, header.size)
     if header.kind == _LONG_NAME:
         return extension._replace(name=_text(data.split(b"\0")[0]))
@@ -136,7 +136,7 @@ def _member(header: _Header, extension: _Extension) -> Member | None:
     """A file, link or device; None for a folder. Raises `TarError` for an unknown kind."""
     if header.kind in _REGULAR:
         name = header.name if extension.name is None else extension.name
-        return None if name.endswith("/") else Member(name, header.data, header.size)  # old archives mark folders so
+        return None if name.endswith("/") else Member(name, header.data, header.size)  # a folder in old archives
     if header.kind not in _NO_DATA:
         raise TarError(f"an unknown kind of member ({header.kind!r}) at byte {header.where:,}")
     if header.kind == _FOLDER:
@@ -150,7 +150,7 @@ def _check_end(archive: _Archive, position: int) -> None:
     A second one has to follow, and no other archive: tar itself stops at the end of the first.
     """
     if archive.read(position + BLOCK, BLOCK) != _EMPTY:
-        raise TarError(f"an empty block at byte {position - archive.start:,} and more after it")
+        raise TarError(f"a single empty block at byte {position - archive.start:,}, with more data after it")
     position += 2 * BLOCK
     filling = archive.read_at(position, max(0, min(_MAX_FILLING, archive.end - position)))
     for place in range(0, len(filling) - BLOCK + 1, BLOCK):

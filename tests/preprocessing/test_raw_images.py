@@ -96,7 +96,7 @@ def test_a_source_that_changed(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"12345")
     for rows in ([("x", WHOLE_FILE, 6)], [("x", 3, 6)], [("y", WHOLE_FILE, 6)], [("y", 3, 6)]):
         with pytest.raises(
-            InputError, match=r"has (changed|gone) since the source was listed.*: run the same"
+            InputError, match=r"has (changed|been deleted) since the source was listed.*: run the same"
         ) as caught:
             read(tmp_path, rows)
         assert type(caught.value) is InputError

@@ -84,7 +84,7 @@ def test_an_archive_cut_short(keep: int) -> None:
 
 def test_one_empty_block_is_not_the_end() -> None:
     data = tar_bytes({"a": b"1"})
-    with pytest.raises(TarError, match="an empty block at byte 1,024 and more after it"):
+    with pytest.raises(TarError, match="a single empty block at byte 1,024, with more data after it"):
         index(data[:1024] + bytes(512) + data[:1024] + bytes(1024))
 
 
