@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import time
+from typing import Any
 
 import pytest
+from tqdm import tqdm
 
 from preprocessing.common.progress import Pace, StageProgress, format_duration, format_line, format_rate
 
@@ -109,14 +112,20 @@ def test_a_stage_that_is_over_at_once_has_the_rate_of_the_whole(log: pytest.LogC
 
 
 def test_the_bar_of_a_terminal_forgets_the_start_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
+    bars: list[Any] = []
+
+    def noted(**settings: Any) -> Any:
+        bars.append(tqdm(**settings))
+        return bars[-1]
 
     monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr("preprocessing.common.progress.tqdm", noted)
     with StageProgress("sweep", 100, "steps") as progress:
-        progress._bar.start_t -= 1000  # as if it had begun then
+        (bar,) = bars
+        bar.start_t -= 1000  # as if it had begun then
         progress.update(50)
-        assert time.time() - progress._bar.start_t < 100
-        assert progress._bar.format_dict["n"] == progress._bar.format_dict["initial"] == 50
+        assert time.time() - bar.start_t < 100
+        assert bar.format_dict["n"] == bar.format_dict["initial"] == 50
 
 
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
