@@ -80,7 +80,7 @@ def gang(small, monkeypatch):
     return run
 
 
-def test_one_bundle_where_memory_allows(gang):
+def test_one_bundle_if_memory_allows(gang):
     bundles, results = gang(lambda ticket, child: True)
     assert bundles == [[0, 5, 10]]
     assert {result.status for result in results.values()} == {"done"}
@@ -137,7 +137,7 @@ def test_storage_that_is_away_fails_the_task_not_the_ticket(gang, monkeypatch):
     assert not gang.sweep.run.results()
 
 
-def test_a_sign_of_life_that_cannot_be_written_is_no_reason_to_stop(gang, monkeypatch):
+def test_a_heartbeat_that_cannot_be_written_does_not_stop_a_task(gang, monkeypatch):
     def refuse(self, heartbeat):
         raise StorageError("away")
 
@@ -189,7 +189,7 @@ def test_a_dense_run_that_dies_twice_ends_with_its_log(gang, monkeypatch):
 
 
 @pytest.mark.parametrize("line", [b"a print\n", b"\xff\n", b'{"type":"\xff"}\n', b'"\xff"\n'])
-def test_what_a_library_prints_is_no_event(line):
+def test_a_librarys_print_is_not_an_event(line):
     assert decode_event(line) is None
 
 

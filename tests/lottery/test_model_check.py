@@ -28,7 +28,7 @@ def test_what_a_model_has_is_told_by_a_child(digits, tmp_path):
 
 
 @pytest.mark.cluster
-def test_a_model_is_built_as_it_is_trained_whatever_the_users_keras_says(digits, tmp_path, monkeypatch):
+def test_a_users_keras_json_does_not_change_how_a_model_is_built(digits, tmp_path, monkeypatch):
     (tmp_path / ".keras").mkdir()
     (tmp_path / ".keras" / "keras.json").write_text('{"image_data_format": "channels_first", "backend": "torch"}')
     monkeypatch.setenv("HOME", str(tmp_path))

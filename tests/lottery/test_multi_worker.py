@@ -124,7 +124,7 @@ def check_bundle(one, two, logs):
             assert found["loss"] == pytest.approx(expected["loss"], abs=1e-4)
 
 
-def test_two_workers_meet_where_the_environment_names_proxies(tmp_path, monkeypatch):
+def test_two_workers_meet_although_the_environment_names_proxies(tmp_path, monkeypatch):
     """As behind a company's proxy, which cannot reach the workers: this one takes connections and never answers."""
     data, _ = local_dataset(tmp_path)
     with socket.create_server(("127.0.0.1", 0), backlog=64) as proxy:

@@ -155,7 +155,7 @@ def test_one_that_stays_half_written_is_taken_over(store, quick, left):
     assert store.list() == []
 
 
-def test_what_is_no_claim_is_left_alone(store):
+def test_another_json_file_is_not_taken_for_a_claim(store):
     store.write("claim.json", b'{"claims": []}')
     with pytest.raises(InputError, match=r"claim\.json is not a claim; delete it"), claimed(store, "sweep"):
         pass

@@ -103,7 +103,7 @@ def test_a_source_that_changed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("offset", [WHOLE_FILE, 2])
-def test_a_disk_that_fails_is_no_bad_input(tmp_path: Path, offset: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_disk_is_not_bad_input(tmp_path: Path, offset: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
@@ -116,7 +116,7 @@ def test_a_disk_that_fails_is_no_bad_input(tmp_path: Path, offset: int, monkeypa
 
 
 @pytest.mark.parametrize("using", [None, "other"])
-def test_an_image_decodes_itself_in_whatever_process(using: str | None) -> None:
+def test_an_image_decodes_itself_in_any_process(using: str | None) -> None:
     data, out, seen = jpeg(40, 50), np.zeros((16, 16, 3), np.uint8), []
 
     def other(blob: bytes, size: int, pixels: NDArray[np.uint8]) -> None:

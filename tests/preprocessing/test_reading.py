@@ -52,7 +52,7 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     return found
 
 
-def test_every_row_group_of_ours_is_mapped(dataset: Dataset, fetched: list[tuple[str, int]]) -> None:
+def test_every_row_group_that_we_write_is_mapped(dataset: Dataset, fetched: list[tuple[str, int]]) -> None:
     split = dataset.split("train")
     split.gather(np.arange(split.count))
     assert fetched == []

@@ -41,7 +41,7 @@ def test_a_tar_in_a_tar_is_walked_in_place() -> None:
     assert found == FILES
 
 
-def test_what_is_no_file_has_a_kind() -> None:
+def test_links_and_devices_have_a_kind() -> None:
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w") as archive:
         for name, kind in (("folder", tarfile.DIRTYPE), ("link", tarfile.SYMTYPE), ("pipe", tarfile.FIFOTYPE)):
