@@ -123,7 +123,7 @@ def _extended(archive: _Archive, extension: _Extension, header: _Header) -> _Ext
     if header.kind in _IGNORED:
         return extension
     if header.size > _MAX_EXTENSION:
-        raise TarError(f"an extended header of {header.size:,} bytes, where a name has a few hundred")
+        raise TarError(f"an extended header of {header.size:,} bytes, which is too long")
     data = archive.read(header.data, header.size)
     if header.kind == _LONG_NAME:
         return extension._replace(name=_text(data.split(b"\0")[0]))
