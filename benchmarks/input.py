@@ -23,6 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from benchmarks.contenders import chosen
 from benchmarks.environment import ROOT
 from benchmarks.input_peers import write_tars, write_tfrecords
 from preprocessing.common.errors import InputError
@@ -74,10 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=64, help="images in a batch (default 64)")
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds per measurement (default 3)")
     parser.add_argument("--rounds", type=int, default=2, help="rounds per measurement; the best counts (default 2)")
-    names = ", ".join([*(name for name, _, _ in CONTENDERS), "resume"])
-    parser.add_argument("--only", metavar="NAMES", help=f"contenders to run, separated by commas (default {names})")
+    names = [*(name for name, _, _ in CONTENDERS), "resume"]
+    default = ", ".join(names)
+    parser.add_argument("--only", metavar="NAMES", help=f"contenders to run, separated by commas (default {default})")
     options = parser.parse_args(arguments)
-    wanted = options.only.split(",") if options.only else [*(name for name, _, _ in CONTENDERS), "resume"]
+    wanted = chosen(options.only, names)
     dataset = Dataset.open(options.dataset)
     split = dataset.split(options.split)
     if dataset.codec != "tensor" or dataset.size < 224 or not split.random_access or split.count < options.batch:

