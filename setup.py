@@ -15,6 +15,8 @@ setup(
         "pyspark>=3.5,<5",
         "pyarrow>=14.0.2",
         "numpy>=1.26",
+        "botocore>=1.36",  # the first with `request_checksum_calculation`
+        "google-auth[requests]>=2.30",
         "matplotlib>=3.8",
         "msgspec>=0.21",  # from here on its errors are ValueErrors
         "opencv-python-headless>=4.9",
