@@ -44,6 +44,7 @@ setup(
             "setuptools>=69,<81",  # its pkg_resources
         ],
         "dev": [
+            "boto3>=1.36",  # for moto; as old as botocore where all is as old as can be
             "flask>=3.1",
             "flask-cors>=6",
             "hypothesis>=6.150",
