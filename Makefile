@@ -1,7 +1,10 @@
 # Every target sets up first. `make demo` is the whole suite on real images; `make test` runs the tests.
-PYTHON ?= python3.11
+# PYTHON names the Python to use, or is `uv`; without it scripts/find_python looks for one.
+PYTHON ?=
 BIN := .venv/bin
 EXTRAS := --extra cpu --extra demo --extra bench --extra dev
+
+SPARK ?= 4.3
 
 EXTRA ?= cpu
 DIST ?= dist
@@ -9,14 +12,14 @@ DIST ?= dist
 # Variables meant for another Python or virtual environment. (scripts/activate unsets those for another Spark.)
 unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PIP_USER PIP_TARGET PIP_PREFIX VENV KEEP_SPARK CDPATH
 
-.PHONY: setup lock lint format test test-cluster test-spark4 dist demo clean
+.PHONY: setup lock lint format test test-cluster test-spark test-fresh dist demo clean
 
 setup: .venv/.complete
 
 # The stamp comes last, so that an interrupted set-up starts over. Bytecode is compiled here, once: with it a child
 # process imports TensorFlow in 4 s, without it in 14 s.
 .venv/.complete: requirements.lock setup.py
-	$(PYTHON) -m venv .venv
+	python=$$(scripts/find_python $(PYTHON)) && "$$python" -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet "$$(grep -o '^uv==[0-9.]*' requirements.lock)"
 	$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python $(BIN)/python requirements.lock
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python -e .
@@ -24,11 +27,12 @@ setup: .venv/.complete
 
 # Exact versions and hashes of everything; uv resolves them from setup.py and constraints.txt.
 lock:
-	test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet uv; }
+	test -x $(BIN)/uv || { python=$$(scripts/find_python $(PYTHON)) && "$$python" -m venv .venv && $(BIN)/python -m pip install --quiet uv; }
 	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-header --python-version 3.11 \
 	    --constraints constraints.txt $(EXTRAS) setup.py --output-file requirements.lock
-	echo "pyspark>=4,<4.1" | $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-header --no-annotate \
-	    --no-deps --python-version 3.11 - --output-file requirements-spark4.lock
+	for spark in 4.0 $(SPARK); do echo "pyspark==$$spark.*" | $(BIN)/uv pip compile --quiet --upgrade \
+	    --generate-hashes --no-header --no-annotate --universal --python-version 3.11 - \
+	    --output-file requirements-spark-$$spark.lock || exit; done
 
 lint: setup
 	$(BIN)/ruff check .
@@ -45,17 +49,19 @@ test: setup
 test-cluster: setup
 	. scripts/activate && python -m pytest -m cluster $(PYTEST_ARGS)
 
-# The tests that start Spark, on Spark 4.0, which needs Java 17.
-test-spark4: .venv-spark4/.complete
-	VENV=.venv-spark4 && . scripts/activate && python -m pytest -m cluster $(PYTEST_ARGS)
+# The tests that start Spark, on another version of it: `make test-spark SPARK=4.0`. Spark 4 needs a Java of the
+# machine's own.
+test-spark: .venv-spark-$(SPARK)/.complete
+	VENV=.venv-spark-$(SPARK) && . scripts/activate && python -m pytest -m cluster $(PYTEST_ARGS)
 
-# The same as .venv except for pyspark.
-.venv-spark4/.complete: .venv/.complete requirements-spark4.lock
-	$(PYTHON) -m venv --clear .venv-spark4
-	$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python .venv-spark4/bin/python requirements.lock
-	$(BIN)/uv pip install --quiet --compile-bytecode --require-hashes --no-deps --python .venv-spark4/bin/python \
-	    --requirements requirements-spark4.lock
-	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python .venv-spark4/bin/python -e .
+# The same as .venv except for pyspark: the version that is locked, or else the newest release of it.
+.venv-spark-%/.complete: .venv/.complete $(wildcard requirements-spark-*.lock)
+	$(BIN)/python -m venv --clear .venv-spark-$*
+	$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python .venv-spark-$*/bin/python requirements.lock
+	if [ -f requirements-spark-$*.lock ]; then set -- --require-hashes --requirements requirements-spark-$*.lock; \
+	    else set -- "pyspark==$*.*"; fi; \
+	    $(BIN)/uv pip install --quiet --compile-bytecode --python .venv-spark-$*/bin/python "$$@"
+	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python .venv-spark-$*/bin/python -e .
 	touch $@
 
 # Into dist/: the wheel, and the environment that a cluster's machines unpack. For GPUs: `make dist EXTRA=gpu`.
@@ -67,4 +73,4 @@ demo: setup
 	demo/run
 
 clean:
-	rm -rf .venv .venv-spark4 build dist *.egg-info
+	rm -rf .venv .venv-spark-* build dist *.egg-info

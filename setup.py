@@ -11,7 +11,7 @@ setup(
     package_data={"preprocessing": ["py.typed"], "lottery": ["py.typed"]},
     python_requires=">=3.10,<3.12",
     install_requires=[
-        "pyspark>=3.5,<4.1",
+        "pyspark>=3.5,<5",
         "petastorm==0.13.1",
         "pyarrow==14.0.2",  # the last that petastorm 0.13.1 works with, and built against numpy 1
         "numpy>=1.26,<2",
