@@ -64,6 +64,10 @@ test-spark: .venv-spark-$(SPARK)/.complete
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python .venv-spark-$*/bin/python -e .
 	touch $@
 
+# The two commands of the README on a fresh Debian 13, made in a folder and removed afterwards. Needs root.
+test-fresh:
+	tests/fresh/run
+
 # Into dist/: the wheel, and the environment that a cluster's machines unpack. For GPUs: `make dist EXTRA=gpu`.
 dist: setup
 	. scripts/activate && scripts/pack $(EXTRA) $(DIST)
