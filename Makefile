@@ -7,6 +7,12 @@ EXTRAS := --extra cpu --extra demo --extra bench --extra dev
 SPARK ?= 4.3
 
 EXTRA ?= cpu
+
+# Where the home directory cannot be written, uv does without its cache.
+UV_CACHE := $${UV_CACHE_DIR:-$${XDG_CACHE_HOME:-$${HOME:-/nonexistent}/.cache}/uv}
+ifneq ($(shell mkdir -p "$(UV_CACHE)" 2>/dev/null && test -w "$(UV_CACHE)" && echo yes),yes)
+export UV_NO_CACHE := 1
+endif
 DIST ?= dist
 
 # Variables meant for another Python or virtual environment. (scripts/activate unsets those for another Spark.)

@@ -9,7 +9,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["preprocessing*", "lottery*"]),
     package_data={"preprocessing": ["py.typed"], "lottery": ["py.typed"]},
-    python_requires=">=3.10,<3.12",
+    python_requires=">=3.11,<3.14",
     install_requires=[
         "pyspark>=3.5,<5",
         "petastorm==0.13.1",

@@ -30,4 +30,6 @@ def test_shellcheck_finds_nothing(script: Path) -> None:
 
 
 def test_it_sees_the_scripts() -> None:
-    assert {"run", "activate", "find_python", "gpu_discovery.sh", "machine", "pack"} <= {path.name for path in scripts()}
+    assert {"run", "activate", "find_python", "gpu_discovery.sh", "machine", "pack"} <= {
+        path.name for path in scripts()
+    }
