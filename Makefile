@@ -74,9 +74,10 @@ test-spark: .venv-spark-$(SPARK)/.complete
 test-fresh:
 	tests/fresh/run
 
-# Into dist/: the wheel, and the environment that a cluster's machines unpack. For GPUs: `make dist EXTRA=gpu`.
+# Into dist/: the wheel, and the environment that a cluster's machines unpack, for machines with the version of PYTHON.
+# For GPUs: `make dist EXTRA=gpu`.
 dist: setup
-	. scripts/activate && scripts/pack $(EXTRA) $(DIST)
+	. scripts/activate && scripts/pack $(EXTRA) "$(DIST)" $(PYTHON)
 
 # From real images to winning tickets, in demo-out/. Run again, it picks up where it left off, or says that all is done.
 demo: setup

@@ -89,6 +89,8 @@ def test_a_python_that_will_not_do_is_refused_in_one_line(packed: Path, elsewher
     command = [str(packed / "use_python.sh"), "/bin/false"]
     done = subprocess.run(command, env=elsewhere, capture_output=True, text=True, check=False)
     assert done.returncode == 2
+    version = "{}.{}".format(*sys.version_info)
     assert done.stderr == (
-        "error: python3.11: /bin/false is no Python 3.11 that runs here; install one, or give its path as argument\n"
+        f"error: python{version}: /bin/false is no Python {version} that runs here; install one, or give its path as "
+        "argument\n"
     )
