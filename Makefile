@@ -9,7 +9,7 @@ SPARK ?= 4.3
 EXTRA ?= cpu
 
 # Where the home directory cannot be written, uv does without its cache.
-UV_CACHE := $${UV_CACHE_DIR:-$${XDG_CACHE_HOME:-$${HOME:-/nonexistent}/.cache}/uv}
+UV_CACHE := $${UV_CACHE_DIR:-$${XDG_CACHE_HOME:-$${HOME:-/dev/null}/.cache}/uv}
 ifneq ($(shell mkdir -p "$(UV_CACHE)" 2>/dev/null && test -w "$(UV_CACHE)" && echo yes),yes)
 export UV_NO_CACHE := 1
 endif
