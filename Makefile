@@ -25,7 +25,7 @@ setup: .venv/.complete
 # The stamp comes last, so that an interrupted set-up starts over. Bytecode is compiled here, once: with it a child
 # process imports TensorFlow in 4 s, without it in 14 s.
 .venv/.complete: requirements.lock setup.py
-	python=$$(scripts/find_python $(PYTHON)) && "$$python" -m venv --clear .venv
+	python=$$(scripts/find_python "$(PYTHON)") && "$$python" -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet "$$(grep -o '^uv==[0-9.]*' requirements.lock)"
 	$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python $(BIN)/python requirements.lock
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python -e .
@@ -33,7 +33,7 @@ setup: .venv/.complete
 
 # Exact versions and hashes of everything; uv resolves them from setup.py and constraints.txt.
 lock:
-	test -x $(BIN)/uv || { python=$$(scripts/find_python $(PYTHON)) && "$$python" -m venv .venv && $(BIN)/python -m pip install --quiet uv; }
+	test -x $(BIN)/uv || { python=$$(scripts/find_python "$(PYTHON)") && "$$python" -m venv .venv && $(BIN)/python -m pip install --quiet uv; }
 	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-header --python-version 3.11 \
 	    --constraints constraints.txt $(EXTRAS) setup.py --output-file requirements.lock
 	for spark in 4.0 $(SPARK); do echo "pyspark==$$spark.*" | $(BIN)/uv pip compile --quiet --upgrade \
@@ -77,7 +77,7 @@ test-fresh:
 # Into dist/: the wheel, and the environment that a cluster's machines unpack, for machines with the version of PYTHON.
 # For GPUs: `make dist EXTRA=gpu`.
 dist: setup
-	. scripts/activate && scripts/pack $(EXTRA) "$(DIST)" $(PYTHON)
+	. scripts/activate && scripts/pack $(EXTRA) "$(DIST)" "$(PYTHON)"
 
 # From real images to winning tickets, in demo-out/. Run again, it picks up where it left off, or says that all is done.
 demo: setup

@@ -44,7 +44,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory, elsewhere: dict[str, str]) -> Path:
     """The environment, as a machine of a cluster has it."""
-    folder = tmp_path_factory.mktemp("packed")
+    folder = tmp_path_factory.mktemp("packed") / "a b"
     uncompressed = {"COMPRESS": "cat"}  # gzip would take as long as all the rest
     run("make", "dist", "EXTRA=cpu", f"DIST={folder}", cwd=ROOT, environment={**os.environ, **uncompressed})
     unpacked = folder / "opt"
