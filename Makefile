@@ -25,7 +25,7 @@ setup: .venv/.complete
 # The stamp comes last, so that an interrupted set-up starts over. Bytecode is compiled here, once: with it a child
 # process imports TensorFlow in 4 s, without it in 14 s.
 .venv/.complete: requirements.lock setup.py
-	python=$$(scripts/find_python "$(PYTHON)") && "$$python" -m venv --clear .venv
+	@python=$$(scripts/find_python "$(PYTHON)") && "$$python" -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet "$$(grep -o '^uv==[0-9.]*' requirements.lock)"
 	$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python $(BIN)/python requirements.lock
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python -e .
