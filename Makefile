@@ -3,22 +3,23 @@
 PYTHON ?=
 BIN := .venv/bin
 EXTRAS := --extra cpu --extra demo --extra bench --extra dev
+LOCK := $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-header
 
 SPARK ?= 4.3
 
 EXTRA ?= cpu
+DIST ?= dist
 
 # Where the home directory cannot be written, uv does without its cache.
 UV_CACHE := $${UV_CACHE_DIR:-$${XDG_CACHE_HOME:-$${HOME:-/dev/null}/.cache}/uv}
 ifneq ($(shell mkdir -p "$(UV_CACHE)" 2>/dev/null && test -w "$(UV_CACHE)" && echo yes),yes)
 export UV_NO_CACHE := 1
 endif
-DIST ?= dist
 
 # Variables meant for another Python or virtual environment. (scripts/activate unsets those for another Spark.)
 unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PIP_USER PIP_TARGET PIP_PREFIX VENV KEEP_SPARK CDPATH
 
-.PHONY: setup lock lint format test test-cluster test-spark test-fresh dist demo clean
+.PHONY: setup lock lint format test test-petastorm test-cluster test-spark test-fresh dist demo clean
 
 setup: .venv/.complete
 
@@ -31,13 +32,16 @@ setup: .venv/.complete
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python -e .
 	touch $@
 
-# Exact versions and hashes of everything; uv resolves them from setup.py and constraints.txt.
+# Exact versions and hashes of everything, for each Python that setup.py allows; uv resolves them from setup.py and
+# constraints.txt. petastorm's environment has the oldest versions that setup.py allows, so that they are tested, too.
 lock:
-	test -x $(BIN)/uv || { python=$$(scripts/find_python "$(PYTHON)") && "$$python" -m venv .venv && $(BIN)/python -m pip install --quiet uv; }
-	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-header --python-version 3.11 \
-	    --constraints constraints.txt $(EXTRAS) setup.py --output-file requirements.lock
-	for spark in 4.0 $(SPARK); do echo "pyspark==$$spark.*" | $(BIN)/uv pip compile --quiet --upgrade \
-	    --generate-hashes --no-header --no-annotate --universal --python-version 3.11 - \
+	test -x $(BIN)/uv || { python=$$(scripts/find_python "$(PYTHON)") && "$$python" -m venv .venv && \
+	    $(BIN)/python -m pip install --quiet uv; }
+	$(LOCK) --universal --python-version 3.11 --constraints constraints.txt $(EXTRAS) setup.py \
+	    --output-file requirements.lock
+	$(LOCK) --resolution lowest-direct --python-version 3.11 $(EXTRAS) --extra petastorm setup.py \
+	    --output-file requirements-petastorm.lock
+	for spark in 4.0 4.3; do echo "pyspark==$$spark.*" | $(LOCK) --no-annotate --universal --python-version 3.11 - \
 	    --output-file requirements-spark-$$spark.lock || exit; done
 
 lint: setup
@@ -50,7 +54,18 @@ format: setup
 	$(BIN)/ruff format .
 
 test: setup
-	. scripts/activate && python -m pytest -m "not cluster" $(PYTEST_ARGS)
+	. scripts/activate && python -m pytest -m "not cluster and not petastorm" $(PYTEST_ARGS)
+
+# The same tests on the oldest versions that setup.py allows, and those that read with petastorm, which needs them.
+test-petastorm: .venv-petastorm/.complete
+	VENV=.venv-petastorm && . scripts/activate && python -m pytest -m "not cluster" $(PYTEST_ARGS)
+
+.venv-petastorm/.complete: .venv/.complete requirements-petastorm.lock
+	$(BIN)/uv venv --quiet --clear --python 3.11 .venv-petastorm
+	$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python .venv-petastorm/bin/python \
+	    requirements-petastorm.lock
+	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python .venv-petastorm/bin/python -e .
+	touch $@
 
 test-cluster: setup
 	. scripts/activate && python -m pytest -m cluster $(PYTEST_ARGS)
@@ -84,4 +99,4 @@ demo: setup
 	demo/run
 
 clean:
-	rm -rf .venv .venv-spark-* build dist *.egg-info
+	rm -rf .venv .venv-petastorm .venv-spark-* build dist *.egg-info

