@@ -20,6 +20,7 @@ try:
     from preprocessing.job.prepare import DEFAULT_MAX_REJECTED, Request
     from preprocessing.job.run import run
     from preprocessing.job.settings import Settings, out_of_range, parse_number
+    from preprocessing.sources.base import SourceOptions
     from preprocessing.sources.layouts import NAMES
 except ImportError as error:  # lottery-trellis is not installed in this Python
     sys.stderr.write(
@@ -47,6 +48,10 @@ def parse(arguments: list[str] | None = None) -> tuple[Request, bool]:
         help="folder or URI for the dataset: new, empty, or holding this dataset, whole or begun",
     )
     parser.add_argument("--layout", choices=NAMES, help="layout of the source; recognised by default")
+    parser.add_argument("--image-column", help="column of a Parquet source with the images; image or img by default")
+    parser.add_argument(
+        "--label-column", help="column of a Parquet source with the labels; label, labels, ... by default"
+    )
 
     def number(option: str, kind: type[int] | type[float], text: str, default: float | None = None) -> None:
         parser.add_argument(option, type=parse_number(option, kind), default=default, help=text)
@@ -74,6 +79,7 @@ def parse(arguments: list[str] | None = None) -> tuple[Request, bool]:
         layout=options.layout,
         max_rejected=options.max_rejected,
         overwrite=options.overwrite,
+        source_options=SourceOptions(image_column=options.image_column, label_column=options.label_column),
         settings=Settings(
             size=options.size,
             codec=options.codec,

@@ -150,7 +150,7 @@ def check_room(output: Store, needed: int) -> int | None:
     folder: Path | None = output.local_path
     if folder is None:
         return None
-    needed -= sum(entry.size for split in SPLITS for entry in output.entries(split))
+    needed -= sum(entry.size for name in OWN_FOLDERS for entry in output.entries(name))
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free

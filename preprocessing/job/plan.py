@@ -12,14 +12,15 @@ import numpy as np
 import pyarrow as pa
 
 from preprocessing.common.progress import StageProgress, format_duration
-from preprocessing.common.storage import Store
 from preprocessing.images.decode import Rejected
 from preprocessing.images.decoder_process import DecoderDiedError, DecoderProcess
-from preprocessing.images.raw_images import read_images
+from preprocessing.images.raw_images import RawImage, read_images
 from preprocessing.job.output import State, check_room
-from preprocessing.job.prepare import Chosen, Prepared, Request, choose_images, estimate_bytes, prepare
+from preprocessing.job.prepare import Chosen, Prepared, Request, choose_images, estimate_bytes, prepare, total_bytes
 from preprocessing.job.run import finished_shards
 from preprocessing.job.shards import plan_shards
+from preprocessing.job.staging import locate, plan_units, staged_before
+from preprocessing.sources.base import Source
 
 SAMPLE = 32
 INDEX_THREADS = 8
@@ -39,7 +40,10 @@ def plan(request: Request) -> None:
 
 def describe(request: Request, ready: Prepared, chosen: Chosen) -> list[str]:
     """The lines of the plan."""
-    splits = chosen.splits
+    splits, units = chosen.splits, plan_units(chosen.splits) if ready.source.staged else []
+    staged = staged_before(units, ready.output, ready.fingerprint)
+    if units and len(staged) == len(units):
+        splits = {split: locate(table, units, staged) for split, table in splits.items()}
     shards = plan_shards(splits, request.settings)
     finished = finished_shards(ready, shards)
     images = sum(len(table) for table in splits.values())
@@ -50,13 +54,17 @@ def describe(request: Request, ready: Prepared, chosen: Chosen) -> list[str]:
     free = check_room(ready.output, 0)
     room = f"{format_bytes(free)} free there" if free is not None else "free space there unknown"
     verb = {State.FRESH: "write", State.BEGUN: "continue"}[ready.state]
-    seconds = measure(ready.source.store, splits, request.settings.size) * OVERHEAD * (images - kept)
+    seconds = measure(ready.source, chosen.splits["train"], request.settings.size) * OVERHEAD * (images - kept)
     cores = os.cpu_count() or 1
     lines = [
         f"source: {ready.source.store.describe()}, layout {ready.source.layout}, {len(ready.classes):,} classes",
         f"read: {images:,} images ({counts}), {format_bytes(raw)}",
         f"{verb}: {ready.output.describe()}, {len(shards):,} files, about {format_bytes(written)}; {room}",
     ]
+    if units:
+        size = format_bytes(sum(unit.size for unit in units))
+        kept_blobs = f", {len(staged):,} of them by an earlier run" if staged else ""
+        lines.append(f"stage: {len(units):,} files, about {size}{kept_blobs}; deleted again at the end")
     if chosen.skipped.total():
         lines.insert(2, chosen.skipped.summary())
     if kept:
@@ -70,11 +78,9 @@ def describe(request: Request, ready: Prepared, chosen: Chosen) -> list[str]:
     return lines
 
 
-def measure(source: Store, splits: dict[str, pa.Table], size: int) -> float:
+def measure(source: Source, table: pa.Table, size: int) -> float:
     """Seconds of one core to decode an image and resize it, from a sample; reading it from storage does not count."""
-    table = splits["train"]
-    places = np.unique(np.linspace(0, len(table) - 1, SAMPLE).astype(np.int64))
-    images = list(read_images(source, table.take(pa.array(places))))
+    images = _sample(source, table)
     out = np.empty((size, size, 3), np.uint8)
     seconds, started = 0.0, 0
     while started < len(images):
@@ -88,9 +94,15 @@ def measure(source: Store, splits: dict[str, pa.Table], size: int) -> float:
     return seconds / len(images)
 
 
-def total_bytes(table: pa.Table) -> int:
-    """Bytes of all raw images in a table."""
-    return int(np.sum(table.column("length").to_numpy(), dtype=np.int64))
+def _sample(source: Source, table: pa.Table) -> list[RawImage]:
+    """Some images of a table."""
+    if source.staged:
+        unit = plan_units({"": table})[0]
+        numbers = unit.numbers[:SAMPLE].tolist()
+        images = source.extract()(unit.path, numbers)
+        return [RawImage("", unit.path, number, data) for number, data in zip(numbers, images, strict=True)]
+    places = np.unique(np.linspace(0, len(table) - 1, SAMPLE).astype(np.int64))
+    return list(read_images(source.store, table.take(pa.array(places))))
 
 
 def format_bytes(count: float) -> str:
@@ -108,7 +120,7 @@ def format_bytes(count: float) -> str:
 
 def _threads(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
     found = []
-    with ThreadPoolExecutor(INDEX_THREADS) as pool, StageProgress("index", len(items), "archives") as progress:
+    with ThreadPoolExecutor(INDEX_THREADS) as pool, StageProgress("index", len(items), "files") as progress:
         for result in pool.map(function, items):
             found.append(result)
             progress.update(len(found))

@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from preprocessing.common.claim import check_unclaimed
@@ -15,7 +16,7 @@ from preprocessing.dataset.schema import image_bytes, stride
 from preprocessing.job.output import State, check_room, inspect
 from preprocessing.job.selection import account, choose_classes, select
 from preprocessing.job.settings import Settings, check_max_rejected, job_fingerprint
-from preprocessing.sources.base import Mapper, Source
+from preprocessing.sources.base import NO_OPTIONS, Mapper, Source, SourceOptions
 from preprocessing.sources.layouts import open_source
 from preprocessing.sources.skipped import Skipped
 
@@ -36,6 +37,7 @@ class Request:
     layout: str | None = None
     max_rejected: float = DEFAULT_MAX_REJECTED
     overwrite: bool = False
+    source_options: SourceOptions = NO_OPTIONS
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def prepare(request: Request) -> Prepared:
     request.settings.check()
     check_max_rejected(request.max_rejected)
     output = open_store(request.output)
-    source = open_source(open_store(request.source), request.layout)
+    source = open_source(open_store(request.source), request.layout, request.source_options)
     _check_apart(source.store, output)
     classes = choose_classes(source.classes(), request.settings.classes, request.settings.seed)
     mark = job_fingerprint(source.signature(classes), request.settings)
@@ -92,7 +94,8 @@ def choose_images(ready: Prepared, settings: Settings, mapper: Mapper = map) -> 
     skipped = account(catalogue, splits)
     for warning in skipped.warnings():
         logger.warning(warning)
-    check_room(ready.output, estimate_bytes(splits, settings))
+    staged = sum(total_bytes(table) for table in splits.values()) if ready.source.staged else 0
+    check_room(ready.output, estimate_bytes(splits, settings) + staged)
     return Chosen(splits, skipped)
 
 
@@ -106,6 +109,11 @@ def estimate_bytes(splits: dict[str, pa.Table], settings: Settings) -> int:
     images = sum(len(table) for table in splits.values())
     each = stride(settings.size) if settings.codec == "tensor" else image_bytes(settings.size) * JPEG_BYTES
     return int(images * (each + 64))
+
+
+def total_bytes(table: pa.Table) -> int:
+    """Bytes of all raw images in a table."""
+    return int(np.sum(table.column("length").to_numpy(), dtype=np.int64))
 
 
 def _check_apart(source: Store, output: Store) -> None:

@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
+
 from preprocessing.common.claim import CLAIM, claimed
 from preprocessing.common.spark_session import spark_context
 from preprocessing.common.storage import Store
@@ -20,6 +22,7 @@ from preprocessing.job.prepare import Chosen, Prepared, Request, choose_images, 
 from preprocessing.job.rejections import count_reasons, too_many
 from preprocessing.job.shards import WORK, Shard, ShardRecord, plan_shards, recorded_shards
 from preprocessing.job.spark_run import convert_all, spark_mapper
+from preprocessing.job.staging import locate, plan_units, stage, staged_folder
 
 logger = logging.getLogger(__name__)
 
@@ -63,13 +66,16 @@ def _make(request: Request, ready: Prepared, start_spark: StartSpark) -> Manifes
 
 def _convert(request: Request, ready: Prepared, chosen: Chosen, context: Any) -> list[ShardRecord]:
     """The records of all shards: those finished by an earlier run, and the others, which it converts now."""
-    shards = plan_shards(chosen.splits, request.settings)
+    splits, images = chosen.splits, ready.source.store
+    if ready.source.staged:
+        splits, images = _stage(ready, splits, context), staged_folder(ready.output, ready.fingerprint)
+    shards = plan_shards(splits, request.settings)
     finished = finished_shards(ready, shards)
     if finished:
         logger.info("%s of %s shards were finished by an earlier run", f"{len(finished):,}", f"{len(shards):,}")
     done = {(record.split, record.index) for record in finished}
     settings: dict[str, Any] = {
-        "source": ready.source.store,
+        "source": images,
         "output": ready.output,
         "settings": request.settings,
         "fingerprint": ready.fingerprint,
@@ -83,6 +89,13 @@ def _convert(request: Request, ready: Prepared, chosen: Chosen, context: Any) ->
         recorded=functools.partial(recorded_shards, ready.output, ready.fingerprint),
         give_up=functools.partial(too_many, images=sum(chosen.counts.values()), limit=request.max_rejected),
     )
+
+
+def _stage(ready: Prepared, splits: dict[str, pa.Table], context: Any) -> dict[str, pa.Table]:
+    """The images as they are in the staged blobs, which it makes unless they are there."""
+    units = plan_units(splits)
+    indexes = stage(units, ready.source.extract(), ready.output, ready.fingerprint, spark_mapper(context, "stage"))
+    return {split: locate(table, units, indexes) for split, table in splits.items()}
 
 
 def finished_shards(ready: Prepared, shards: Iterable[Shard]) -> list[ShardRecord]:

@@ -25,8 +25,8 @@ POLL_SECONDS = 0.2
 _GROUP = "lottery-trellis-preprocess"
 
 
-def spark_mapper(context: Any) -> Mapper:
-    """A `map` whose calls are tasks. Results come back in order."""
+def spark_mapper(context: Any, stage: str = "index") -> Mapper:
+    """A `map` whose calls are tasks, which are shown as `stage`. Results come back in order."""
 
     def run(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
         if not items:
@@ -38,7 +38,7 @@ def spark_mapper(context: Any) -> Mapper:
             ended.add(1)
             return found
 
-        with StageProgress("index", len(items), "archives") as progress, _polling(lambda: progress.update(ended.value)):
+        with StageProgress(stage, len(items), "files") as progress, _polling(lambda: progress.update(ended.value)):
             return _collect(context, items, task)
 
     return run

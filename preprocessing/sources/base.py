@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import abc
 import itertools
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +20,8 @@ TRAIN, VAL, MINIVAL = "train", "val", "minival"
 WHOLE_FILE = -1
 
 # A raw image. `id` is `<class>/<file name>` in every layout, as text. Its bytes are [offset, offset + length) of the
-# file `path`, whose name need not be UTF-8.
+# file `path`, whose name need not be UTF-8. In a source that has to be staged, `offset` is the image's number in the
+# file, and `length` an estimate.
 CATALOGUE_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string()),
@@ -34,6 +35,25 @@ Row = tuple[str, str, str, int, int]
 
 # `map`, or a function like it that runs elsewhere. Results come back in order.
 Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
+
+# The images of these numbers (ascending) in file `path`, in this order. Raises `InputError` for a damaged file.
+Extract = Callable[[str, Sequence[int]], Iterator[bytes]]
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """What the command line says about a source beyond its place. None: not said."""
+
+    image_column: str | None = None
+    label_column: str | None = None
+
+    def given(self) -> dict[str, object]:
+        """The options that were given, by their names on the command line."""
+        values = {f"--{option.name.replace('_', '-')}": getattr(self, option.name) for option in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+NO_OPTIONS = SourceOptions()
 
 
 @dataclass(frozen=True)
@@ -50,9 +70,13 @@ class Source(abc.ABC):
     layout: str
     looks_like: str  # for the message about a source without a known layout
     listed_quickly: bool  # whether listings suffice for the catalogue; else tasks share the reading
+    takes: tuple[str, ...] = ()  # the options, by their names on the command line, that mean something here
+    # Whether images are not byte ranges of their files, and are copied out of them before they are converted.
+    staged: bool = False
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, options: SourceOptions = NO_OPTIONS) -> None:
         self.store = store
+        self.options = options
 
     @classmethod
     @abc.abstractmethod
@@ -79,6 +103,10 @@ class Source(abc.ABC):
     @abc.abstractmethod
     def catalogue(self, classes: Sequence[str], mapper: Mapper = map) -> Catalogue:
         """Every image of `classes`; `InputError` if the source is damaged or a class has no image in train."""
+
+    def extract(self) -> Extract:
+        """The function, which can be pickled, that tasks call to read a file's images, if the source is `staged`."""
+        raise NotImplementedError
 
 
 def make_table(rows: Iterable[Row]) -> pa.Table:

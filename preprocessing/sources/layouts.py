@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from preprocessing.common.errors import InputError
 from preprocessing.common.storage import Store
-from preprocessing.sources.base import Source
+from preprocessing.sources.base import NO_OPTIONS, Source, SourceOptions
 from preprocessing.sources.folders import FolderSource
 from preprocessing.sources.kaggle import KaggleSource
 from preprocessing.sources.listing import Folder, list_folder, walk
@@ -19,17 +19,31 @@ LAYOUTS: tuple[type[Source], ...] = (
 NAMES = tuple(kind.layout for kind in LAYOUTS)
 
 
-def open_source(store: Store, layout: str | None = None) -> Source:
-    """The source at `store` in the layout named, or in the first that recognises it; `InputError` if none does."""
+def open_source(store: Store, layout: str | None = None, options: SourceOptions = NO_OPTIONS) -> Source:
+    """The source at `store` in the layout named, or in the first that recognises it; `InputError` if none does.
+
+    Raises `InputError`, too, for an option that the layout does not take.
+    """
     if not store.is_folder():
         raise InputError(f"--source {store.describe()} does not exist: give the folder or URI with the raw images")
+    kind = _kind(store, layout)
+    for option, value in options.given().items():
+        if option not in kind.takes:
+            others = ", ".join(other.layout for other in LAYOUTS if option in other.takes)
+            raise InputError(
+                f"{option} {value}: means nothing for layout {kind.layout}, only for {others}: leave it out"
+            )
+    return kind(store, options)
+
+
+def _kind(store: Store, layout: str | None) -> type[Source]:
     if layout is not None:
         if layout not in NAMES:
             raise InputError(f"--layout {layout}: give one of {', '.join(NAMES)}")
-        return next(kind for kind in LAYOUTS if kind.layout == layout)(store)
+        return next(kind for kind in LAYOUTS if kind.layout == layout)
     for kind in LAYOUTS:
         if kind.recognises(store):
-            return kind(store)
+            return kind
     raise _unrecognised(store)
 
 

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Sequence
 
 from preprocessing.common.storage import Store
-from preprocessing.sources.base import Catalogue, Mapper, Source
+from preprocessing.sources.base import NO_OPTIONS, Catalogue, Mapper, Source, SourceOptions
 from preprocessing.sources.text_files import decode_text
 
 SYNSET_MAPPING = "LOC_synset_mapping.txt"
@@ -18,8 +18,8 @@ class ListedSource(Source):
 
     listed_quickly = True
 
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
+    def __init__(self, store: Store, options: SourceOptions = NO_OPTIONS) -> None:
+        super().__init__(store, options)
         self._listed: dict[tuple[str, ...], Catalogue] = {}
 
     def names(self) -> dict[str, str]:

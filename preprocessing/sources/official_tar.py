@@ -10,7 +10,18 @@ from collections.abc import Sequence
 from preprocessing.common.errors import InputError
 from preprocessing.common.storage import Store
 from preprocessing.sources.archive import Archive, compressed, image_members, index_archive
-from preprocessing.sources.base import TRAIN, VAL, Catalogue, Mapper, Row, Source, check_classes_have_images, make_table
+from preprocessing.sources.base import (
+    NO_OPTIONS,
+    TRAIN,
+    VAL,
+    Catalogue,
+    Mapper,
+    Row,
+    Source,
+    SourceOptions,
+    check_classes_have_images,
+    make_table,
+)
 from preprocessing.sources.devkit import Devkit, read_devkit
 from preprocessing.sources.file_names import is_hidden
 from preprocessing.sources.folder_images import skip_images, take_images
@@ -32,8 +43,8 @@ class TarSource(Source):
     looks_like = f"{TRAIN_TAR}, {VAL_TAR} and {DEVKIT}"
     listed_quickly = False
 
-    def __init__(self, store: Store) -> None:
-        super().__init__(store)
+    def __init__(self, store: Store, options: SourceOptions = NO_OPTIONS) -> None:
+        super().__init__(store, options)
         self._outer = self._index_train()
         self._class_tars = self._find_class_tars()
         self._val_size = store.size(VAL_TAR)
