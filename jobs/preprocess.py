@@ -41,7 +41,12 @@ def parse(arguments: list[str] | None = None) -> tuple[Request, bool]:
         "Turns raw images into a dataset: Parquet tensors and a manifest. "
         "A killed job, run again, picks up where it left off.",
     )
-    parser.add_argument("--source", required=True, help="folder or URI (s3://, gs://, hdfs://) with the raw images")
+    parser.add_argument(
+        "--source",
+        required=True,
+        help="folder or URI (s3://, gs://, hdfs://) with the raw images; "
+        "or files of it, as in FOLDER/train-{000..146}.tar",
+    )
     parser.add_argument(
         "--output",
         required=True,
@@ -51,6 +56,13 @@ def parse(arguments: list[str] | None = None) -> tuple[Request, bool]:
     parser.add_argument("--image-column", help="column of a Parquet source with the images; image or img by default")
     parser.add_argument(
         "--label-column", help="column of a Parquet source with the labels; label, labels, ... by default"
+    )
+
+    parser.add_argument(
+        "--first-label",
+        type=int,
+        choices=(0, 1),
+        help="whether label numbers in the source count from 0 or from 1; needed only if no label is 0",
     )
 
     def number(option: str, kind: type[int] | type[float], text: str, default: float | None = None) -> None:
@@ -79,7 +91,9 @@ def parse(arguments: list[str] | None = None) -> tuple[Request, bool]:
         layout=options.layout,
         max_rejected=options.max_rejected,
         overwrite=options.overwrite,
-        source_options=SourceOptions(image_column=options.image_column, label_column=options.label_column),
+        source_options=SourceOptions(
+            image_column=options.image_column, label_column=options.label_column, first_label=options.first_label
+        ),
         settings=Settings(
             size=options.size,
             codec=options.codec,

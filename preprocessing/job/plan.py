@@ -57,7 +57,7 @@ def describe(request: Request, ready: Prepared, chosen: Chosen) -> list[str]:
     seconds = measure(ready.source, chosen.splits["train"], request.settings.size) * OVERHEAD * (images - kept)
     cores = os.cpu_count() or 1
     lines = [
-        f"source: {ready.source.store.describe()}, layout {ready.source.layout}, {len(ready.classes):,} classes",
+        f"source: {ready.source.store.describe()}, layout {ready.source.layout}, {len(chosen.classes):,} classes",
         f"read: {images:,} images ({counts}), {format_bytes(raw)}",
         f"{verb}: {ready.output.describe()}, {len(shards):,} files, about {format_bytes(written)}; {room}",
     ]

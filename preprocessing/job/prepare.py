@@ -17,7 +17,7 @@ from preprocessing.job.output import State, check_room, inspect
 from preprocessing.job.selection import account, choose_classes, select
 from preprocessing.job.settings import Settings, check_max_rejected, job_fingerprint
 from preprocessing.sources.base import NO_OPTIONS, Mapper, Source, SourceOptions
-from preprocessing.sources.layouts import open_source
+from preprocessing.sources.layouts import locate_source
 from preprocessing.sources.skipped import Skipped
 
 logger = logging.getLogger(__name__)
@@ -46,17 +46,18 @@ class Prepared:
 
     source: Source
     output: Store
-    classes: list[str]
+    classes: list[str]  # none if the source has its `labels_inside`: `choose_images` chooses them
     fingerprint: str
     state: State
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The images of each split, in the dataset's order; and what was skipped."""
+    """The images of each split, in the dataset's order; what was skipped; and the classes."""
 
     splits: dict[str, pa.Table]
     skipped: Skipped
+    classes: list[str]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -72,9 +73,9 @@ def prepare(request: Request) -> Prepared:
     request.settings.check()
     check_max_rejected(request.max_rejected)
     output = open_store(request.output)
-    source = open_source(open_store(request.source), request.layout, request.source_options)
+    source = locate_source(request.source, request.layout, request.source_options)
     _check_apart(source.store, output)
-    classes = choose_classes(source.classes(), request.settings.classes, request.settings.seed)
+    classes = [] if source.labels_inside else _choose_classes(source, request.settings)
     mark = job_fingerprint(source.signature(classes), request.settings)
     try:
         state = inspect(output, mark, request.overwrite)
@@ -89,14 +90,20 @@ def choose_images(ready: Prepared, settings: Settings, mapper: Mapper = map) -> 
 
     Raises `InputError` if the source is damaged, has too few images, or the disk has no room for them.
     """
-    catalogue = ready.source.catalogue(ready.classes, mapper)
-    splits = select(catalogue, ready.classes, settings)
+    ready.source.read(mapper)
+    classes = ready.classes or _choose_classes(ready.source, settings)
+    catalogue = ready.source.catalogue(classes, mapper)
+    splits = select(catalogue, classes, settings)
     skipped = account(catalogue, splits)
     for warning in skipped.warnings():
         logger.warning(warning)
     staged = sum(total_bytes(table) for table in splits.values()) if ready.source.staged else 0
     check_room(ready.output, estimate_bytes(splits, settings) + staged)
-    return Chosen(splits, skipped)
+    return Chosen(splits, skipped, classes)
+
+
+def _choose_classes(source: Source, settings: Settings) -> list[str]:
+    return choose_classes(source.classes(), settings.classes, settings.seed)
 
 
 def describe_source(source: Source, skipped: Skipped) -> dict[str, Any]:

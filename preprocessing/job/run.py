@@ -57,7 +57,7 @@ def _make(request: Request, ready: Prepared, start_spark: StartSpark) -> Manifes
             begin(ready.output, ready.fingerprint, {"source": source, "settings": request.settings.as_dict()})
         records = _convert(request, ready, chosen, context)
     rejected = [image for record in records for image in record.rejected]
-    manifest = build_manifest(records, chosen.counts, ready.classes, request.settings, ready.fingerprint, source)
+    manifest = build_manifest(records, chosen.counts, chosen.classes, request.settings, ready.fingerprint, source)
     commit(ready.output, manifest, rejected, ready.source.names())
     reasons = f" ({count_reasons(rejected)})" if rejected else ""
     print(f"{ready.output.describe()}: {summary(manifest)}{reasons}", flush=True)

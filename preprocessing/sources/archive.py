@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 
@@ -11,7 +11,9 @@ from preprocessing.common.errors import StorageError
 from preprocessing.common.storage import Store
 from preprocessing.common.storage_errors import reason, remedy
 from preprocessing.sources.skipped import HIDDEN, LINK_IN_TAR, NO_FILE, Skipped, why_no_image
-from preprocessing.sources.tar_index import Member, TarError, members
+from preprocessing.sources.tar_index import Member, ReadAt, TarError, members
+
+Found = TypeVar("Found")
 
 # A round trip to a bucket takes as long as reading about a megabyte. Headers of images lie closer together than that:
 # it is faster to read everything, in blocks that grow. Headers of class tars lie farther apart: one by one.
@@ -39,18 +41,26 @@ def compressed(names: Sequence[str], archive: str) -> str | None:
 def index_archive(store: Store, archive: Archive) -> list[Member] | str:
     """The files in a tar, with offsets into the file that holds it; or, as text, why it cannot be used.
 
+    Raises as `read_archive` does.
+    """
+    return read_archive(store, archive, lambda _, found: list(found))
+
+
+def read_archive(store: Store, archive: Archive, work: Callable[[ReadAt, Iterator[Member]], Found]) -> Found | str:
+    """What `work` makes of a tar's bytes and members; or, as text, why the tar cannot be used.
+
     What is wrong with the tar is returned, not raised: this runs in tasks, and Spark tries again what raises. Raises
     `StorageError` if storage fails, which may pass.
     """
     try:
         with store.open_input(archive.path) as source:
-            read_at: Any = lambda offset, length: source.read_at(length, offset)  # noqa: E731
-            compression = _compression(read_at(archive.offset, min(8, archive.length)))
-            if compression:
-                return _explain_compression(store, archive, *compression)
+            read_at: ReadAt = lambda offset, length: source.read_at(length, offset)  # noqa: E731
+            packed = compression(read_at(archive.offset, min(8, archive.length)))
+            if packed:
+                return _explain_compression(store, archive, *packed)
             if not store.is_local:
                 read_at = ReadAhead(read_at, archive.offset + archive.length)
-            return list(members(read_at, archive.offset, archive.length))
+            return work(read_at, members(read_at, archive.offset, archive.length))
     except FileNotFoundError:
         return f"{store.describe(archive.path)} was deleted a moment ago: put it back, and run the same command again"
     except (OSError, pa.ArrowException) as error:
@@ -81,7 +91,7 @@ class ReadAhead:
         return self._block[offset - self._start : offset - self._start + length]
 
 
-def _compression(start: bytes) -> tuple[str, str, str] | None:
+def compression(start: bytes) -> tuple[str, str, str] | None:
     """How a file is compressed, by its first bytes: the format, the command that unpacks it, and its suffix."""
     for magic, *found in (
         (b"\x1f\x8b", "gzip", "gunzip", ".gz"),

@@ -46,10 +46,13 @@ class SourceOptions:
 
     image_column: str | None = None
     label_column: str | None = None
+    first_label: int | None = None
+    files: tuple[str, ...] | None = None  # those that braces in --source name, below its folder
 
     def given(self) -> dict[str, object]:
         """The options that were given, by their names on the command line."""
-        values = {f"--{option.name.replace('_', '-')}": getattr(self, option.name) for option in fields(self)}
+        names = [option.name for option in fields(self) if option.name != "files"]
+        values = {f"--{name.replace('_', '-')}": getattr(self, name) for name in names}
         return {name: value for name, value in values.items() if value is not None}
 
 
@@ -70,6 +73,8 @@ class Source(abc.ABC):
     layout: str
     looks_like: str  # for the message about a source without a known layout
     listed_quickly: bool  # whether listings suffice for the catalogue; else tasks share the reading
+    # Whether the classes are known only when all files have been read. The signature must not need them then.
+    labels_inside: bool = False
     takes: tuple[str, ...] = ()  # the options, by their names on the command line, that mean something here
     # Whether images are not byte ranges of their files, and are copied out of them before they are converted.
     staged: bool = False
@@ -90,7 +95,10 @@ class Source(abc.ABC):
 
     @abc.abstractmethod
     def classes(self) -> list[str]:
-        """All classes, sorted; `InputError` if there are none."""
+        """All classes, sorted; `InputError` if there are none. After `read`, if `labels_inside`."""
+
+    def read(self, mapper: Mapper = map) -> None:  # noqa: B027 - most have nothing to do
+        """Reads, by `mapper`, what `classes` needs, if `labels_inside`; `InputError` if a file is damaged."""
 
     def names(self) -> dict[str, str]:
         """The names of classes in words, as far as the source has them."""

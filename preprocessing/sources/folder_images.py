@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from preprocessing.common.errors import InputError
 from preprocessing.common.names import is_text, one_line
 from preprocessing.common.storage import Entry, Store
 from preprocessing.sources.base import WHOLE_FILE, Row
 from preprocessing.sources.file_names import is_hidden, is_image_name
-from preprocessing.sources.listing import Folder
+from preprocessing.sources.listing import Folder, walk
 from preprocessing.sources.skipped import (
     DEAD_LINK,
     EMPTY_NAME,
     HIDDEN,
     LABELS,
     NO_FILE,
+    OUTSIDE,
     UNLISTED,
     Skipped,
     why_no_image,
@@ -68,3 +69,11 @@ def skip_images(folder: Folder, images: Sequence[Entry], reason: str, skipped: S
     """Counts images of a folder as skipped."""
     if images:
         skipped.add(reason, folder.join(images[0].name), len(images))
+
+
+def skip_unread(store: Store, read: Collection[str], skipped: Skipped, labels: Sequence[str] = ()) -> None:
+    """Counts every file but those that are `read` as skipped. `labels` are paths of files with labels or names."""
+    for folder in walk(store, ()):
+        others = [file for file in folder.files if folder.join(file.name) not in read]
+        folder = folder._replace(files=others)
+        skip_images(folder, take_images(folder, skipped, labels), OUTSIDE, skipped)

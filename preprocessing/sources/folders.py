@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
 from preprocessing.common.errors import InputError
@@ -46,7 +45,7 @@ class FolderSource(ListedSource):
         if VAL in root.dead_links:
             raise InputError(f"{where} is a dead link: mount its target, or remove it")
         if "images" in val.folders and TINY_LABELS in (file.name for file in val.files):
-            raise InputError(_convert_tiny(self.store))
+            raise InputError(f"{self.store.describe()} is in Tiny ImageNet's layout: leave out --layout {self.layout}")
         labelled = class_folders(self.store, val)
         unknown = sorted(set(labelled) - known)
         if unknown:
@@ -101,14 +100,3 @@ def _check_val_name(where: str, root: Folder) -> None:
             f"{where} has no {VAL}/, but {misnamed[0]}/, which would not be read: rename it to {VAL}, or move it out "
             "of the source"
         )
-
-
-def _convert_tiny(store: Store) -> str:
-    command = (
-        f'cd {shlex.quote(store.describe(VAL))} && while read -r image class rest; do mkdir -p "$class" && '
-        f'mv "images/$image" "$class/"; done < {TINY_LABELS} && rmdir images'
-    )
-    return (
-        f"{store.describe()} is in Tiny ImageNet's layout, with the labels of val in {VAL}/{TINY_LABELS}, which "
-        f"is not read yet: sort val into class folders first: {command}"
-    )

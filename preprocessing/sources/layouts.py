@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from preprocessing.common.errors import InputError
-from preprocessing.common.storage import Store
+from preprocessing.common.storage import Store, open_store
 from preprocessing.sources.base import NO_OPTIONS, Source, SourceOptions
+from preprocessing.sources.braces import split_braces
+from preprocessing.sources.cifar import CifarSource
 from preprocessing.sources.folders import FolderSource
+from preprocessing.sources.idx import IdxSource
 from preprocessing.sources.kaggle import KaggleSource
 from preprocessing.sources.listing import Folder, list_folder, walk
 from preprocessing.sources.official_tar import TarSource
+from preprocessing.sources.shards import ShardSource
+from preprocessing.sources.tfrecord import TFRecordSource
+from preprocessing.sources.tiny_imagenet import TinyImageNetSource
+from preprocessing.sources.webdataset import WebDatasetSource
 
 # In the order in which they are tried. A new layout is a file with a `Source`, and its name here.
 LAYOUTS: tuple[type[Source], ...] = (
     TarSource,
     KaggleSource,
+    TinyImageNetSource,
+    IdxSource,
+    CifarSource,
+    TFRecordSource,
+    WebDatasetSource,
     FolderSource,
 )
 NAMES = tuple(kind.layout for kind in LAYOUTS)
@@ -34,6 +48,19 @@ def open_source(store: Store, layout: str | None = None, options: SourceOptions 
                 f"{option} {value}: means nothing for layout {kind.layout}, only for {others}: leave it out"
             )
     return kind(store, options)
+
+
+def locate_source(source: str, layout: str | None = None, options: SourceOptions = NO_OPTIONS) -> Source:
+    """As `open_source`, for a folder or URI, or for files that are named with braces."""
+    braces = split_braces(source)
+    if braces is None:
+        return open_source(open_store(source), layout, options)
+    folder, files = braces
+    kinds = [kind for kind in LAYOUTS if issubclass(kind, ShardSource) and all(map(kind.is_shard, files))]
+    if not kinds or layout not in (None, kinds[0].layout):
+        shards = " or ".join(kind.looks_like for kind in LAYOUTS if issubclass(kind, ShardSource))
+        raise InputError(f"--source {source}: braces can only name {shards}: give a folder for other layouts")
+    return open_source(open_store(folder), kinds[0].layout, replace(options, files=files))
 
 
 def _kind(store: Store, layout: str | None) -> type[Source]:
