@@ -6,6 +6,7 @@ from preprocessing.common.errors import InputError
 from preprocessing.common.storage import Store
 from preprocessing.sources.base import NO_OPTIONS, Source, SourceOptions
 from preprocessing.sources.folders import FolderSource
+from preprocessing.sources.hub_parquet import HubParquetSource
 from preprocessing.sources.kaggle import KaggleSource
 from preprocessing.sources.listing import Folder, list_folder, walk
 from preprocessing.sources.official_tar import TarSource
@@ -14,6 +15,7 @@ from preprocessing.sources.official_tar import TarSource
 LAYOUTS: tuple[type[Source], ...] = (
     TarSource,
     KaggleSource,
+    HubParquetSource,
     FolderSource,
 )
 NAMES = tuple(kind.layout for kind in LAYOUTS)
@@ -30,9 +32,7 @@ def open_source(store: Store, layout: str | None = None, options: SourceOptions 
     for option, value in options.given().items():
         if option not in kind.takes:
             others = ", ".join(other.layout for other in LAYOUTS if option in other.takes)
-            raise InputError(
-                f"{option} {value}: means nothing for layout {kind.layout}, only for {others}: leave it out"
-            )
+            raise InputError(f"{option} {value}: only for layout {others}, and the source has layout {kind.layout}")
     return kind(store, options)
 
 

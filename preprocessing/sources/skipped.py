@@ -11,6 +11,7 @@ from preprocessing.sources.file_names import OTHER_EXTENSIONS, is_hidden, is_ima
 LABELS = "read for labels or names"
 NOT_CHOSEN = "not chosen"
 CLASS_TAR_NOT_CHOSEN = "class tar not chosen"
+OTHER_SPLIT = "file of a split that is not read"
 UNLABELLED = "test image without a label"
 HIDDEN = "hidden or a tool's"
 NO_IMAGE = "no image extension"
@@ -33,7 +34,7 @@ _REMEDIES = {
     NO_CLASS_FOLDER: "to have them in the dataset, move them into class folders",
     OUTSIDE: "to have them in the dataset, move them where the layout has its images",
 }
-_ORDER = (LABELS, NOT_CHOSEN, CLASS_TAR_NOT_CHOSEN, UNLABELLED, HIDDEN, NO_IMAGE, NO_FILE, *_REMEDIES)
+_ORDER = (LABELS, NOT_CHOSEN, CLASS_TAR_NOT_CHOSEN, OTHER_SPLIT, UNLABELLED, HIDDEN, NO_IMAGE, NO_FILE, *_REMEDIES)
 
 
 class Skipped:
@@ -46,6 +47,11 @@ class Skipped:
         """Counts a file, or `count` files, `path` among them."""
         before, first = self._found.get(reason, (0, path))
         self._found[reason] = before + count, min(first, path)
+
+    def add_all(self, other: Skipped) -> None:
+        """Counts all that another has counted."""
+        for reason, (count, first) in other._found.items():
+            self.add(reason, first, count)
 
     def total(self) -> int:
         """The number of files skipped."""
