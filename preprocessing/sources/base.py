@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import abc
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from preprocessing.common.errors import InputError
 from preprocessing.common.names import name_bytes, name_of, printable
@@ -117,22 +117,40 @@ class Source(abc.ABC):
         raise NotImplementedError
 
 
+def make_catalogue(
+    rows: Mapping[str, Iterable[Row]], classes: Sequence[str], skipped: Skipped, where: str, remedy: str
+) -> Catalogue:
+    """The catalogue of each split's rows; `InputError` if a class has no image in train."""
+    tables = {split: make_table(found) for split, found in rows.items()}
+    check_classes_have_images(tables[TRAIN], classes, where, remedy)
+    return Catalogue({split: table for split, table in tables.items() if len(table)}, skipped)
+
+
 def make_table(rows: Iterable[Row]) -> pa.Table:
     """A catalogue's table, sorted by id; `InputError` if an id occurs twice."""
-    ordered = sorted((printable(row[0]), row[1], name_bytes(row[2]), row[3], row[4]) for row in rows)
-    columns = list(zip(*ordered, strict=True)) or [()] * len(CATALOGUE_SCHEMA)
-    for before, after in itertools.pairwise(ordered):
-        if before[0] == after[0]:
-            raise InputError(
-                f"{after[0]} is in the source twice ({name_of(before[2])} and {name_of(after[2])}): remove one"
-            )
+    named = ((printable(id), name, name_bytes(path), offset, length) for id, name, path, offset, length in rows)
+    columns = list(zip(*named, strict=True)) or [()] * len(CATALOGUE_SCHEMA)
     arrays = [pa.array(column, kind.type) for column, kind in zip(columns, CATALOGUE_SCHEMA, strict=True)]
-    return pa.Table.from_arrays(arrays, schema=CATALOGUE_SCHEMA)
+    return sort_table(pa.Table.from_arrays(arrays, schema=CATALOGUE_SCHEMA))
 
 
-def check_classes_have_images(rows: Iterable[Row], classes: Sequence[str], where: str, remedy: str) -> None:
-    """Raises `InputError` for a class without a row in train: nothing would have its label."""
-    empty = sorted(set(classes) - {row[1] for row in rows})
+def sort_table(table: pa.Table) -> pa.Table:
+    """The table sorted by id; `InputError` if an id occurs twice."""
+    table = table.take(pc.sort_indices(table, [("id", "ascending")])).combine_chunks()
+    ids = table.column("id")
+    same = pc.equal(ids.slice(1), ids.slice(0, max(0, len(ids) - 1)))
+    twice = pc.index(same, True).as_py() if len(same) else -1
+    if twice >= 0:
+        first, second = sorted(table.column("path").slice(twice, 2).to_pylist())
+        raise InputError(
+            f"{ids[twice].as_py()} is in the source twice ({name_of(first)} and {name_of(second)}): remove one"
+        )
+    return table
+
+
+def check_classes_have_images(table: pa.Table, classes: Sequence[str], where: str, remedy: str) -> None:
+    """Raises `InputError` for a class without an image in train's table: nothing would have its label."""
+    empty = sorted(set(classes) - set(table.column("class").unique().to_pylist()))
     if empty:
         more = f", and {len(empty) - 1:,} more classes like it" if len(empty) > 1 else ""
         raise InputError(f"{where}: class {empty[0]} holds no images{more}: {remedy}")

@@ -19,14 +19,12 @@ from preprocessing.sources.base import (
     Row,
     Source,
     SourceOptions,
-    check_classes_have_images,
-    make_table,
+    make_catalogue,
 )
 from preprocessing.sources.cifar_file import CHANNELS, SIDE, extract_images, parts, read_records
 from preprocessing.sources.class_numbers import name_classes
 from preprocessing.sources.file_names import is_hidden
 from preprocessing.sources.folder_images import skip_unread
-from preprocessing.sources.gzip_input import read_fully
 from preprocessing.sources.listing import Folder, list_folder
 from preprocessing.sources.pixels import png_estimate
 from preprocessing.sources.skipped import HIDDEN, LABELS, NO_IMAGE, NOT_CHOSEN, Skipped
@@ -99,7 +97,7 @@ class _Batch(NamedTuple):
 
 
 class CifarSource(Source):
-    """Batches of images. A class is a number from 0; `test` is val."""
+    """Batches of images. A class is a name in the file beside them; `test` is val."""
 
     layout = "cifar"
     looks_like = "cifar-10-binary.tar.gz or cifar-100-binary.tar.gz, or what is in them"
@@ -120,10 +118,8 @@ class CifarSource(Source):
             raise InputError(
                 f"{store.describe(self._found.paths[0])}: {missing[0]} is missing: download the archive again"
             )
-        if not self._names:
-            self._names = self._read_names(self._found.folder)
         labels = {label for batch in self._batches for label in batch.labels}
-        self._classes = name_classes(labels, 0, store.describe(), self._column.classes)
+        self._classes = name_classes(labels, 0, store.describe(), self._class_names())
 
     @classmethod
     def recognises(cls, store: Store) -> bool:
@@ -131,13 +127,9 @@ class CifarSource(Source):
         return bool(_places(list_folder(store)) or _pickles(list_folder(store)))
 
     def classes(self) -> list[str]:
-        """The numbers of the labels of train."""
+        """The names of the labels of train."""
         batches = [batch for batch in self._batches if self._version.batches[batch.name] == TRAIN]
         return sorted({self._classes[label] for batch in batches for label in batch.labels})
-
-    def names(self) -> dict[str, str]:
-        """The names in the files beside the batches."""
-        return {name: self._names[int(name)] for name in self._classes.values() if int(name) < len(self._names)}
 
     def signature(self, classes: Sequence[str]) -> str:
         """A hash of the files' names and sizes and of all labels."""
@@ -149,8 +141,7 @@ class CifarSource(Source):
     def catalogue(self, classes: Sequence[str], mapper: Mapper = map) -> Catalogue:
         """Every image of `classes`, numbered within its file."""
         wanted, skipped = set(classes), Skipped()
-        for reason, (count, first) in self._skipped.counts().items():
-            skipped.add(reason, first, count)
+        skipped.add_all(self._skipped)
         rows: dict[str, list[Row]] = {TRAIN: [], VAL: []}
         size = png_estimate(SIDE, SIDE, CHANNELS)
         for batch in self._batches:
@@ -162,10 +153,9 @@ class CifarSource(Source):
                     rows[self._version.batches[batch.name]].append(row)
                 else:
                     skipped.add(NOT_CHOSEN, f"{batch.path}/{batch.name}/{number}")
-        check_classes_have_images(rows[TRAIN], classes, self.store.describe(), "leave it out with --classes")
         labels = [_join(self._found.folder, column.names) for column in self._version.labels.values()]
         skip_unread(self.store, set(self._found.paths), skipped, labels=labels)
-        return Catalogue({split: make_table(found) for split, found in rows.items() if found}, skipped)
+        return make_catalogue(rows, classes, skipped, self.store.describe(), "leave it out with --classes")
 
     def extract(self) -> Extract:
         """PNGs of the images."""
@@ -185,16 +175,22 @@ class CifarSource(Source):
                 found.append(_Batch(part.name, path, first, labels))
                 continue
             if part.name == self._column.names:
-                self._names = _lines(read_fully(part.stream, part.size))
+                self._names = _lines(part.stream.read(part.size))
             reason = LABELS if part.name in names else HIDDEN if is_hidden(part.name) else NO_IMAGE
             self._skipped.add(reason, f"{path}/{part.name}")
         return found
 
-    def _read_names(self, folder: str) -> list[str]:
-        try:
-            return _lines(self.store.read(_join(folder, self._column.names)))
-        except FileNotFoundError:
-            return []
+    def _class_names(self) -> list[str]:
+        """The names beside the batches; `InputError` if they are not there."""
+        path = _join(self._found.folder, self._column.names)
+        where = self.store.describe(path)
+        if not self._names:
+            if self._found.paths[0] in self._version.archives or not self.store.exists(path):
+                raise InputError(f"{where} is missing: download the archive again")
+            self._names = _lines(self.store.read(path))
+        if len(self._names) != self._column.classes:
+            raise InputError(f"{where} has {len(self._names)} names, not {self._column.classes}: download it again")
+        return self._names
 
 
 def _lines(data: bytes) -> list[str]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from preprocessing.common.errors import InputError
 from preprocessing.common.storage import Store
-from preprocessing.sources.gzip_input import Stream, open_unpacked, read_fully
+from preprocessing.sources.gzip_input import Unpacked, open_unpacked
 from preprocessing.sources.pixels import png
 from preprocessing.sources.tar_index import TarError, members
 
@@ -26,7 +26,7 @@ class Part(NamedTuple):
 
     name: str
     size: int
-    stream: Stream
+    stream: Unpacked
 
 
 def parts(store: Store, path: str) -> Iterator[Part]:
@@ -54,11 +54,9 @@ def read_records(store: Store, path: str, part: Part, label_bytes: int) -> Itera
     record, left = label_bytes + _PIXELS, part.size
     where = store.describe(path) + (f": {part.name}" if not path.endswith(part.name) else "")
     if left % record or not left:
-        raise InputError(
-            f"{where} has {left:,} bytes, which is not a whole number of records of {record:,}: download it again"
-        )
+        raise InputError(f"{where} has {left:,} bytes, not a whole number of records of {record:,}: download it again")
     while left:
-        data = read_fully(part.stream, min(left, _BLOCK * record))
+        data = part.stream.read(min(left, _BLOCK * record))
         if len(data) % record or not data:
             raise InputError(f"{where} is cut short: download it again")
         left -= len(data)
@@ -84,9 +82,9 @@ def extract_images(
         raise InputError(f"{store.describe(path)} has changed: run the same command again")
 
 
-def _read_at(stream: Stream, offset: int, length: int) -> bytes:
+def _read_at(stream: Unpacked, offset: int, length: int) -> bytes:
     stream.seek(offset)
-    return read_fully(stream, length)
+    return stream.read(length)
 
 
 @contextlib.contextmanager

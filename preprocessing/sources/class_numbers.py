@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 from preprocessing.common.errors import InputError
 from preprocessing.common.names import one_line
@@ -26,19 +27,19 @@ def parse_label(text: str) -> Label:
     return text
 
 
-def name_classes(labels: Iterable[Label], first: int | None, where: str, count: int | None = None) -> dict[Label, str]:
-    """The class of every label: text as it is; a number counted from 0, with zeros before it, to sort as numbers do.
+def name_classes(labels: Iterable[Label], first: int | None, where: str, names: Sequence[str] = ()) -> dict[Label, str]:
+    """The class of every label. Text is a class; a number is one by `names`, or else counted from 0.
 
-    `first` is the number of the source's first class, `count` how many classes it names; None if it is not known.
-    Raises `InputError` for a number out of range, or if nothing tells whether numbers begin at 0 or 1.
+    Numbers have zeros before them, to sort as numbers do. `first` is the number of the source's first class, None if
+    the source does not say. Raises `InputError` for a number out of range, or if nothing tells whether numbers begin at
+    0 or 1.
     """
     found = set(labels)
     numbers = sorted(label for label in found if isinstance(label, int))
     texts = sorted(label for label in found if isinstance(label, str))
     if numbers and texts:
-        raise InputError(
-            f"{where} has numbers and text as labels ({numbers[0]} and {texts[0]}): use one kind in all files"
-        )
+        both = f"{numbers[0]} and {texts[0]}"
+        raise InputError(f"{where} has numbers and text as labels ({both}): use one kind in all files")
     if not numbers:
         return {text: text for text in texts}
     if first is None and numbers[0] > 0:
@@ -47,13 +48,29 @@ def name_classes(labels: Iterable[Label], first: int | None, where: str, count: 
             "or from 1: give --first-label 0 or --first-label 1"
         )
     first = first or 0
-    last = first + (MOST_CLASSES if count is None else count) - 1
+    _check_range(numbers, first, len(names), where)
+    digits = len(str(numbers[-1] - first))
+    named = distinct_names(names)
+    return {number: named[number - first] if names else f"{number - first:0{digits}}" for number in numbers}
+
+
+def _check_range(numbers: Sequence[int], first: int, count: int, where: str) -> None:
+    last = first + (count or MOST_CLASSES) - 1
     for number in (numbers[0], numbers[-1]):
         if not first <= number <= last:
-            expected = f"{first:,} to {last:,}" if count is not None or number > last else f"{first:,} and up"
+            expected = f"{first:,} to {last:,}" if count or number > last else f"{first:,} and up"
             raise InputError(
                 f"{where} has label {number:,}, out of range ({expected}): check --first-label, and download it again "
                 "if it is damaged"
             )
-    digits = len(str((numbers[-1] - first) if count is None else count - 1))
-    return {number: f"{number - first:0{digits}}" for number in numbers}
+
+
+def distinct_names(names: Sequence[str]) -> dict[int, str]:
+    """A name of its own for each label: ImageNet has two classes `crane`, which get their labels in brackets."""
+    count = Counter(names)
+    found = {
+        label: name if name and count[name] == 1 else f"{name} ({label})".lstrip() for label, name in enumerate(names)
+    }
+    if len(set(found.values())) < len(found):
+        found = {label: f"{name} ({label})" for label, name in enumerate(names)}
+    return found

@@ -78,10 +78,11 @@ class FolderSource(ListedSource):
             raise InputError(
                 f"{self.store.describe(VAL)} holds no images in its class folders: put some there, or remove it"
             )
+        splits = {split: make_table(found) for split, found in rows.items() if found}
         check_classes_have_images(
-            rows[TRAIN], classes, self.store.describe(TRAIN), "put some into its folder, or remove the folder"
+            splits[TRAIN], classes, self.store.describe(TRAIN), "put some into its folder, or remove the folder"
         )
-        return Catalogue({split: make_table(found) for split, found in rows.items() if found}, skipped)
+        return Catalogue(splits, skipped)
 
 
 def _check_labelled(where: str, val: Folder, labelled: Sequence[str]) -> None:

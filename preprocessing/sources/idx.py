@@ -20,8 +20,7 @@ from preprocessing.sources.base import (
     Row,
     Source,
     SourceOptions,
-    check_classes_have_images,
-    make_table,
+    make_catalogue,
 )
 from preprocessing.sources.class_numbers import Label, name_classes
 from preprocessing.sources.folder_images import skip_unread
@@ -58,10 +57,10 @@ class IdxSource(Source):
         self._sizes = {file.name: file.size for file in list_folder(store).files if _NAME.fullmatch(file.name)}
         self._set, self._files = _pair(store, sorted(self._sizes))
         self._labels = {split: read_labels(store, files.labels).tolist() for split, files in self._files.items()}
-        self._words = _read_mapping(store, self._set)
-        first = options.first_label if options.first_label is not None else min(self._words, default=None)
+        first, names = _read_mapping(store, self._set)
+        first = first if options.first_label is None else options.first_label
         labels = set[Label]().union(*self._labels.values())
-        self._names = name_classes(labels, first, store.describe(), len(self._words) or None)
+        self._names = name_classes(labels, first, store.describe(), names)
 
     @classmethod
     def recognises(cls, store: Store) -> bool:
@@ -69,19 +68,15 @@ class IdxSource(Source):
         return any(_NAME.fullmatch(file.name) for file in list_folder(store).files)
 
     def classes(self) -> list[str]:
-        """The labels of train, counted from 0."""
+        """The characters of EMNIST's mapping; for other sets, the labels of train."""
         known = {self._names[label] for label in self._labels[TRAIN]}
         unknown = sorted({self._names[label] for label in self._labels.get(VAL, ())} - known)
         if unknown:
             where = self.store.describe(self._files[VAL].labels)
             raise InputError(
-                f"{where} has images of class {unknown[0]}, which train does not have: download both again"
+                f"{where} has labels of class {unknown[0]}, which train does not have: download both again"
             )
         return sorted(known)
-
-    def names(self) -> dict[str, str]:
-        """The characters in EMNIST's mapping."""
-        return {self._names[label]: words for label, words in self._words.items() if label in self._names}
 
     def signature(self, classes: Sequence[str]) -> str:
         """A hash of the files' names and sizes, of all labels and of their names."""
@@ -93,17 +88,13 @@ class IdxSource(Source):
 
     def catalogue(self, classes: Sequence[str], mapper: Mapper = map) -> Catalogue:
         """Every image of `classes`, numbered within its file."""
-        wanted, skipped, splits = set(classes), Skipped(), {}
-        for split, files in self._files.items():
-            rows = self._rows(split, files, wanted, skipped)
-            if split == TRAIN:
-                check_classes_have_images(rows, classes, self.store.describe(), "leave it out with --classes")
-            if rows:
-                splits[split] = make_table(rows)
+        wanted, skipped = set(classes), Skipped()
+        rows = {split: self._rows(split, files, wanted, skipped) for split, files in self._files.items()}
+        for files in self._files.values():
             skipped.add(LABELS, files.labels)
         read = {name for files in self._files.values() for name in files}
         skip_unread(self.store, read, skipped, labels=(f"{self._set}{_MAPPING}",))
-        return Catalogue(splits, skipped)
+        return make_catalogue(rows, classes, skipped, self.store.describe(), "leave it out with --classes")
 
     def extract(self) -> Extract:
         """PNGs of the images."""
@@ -155,18 +146,20 @@ def _pair(store: Store, names: Sequence[str]) -> tuple[str, dict[str, _Files]]:
     return sets[0], splits
 
 
-def _read_mapping(store: Store, name: str) -> dict[int, str]:
-    """EMNIST's labels and their characters: on each line a label and the codes of characters."""
+def _read_mapping(store: Store, name: str) -> tuple[int | None, list[str]]:
+    """EMNIST's first label, and the characters of each; on each line a label and the codes of its characters."""
     path = f"{name}{_MAPPING}"
     if not name or not store.exists(path):
-        return {}
+        return None, []
     found = {}
     for line in decode_text(store.read(path)).splitlines():
         try:
-            label, *codes = map(int, line.split() or ["no number"])
+            label, *codes = map(int, line.split())
             found[label] = " ".join(map(chr, codes))
         except (ValueError, OverflowError) as error:
-            raise InputError(
-                f"{store.describe(path)}: {line[:40]!r} is not a label and characters: download it again"
-            ) from error
-    return found
+            what = f"{store.describe(path)}: {line[:40]!r} is not a label and the codes of characters"
+            raise InputError(f"{what}: download it again") from error
+    first = min(found, default=0)
+    if sorted(found) != list(range(first, first + len(found))) or not found:
+        raise InputError(f"{store.describe(path)} does not name every label: download it again")
+    return first, [found[label] for label in sorted(found)]

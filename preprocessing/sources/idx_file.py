@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from preprocessing.common.errors import InputError
 from preprocessing.common.storage import Store
-from preprocessing.sources.gzip_input import Stream, open_unpacked, read_fully
+from preprocessing.sources.gzip_input import Unpacked, open_unpacked
 from preprocessing.sources.pixels import png
 
 # Two zeros, 8 for unsigned bytes, the number of dimensions; then each dimension in four bytes, big-endian.
@@ -23,7 +23,7 @@ _MAX_IMAGES = 1 << 27
 def read_labels(store: Store, path: str) -> NDArray[np.uint8]:
     """All labels of a file [images]; `InputError` if it is damaged."""
     with _opened(store, path, 1) as (stream, (count,)):
-        data = read_fully(stream, count)
+        data = stream.read(count)
         _check_end(store, path, stream, missing=count - len(data))
     return np.frombuffer(data, np.uint8)
 
@@ -31,10 +31,7 @@ def read_labels(store: Store, path: str) -> NDArray[np.uint8]:
 def measure(store: Store, path: str) -> tuple[int, int, int]:
     """The number of a file's images, their height and width. Reads all of it; `InputError` if it is damaged."""
     with _opened(store, path, 3) as (stream, shape):
-        left = math.prod(shape)
-        while left and (part := stream.read(min(left, 1 << 20))):
-            left -= len(part)
-        _check_end(store, path, stream, missing=left)
+        _check_end(store, path, stream, missing=stream.skip(math.prod(shape)))
     count, height, width = shape
     return count, height, width
 
@@ -45,7 +42,7 @@ def extract_images(store: Store, transposed: bool, path: str, numbers: Sequence[
         place = 0
         for number in numbers:
             while place <= number:
-                data = read_fully(stream, height * width)
+                data = stream.read(height * width)
                 place += 1
             if number >= count or len(data) < height * width:
                 raise InputError(f"{store.describe(path)} has changed: run the same command again")
@@ -54,11 +51,11 @@ def extract_images(store: Store, transposed: bool, path: str, numbers: Sequence[
 
 
 @contextlib.contextmanager
-def _opened(store: Store, path: str, dimensions: int) -> Iterator[tuple[Stream, list[int]]]:
+def _opened(store: Store, path: str, dimensions: int) -> Iterator[tuple[Unpacked, list[int]]]:
     """The bytes after the header, and the file's shape."""
     where, what = store.describe(path), "labels" if dimensions == 1 else "images"
     with open_unpacked(store, path) as stream:
-        header = read_fully(stream, 4 + 4 * dimensions)
+        header = stream.read(4 + 4 * dimensions)
         if header[:4] != _MAGIC + bytes([dimensions]):
             raise InputError(f"{where} is not an idx file of {what}: it begins with {header[:4]!r}; download it again")
         if len(header) < 4 + 4 * dimensions:
@@ -70,7 +67,7 @@ def _opened(store: Store, path: str, dimensions: int) -> Iterator[tuple[Stream, 
         yield stream, shape
 
 
-def _check_end(store: Store, path: str, stream: Stream, missing: int) -> None:
+def _check_end(store: Store, path: str, stream: Unpacked, missing: int) -> None:
     if missing:
         raise InputError(f"{store.describe(path)} is cut short: {missing:,} bytes are missing; download it again")
     if stream.read(1):

@@ -59,8 +59,8 @@ class KaggleSource(ListedSource):
         where = self.store.describe(_TRAIN)
         if not train:
             raise InputError(f"{where} holds no images: unpack the archive again")
-        check_classes_have_images(train, classes, where, "unpack the archive again")
         splits = {TRAIN: make_table(train)}
+        check_classes_have_images(splits[TRAIN], classes, where, "unpack the archive again")
         if val is not None:
             rows = self._label_val(*val, wanted, skipped)
             if rows:

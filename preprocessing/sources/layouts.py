@@ -10,6 +10,7 @@ from preprocessing.sources.base import NO_OPTIONS, Source, SourceOptions
 from preprocessing.sources.braces import split_braces
 from preprocessing.sources.cifar import CifarSource
 from preprocessing.sources.folders import FolderSource
+from preprocessing.sources.hub_parquet import HubParquetSource
 from preprocessing.sources.idx import IdxSource
 from preprocessing.sources.kaggle import KaggleSource
 from preprocessing.sources.listing import Folder, list_folder, walk
@@ -28,6 +29,7 @@ LAYOUTS: tuple[type[Source], ...] = (
     CifarSource,
     TFRecordSource,
     WebDatasetSource,
+    HubParquetSource,
     FolderSource,
 )
 NAMES = tuple(kind.layout for kind in LAYOUTS)
@@ -44,9 +46,7 @@ def open_source(store: Store, layout: str | None = None, options: SourceOptions 
     for option, value in options.given().items():
         if option not in kind.takes:
             others = ", ".join(other.layout for other in LAYOUTS if option in other.takes)
-            raise InputError(
-                f"{option} {value}: means nothing for layout {kind.layout}, only for {others}: leave it out"
-            )
+            raise InputError(f"{option} {value}: only for layout {others}, and the source has layout {kind.layout}")
     return kind(store, options)
 
 

@@ -7,6 +7,8 @@ import hashlib
 import re
 from collections.abc import Sequence
 
+import pyarrow as pa
+
 from preprocessing.common.errors import InputError
 from preprocessing.common.storage import Store
 from preprocessing.sources.archive import Archive, compressed, image_members, index_archive
@@ -88,7 +90,7 @@ class TarSource(Source):
             inside[archive] = members
         skipped = Skipped()
         self._skip_others(set(classes), skipped)
-        splits = {TRAIN: make_table(self._train_rows(inside, classes, skipped))}
+        splits = {TRAIN: self._train_table(inside, classes, skipped)}
         if self._val_size is not None:
             val = self._label_val(inside[archives[-1]], set(classes), skipped)
             if val:
@@ -121,7 +123,7 @@ class TarSource(Source):
         archives = [Archive(TRAIN_TAR, name, tar.offset, tar.size) for name, tar in tars]
         return archives + ([Archive(VAL_TAR, VAL_TAR, 0, self._val_size)] if self._val_size is not None else [])
 
-    def _train_rows(self, inside: dict[Archive, list[Member]], classes: Sequence[str], skipped: Skipped) -> list[Row]:
+    def _train_table(self, inside: dict[Archive, list[Member]], classes: Sequence[str], skipped: Skipped) -> pa.Table:
         rows: list[Row] = []
         for archive, members in inside.items():
             if archive.path == TRAIN_TAR:
@@ -130,8 +132,9 @@ class TarSource(Source):
         where = self.store.describe(TRAIN_TAR)
         if not rows:
             raise InputError(f"{where} holds no images: download it again")
-        check_classes_have_images(rows, classes, where, "download it again")
-        return rows
+        table = make_table(rows)
+        check_classes_have_images(table, classes, where, "download it again")
+        return table
 
     def _skip_others(self, wanted: set[str], skipped: Skipped) -> None:
         """Counts as skipped what is neither a chosen class tar nor one of the archives that are read."""

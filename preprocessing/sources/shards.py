@@ -17,19 +17,20 @@ from preprocessing.sources.base import (
     VAL,
     Catalogue,
     Mapper,
+    Row,
     Source,
     SourceOptions,
-    check_classes_have_images,
-    make_table,
+    make_catalogue,
 )
 from preprocessing.sources.class_numbers import Label, name_classes
 from preprocessing.sources.file_names import is_hidden
 from preprocessing.sources.folder_images import skip_unread
 from preprocessing.sources.listing import list_folder
-from preprocessing.sources.skipped import NOT_CHOSEN, SPLIT_NOT_READ, Skipped
+from preprocessing.sources.skipped import NOT_CHOSEN, OTHER_SPLIT, Skipped
 from preprocessing.sources.split_names import split_files, split_of
 
 INDEX_THREADS = 8
+_REMEDY = "leave it out with --classes"
 
 
 class LabelledImage(NamedTuple):
@@ -43,10 +44,10 @@ class LabelledImage(NamedTuple):
 
 
 class ShardIndex(NamedTuple):
-    """What is in a shard: its images, and for each reason how many other files, and the first of them."""
+    """What is in a shard: its images, and what is skipped."""
 
     images: list[LabelledImage]
-    skipped: dict[str, tuple[int, str]]
+    skipped: Skipped
 
 
 # The index of a shard; or, as text, why it cannot be used, as in `archive.read_archive`.
@@ -88,9 +89,9 @@ class ShardSource(Source):
             if cls.is_shard(file.name) and not is_hidden(file.name)
         }
 
-    def count(self) -> int | None:
-        """How many classes the source names; None if it does not say."""
-        return None
+    def class_names(self) -> Sequence[str]:
+        """The names of the classes whose labels are numbers, in their order; empty if the source does not say."""
+        return ()
 
     def read(self, mapper: Mapper = map) -> None:
         """Indexes all shards, once, an item each; raises `InputError` for the first that is damaged."""
@@ -111,7 +112,7 @@ class ShardSource(Source):
     def signature(self, classes: Sequence[str]) -> str:
         """A hash of the shards' names and sizes, and of the options that say how they are read."""
         parts = [f"{path} {self._sizes[path]}" for files in self._files.splits.values() for path in files]
-        parts.append(f"{self.layout} {self.count()}")
+        parts.append(f"{self.layout} {list(self.class_names())}")
         parts += [f"{option} {value}" for option, value in sorted(self.options.given().items())]
         return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
 
@@ -120,26 +121,20 @@ class ShardSource(Source):
         self.read(mapper)
         names, wanted, skipped = self._named_classes(TRAIN), set(classes), Skipped()
         self._check_val(names)
-        splits = {}
+        splits: dict[str, list[Row]] = {split: [] for split in self._files.splits}
         for split, paths in self._files.splits.items():
-            rows = []
             for path in paths:
                 index = self._indexes[path]
-                for reason, (count, first) in index.skipped.items():
-                    skipped.add(reason, first, count)
+                skipped.add_all(index.skipped)
                 for image in index.images:
                     name = names[image.label]
                     if name in wanted:
                         row_id = f"{name}/{image.name.removeprefix(f'{name}/')}"
-                        rows.append((row_id, name, path, image.offset, image.length))
+                        splits[split].append((row_id, name, path, image.offset, image.length))
                     else:
                         skipped.add(NOT_CHOSEN, f"{path}/{image.name}")
-            if split == TRAIN:
-                check_classes_have_images(rows, classes, self.store.describe(), "leave it out with --classes")
-            if rows:
-                splits[split] = make_table(rows)
         self._skip_others(skipped)
-        return Catalogue(splits, skipped)
+        return make_catalogue(splits, classes, skipped, self.store.describe(), _REMEDY)
 
     def names(self) -> dict[str, str]:
         """The words beside the labels in the shards."""
@@ -154,7 +149,7 @@ class ShardSource(Source):
         labels = self._labels(split)
         if not labels:
             raise InputError(f"{self.store.describe()} has no images in its files of {split}: download them again")
-        return name_classes(labels, self.options.first_label, self.store.describe(), self.count())
+        return name_classes(labels, self.options.first_label, self.store.describe(), self.class_names())
 
     def _check_val(self, names: dict[Label, str]) -> None:
         unknown = sorted(str(label) for label in self._labels(VAL) - names.keys())
@@ -170,7 +165,7 @@ class ShardSource(Source):
         if self.options.files is not None:
             return  # the source is the files that were named
         for path in self._files.unread:
-            skipped.add(SPLIT_NOT_READ, path)
+            skipped.add(OTHER_SPLIT, path)
         skip_unread(self.store, set(self._sizes), skipped, self.label_files())
 
     def label_files(self) -> tuple[str, ...]:

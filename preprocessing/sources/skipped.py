@@ -11,7 +11,7 @@ from preprocessing.sources.file_names import OTHER_EXTENSIONS, is_hidden, is_ima
 LABELS = "read for labels or names"
 NOT_CHOSEN = "not chosen"
 CLASS_TAR_NOT_CHOSEN = "class tar not chosen"
-SPLIT_NOT_READ = "file of a split that is not read"
+OTHER_SPLIT = "file of a split that is not read"
 UNLABELLED = "test image without a label"
 HIDDEN = "hidden or a tool's"
 NO_IMAGE = "no image extension"
@@ -34,7 +34,7 @@ _REMEDIES = {
     NO_CLASS_FOLDER: "to have them in the dataset, move them into class folders",
     OUTSIDE: "to have them in the dataset, move them where the layout has its images",
 }
-_ORDER = (LABELS, NOT_CHOSEN, CLASS_TAR_NOT_CHOSEN, SPLIT_NOT_READ, UNLABELLED, HIDDEN, NO_IMAGE, NO_FILE, *_REMEDIES)
+_ORDER = (LABELS, NOT_CHOSEN, CLASS_TAR_NOT_CHOSEN, OTHER_SPLIT, UNLABELLED, HIDDEN, NO_IMAGE, NO_FILE, *_REMEDIES)
 
 
 class Skipped:
@@ -48,13 +48,14 @@ class Skipped:
         before, first = self._found.get(reason, (0, path))
         self._found[reason] = before + count, min(first, path)
 
+    def add_all(self, other: Skipped) -> None:
+        """Counts all that another has counted."""
+        for reason, (count, first) in other._found.items():
+            self.add(reason, first, count)
+
     def total(self) -> int:
         """The number of files skipped."""
         return sum(count for count, _ in self._found.values())
-
-    def counts(self) -> dict[str, tuple[int, str]]:
-        """For each reason the number of files and the first path."""
-        return dict(self._found)
 
     def as_dict(self) -> dict[str, dict[str, int | str]]:
         """For each reason the number of `files` and the path of the `first`, as in the manifest."""

@@ -17,6 +17,7 @@ from preprocessing.sources.archive import ReadAhead, compression
 from preprocessing.sources.base import NO_OPTIONS, SourceOptions
 from preprocessing.sources.class_numbers import Label, parse_label
 from preprocessing.sources.shards import Index, LabelledImage, ShardIndex, ShardSource
+from preprocessing.sources.skipped import Skipped
 from preprocessing.sources.text_files import decode_text
 from preprocessing.sources.tfrecord_file import Feature, Record, TFRecordError, Value, features, records
 
@@ -56,15 +57,9 @@ class TFRecordSource(ShardSource):
         """A function over this source's store."""
         return functools.partial(index_file, self.store)
 
-    def count(self) -> int | None:
-        """As many as `label.labels.txt` names."""
-        return len(self._label_names) or None
-
-    def names(self) -> dict[str, str]:
-        """The names in `label.labels.txt`, or else those in the records."""
-        if not self._label_names:
-            return super().names()
-        return {name: self._label_names[int(name)] for name in self.classes() if name.isdecimal()}
+    def class_names(self) -> Sequence[str]:
+        """The names in `label.labels.txt`."""
+        return self._label_names
 
     def label_files(self) -> tuple[str, ...]:
         """`label.labels.txt`."""
@@ -94,7 +89,7 @@ def index_file(store: Store, path: str) -> ShardIndex | str:
             images = []
             for number, record in enumerate(records(read_at, size), 1):
                 images.append(_image(record, f"{path.rsplit('/', 1)[-1]}-{number - 1:06}"))
-            return ShardIndex(images, {})
+            return ShardIndex(images, Skipped())
     except StorageError:
         raise
     except FileNotFoundError:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from preprocessing.common.errors import InputError
 from preprocessing.common.names import one_line
 from preprocessing.common.storage import Entry, Store
-from preprocessing.sources.base import TRAIN, VAL, WHOLE_FILE, Catalogue, Row, check_classes_have_images, make_table
+from preprocessing.sources.base import TRAIN, VAL, WHOLE_FILE, Catalogue, Row, make_catalogue
 from preprocessing.sources.folder_images import class_folders, image_rows, skip_images, take_images
 from preprocessing.sources.listed_source import ListedSource
 from preprocessing.sources.listing import Folder, list_folder, walk
@@ -68,10 +68,9 @@ class TinyImageNetSource(ListedSource):
         where = self.store.describe(TRAIN)
         if not train:
             raise InputError(f"{where} holds no images: unpack the archive again")
-        check_classes_have_images(train, classes, where, "unpack the archive again")
         if not labelled:
             raise InputError(f"{self.store.describe(_VAL_IMAGES)} is missing: unpack the archive again")
-        return Catalogue({split: make_table(rows) for split, rows in ((TRAIN, train), (VAL, val)) if rows}, skipped)
+        return make_catalogue({TRAIN: train, VAL: val}, classes, skipped, where, "unpack the archive again")
 
     def _label_val(self, folder: Folder, images: Sequence[Entry], wanted: set[str], skipped: Skipped) -> list[Row]:
         where = self.store.describe(ANNOTATIONS)

@@ -100,7 +100,7 @@ def _pair(path: str, label_key: str | None, read_at: ReadAt, found: Iterator[Mem
     for key, files in labels.items():  # of images that are not read
         for extension in files:
             skipped.add(LABELS, f"{path}/{key}.{extension}")
-    return ShardIndex(list(images.values()), skipped.counts())
+    return ShardIndex(list(images.values()), skipped)
 
 
 def _split(name: str) -> tuple[str, str]:

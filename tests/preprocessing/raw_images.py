@@ -108,8 +108,9 @@ def no_spark(_: str) -> Iterator[Any]:
 
 def preprocess(source: Path, output: Path, start: Any = serial_spark, **options: Any) -> Any:
     """The whole job in this process; `options` are those of `Request` and `Settings`."""
-    names = ("layout", "max_rejected", "overwrite", "source_options")
-    request = {name: options.pop(name) for name in names if name in options}
+    request = {
+        name: options.pop(name) for name in ("layout", "max_rejected", "overwrite", "source_options") if name in options
+    }
     settings = Settings(**{"size": 32, "row_group_rows": 8, **options})
     return run(Request(str(source), str(output), settings, **request), start)
 

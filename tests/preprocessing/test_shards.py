@@ -131,19 +131,16 @@ def test_a_first_label_that_contradicts_the_labels(raw: Path, tmp_path: Path) ->
         preprocess(tmp_path / "raw", tmp_path / "out", source_options=SourceOptions(first_label=1))
 
 
-def test_tfds_names_and_their_number_are_those_of_its_file(raw: Path, tmp_path: Path) -> None:
+def test_tfds_names_its_classes_in_a_file(raw: Path, made: Path, tmp_path: Path) -> None:
     name, write = NUMBERED["tfds"]
     write_shards(raw, tmp_path / "raw", write(0), name)
-    put(tmp_path / "raw", **{"label__labels__txt": b"tench\ngoldfish\nshark\n", "features__json": b"{}"})
-    manifest = preprocess(tmp_path / "raw", tmp_path / "out")
-    assert [row["name"] for row in json.loads((tmp_path / "out/labels.json").read_text())] == [
-        "tench",
-        "goldfish",
-        "shark",
-    ]
+    names = "\n".join(CLASSES).encode()
+    put(tmp_path / "raw", **{"label__labels__txt": names, "features__json": b"{}"})
+    manifest = preprocess(tmp_path / "raw", tmp_path / "out", rows_per_shard=20)
+    assert_same(tmp_path / "out", made)
     skipped = {reason: found["files"] for reason, found in manifest.source["skipped"].items()}
     assert skipped == {"read for labels or names": 1, "no image extension": 1}
-    put(tmp_path / "raw", **{"label__labels__txt": b"tench\ngoldfish\n"})
+    put(tmp_path / "raw", **{"label__labels__txt": names.rsplit(b"\n", 1)[0]})
     with pytest.raises(InputError, match=r"label 2, out of range \(0 to 1\)"):
         preprocess(tmp_path / "raw", tmp_path / "two")
 
@@ -374,7 +371,10 @@ def test_records_without_names_are_numbered(tmp_path: Path) -> None:
 
 
 # {"image": b"\xff\xd8", "label": [300, -1], "x": [0.5]}, by TensorFlow 2.21.
-BY_TENSORFLOW = "PLACEHOLDER"
+BY_TENSORFLOW = (
+    "3d000000000000006049f1ec0a3b0a0f0a05696d61676512060a040a02ffd80a190a056c61626"
+    "56c12101a0e0a0cac02ffffffffffffffffff010a0d0a0178120812060a040000003fca0b1be6"
+)
 
 
 def test_a_file_that_tensorflow_wrote() -> None:

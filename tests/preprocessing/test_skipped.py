@@ -8,7 +8,6 @@ import os
 import random
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -318,20 +317,3 @@ def test_messages_and_manifests_have_the_same_names_for_reasons() -> None:
 def test_nothing_skipped_says_nothing() -> None:
     assert Skipped().summary() == ""
     assert Skipped().warnings() == []
-
-
-def test_tiny_imagenet_is_named_and_its_conversion_works(tmp_path: Path) -> None:
-    root = tmp_path / "tiny imagenet's"
-    for name in CLASSES:
-        put(root, f"train/{name}/images/{name}_0.JPEG", f"train/{name}/images/{name}_1.JPEG")
-        put(root, f"train/{name}/{name}_boxes.txt", data=b"")
-    put(root, *(f"val/images/val_{number}.JPEG" for number in range(3)), "test/images/test_0.JPEG")
-    labels = "".join(f"val_{number}.JPEG\t{name}\t0\t0\t62\t62\n" for number, name in enumerate(CLASSES))
-    put(root, "val/val_annotations.txt", data=labels.encode())
-    with pytest.raises(InputError, match=r"is in Tiny ImageNet's layout, .* which is not read yet: ") as caught:
-        preprocess(root, tmp_path / "out", start=no_spark)
-    assert "\n" not in str(caught.value)
-    subprocess.run(["sh", "-ec", str(caught.value).split("class folders first: ")[1]], check=True, timeout=20)
-    manifest = preprocess(root, tmp_path / "out", **SMALL)
-    assert manifest.splits["val"].class_counts == [1, 1, 1]
-    assert manifest.splits["train"].class_counts == [2, 2, 2]
