@@ -128,10 +128,15 @@ def make_catalogue(
 
 def make_table(rows: Iterable[Row]) -> pa.Table:
     """A catalogue's table, sorted by id; `InputError` if an id occurs twice."""
+    return sort_table(table_of(rows))
+
+
+def table_of(rows: Iterable[Row]) -> pa.Table:
+    """A catalogue's table, or a part of it, in the order of the rows."""
     named = ((printable(id), name, name_bytes(path), offset, length) for id, name, path, offset, length in rows)
     columns = list(zip(*named, strict=True)) or [()] * len(CATALOGUE_SCHEMA)
     arrays = [pa.array(column, kind.type) for column, kind in zip(columns, CATALOGUE_SCHEMA, strict=True)]
-    return sort_table(pa.Table.from_arrays(arrays, schema=CATALOGUE_SCHEMA))
+    return pa.Table.from_arrays(arrays, schema=CATALOGUE_SCHEMA)
 
 
 def sort_table(table: pa.Table) -> pa.Table:

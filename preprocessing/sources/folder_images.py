@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+import pyarrow as pa
+
 from preprocessing.common.errors import InputError
 from preprocessing.common.names import is_text, one_line
 from preprocessing.common.storage import Entry, Store
-from preprocessing.sources.base import WHOLE_FILE, Row
+from preprocessing.sources.base import WHOLE_FILE, table_of
 from preprocessing.sources.file_names import is_hidden, is_image_name
 from preprocessing.sources.listing import Folder, walk
 from preprocessing.sources.skipped import (
@@ -58,11 +60,13 @@ def take_images(folder: Folder, skipped: Skipped, labels: Sequence[str] = ()) ->
     return images
 
 
-def image_rows(folder: Folder, images: Sequence[Entry], parent: str, name: str) -> list[Row]:
-    """The catalogue's rows for images of class `name` in a folder at or below `parent`/`name`."""
-    above = len(parent) + 1
+def image_table(folder: Folder, images: Sequence[Entry], parent: str, name: str) -> pa.Table:
+    """The catalogue's rows for images of class `name` in a folder at or below `name` in `parent` ("" is the root)."""
+    above = len(parent) + 1 if parent else 0
     paths = [folder.join(image.name) for image in images]
-    return [(path[above:], name, path, WHOLE_FILE, image.size) for path, image in zip(paths, images, strict=True)]
+    return table_of(
+        (path[above:], name, path, WHOLE_FILE, image.size) for path, image in zip(paths, images, strict=True)
+    )
 
 
 def skip_images(folder: Folder, images: Sequence[Entry], reason: str, skipped: Skipped) -> None:

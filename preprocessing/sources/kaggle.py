@@ -5,10 +5,21 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 
+import pyarrow as pa
+
 from preprocessing.common.errors import InputError
 from preprocessing.common.storage import Entry, Store
-from preprocessing.sources.base import TRAIN, VAL, WHOLE_FILE, Catalogue, Row, check_classes_have_images, make_table
-from preprocessing.sources.folder_images import class_folders, image_rows, skip_images, take_images
+from preprocessing.sources.base import (
+    TRAIN,
+    VAL,
+    WHOLE_FILE,
+    Catalogue,
+    Row,
+    check_classes_have_images,
+    make_table,
+    sort_table,
+)
+from preprocessing.sources.folder_images import class_folders, image_table, skip_images, take_images
 from preprocessing.sources.listed_source import SYNSET_MAPPING, ListedSource
 from preprocessing.sources.listing import Folder, list_folder, walk
 from preprocessing.sources.skipped import NO_CLASS_FOLDER, NOT_CHOSEN, OUTSIDE, UNLABELLED, Skipped
@@ -42,7 +53,7 @@ class KaggleSource(ListedSource):
 
     def _list(self, classes: Sequence[str]) -> Catalogue:
         wanted, skipped = set(classes), Skipped()
-        train: list[Row] = []
+        train: list[pa.Table] = []
         val: tuple[Folder, list[Entry]] | None = None
         for folder in walk(self.store, (_TRAIN, _VAL)):
             images = take_images(folder, skipped, labels=(SYNSET_MAPPING, SOLUTION))
@@ -53,13 +64,13 @@ class KaggleSource(ListedSource):
             elif below == folder.path:
                 skip_images(folder, images, _why_outside(folder.path), skipped)
             elif name in wanted:
-                train += image_rows(folder, images, _TRAIN, name)
+                train.append(image_table(folder, images, _TRAIN, name))
             else:
                 skip_images(folder, images, NOT_CHOSEN, skipped)
         where = self.store.describe(_TRAIN)
-        if not train:
+        if not any(map(len, train)):
             raise InputError(f"{where} holds no images: unpack the archive again")
-        splits = {TRAIN: make_table(train)}
+        splits = {TRAIN: sort_table(pa.concat_tables(train))}
         check_classes_have_images(splits[TRAIN], classes, where, "unpack the archive again")
         if val is not None:
             rows = self._label_val(*val, wanted, skipped)

@@ -8,7 +8,7 @@ from preprocessing.common.errors import InputError
 from preprocessing.common.names import one_line
 from preprocessing.common.storage import Entry, Store
 from preprocessing.sources.base import TRAIN, VAL, WHOLE_FILE, Catalogue, Row, make_catalogue
-from preprocessing.sources.folder_images import class_folders, image_rows, skip_images, take_images
+from preprocessing.sources.folder_images import class_folders, skip_images, take_images
 from preprocessing.sources.listed_source import ListedSource
 from preprocessing.sources.listing import Folder, list_folder, walk
 from preprocessing.sources.skipped import NO_CLASS_FOLDER, NOT_CHOSEN, OUTSIDE, UNLABELLED, Skipped
@@ -62,7 +62,7 @@ class TinyImageNetSource(ListedSource):
             elif split != TRAIN or not name:
                 skip_images(folder, images, _why_outside(split), skipped)
             elif name in wanted:
-                train += [_without_images(row) for row in image_rows(folder, images, TRAIN, name)]
+                train += [_row(folder, image, name) for image in images]
             else:
                 skip_images(folder, images, NOT_CHOSEN, skipped)
         where = self.store.describe(TRAIN)
@@ -113,7 +113,8 @@ def _why_outside(split: str) -> str:
     return UNLABELLED if split == "test" else OUTSIDE
 
 
-def _without_images(row: Row) -> Row:
-    """The row with an id as in class folders: without the folder `images`."""
-    name = row[1]
-    return (f"{name}/{row[0].removeprefix(f'{name}/').removeprefix(f'{_IMAGES}/')}", *row[1:])
+def _row(folder: Folder, image: Entry, name: str) -> Row:
+    """An image of train, with an id as in class folders: without the folder `images`."""
+    path = folder.join(image.name)
+    inside = path.removeprefix(f"{TRAIN}/{name}/").removeprefix(f"{_IMAGES}/")
+    return f"{name}/{inside}", name, path, WHOLE_FILE, image.size

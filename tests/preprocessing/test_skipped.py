@@ -100,10 +100,10 @@ def test_a_class_without_images_is_refused_by_name(raw: Path, tmp_path: Path, la
             "val holds 2 images and no class folders, .*a.JPEG.*move them",
         ),
         (
-            lambda root: put(root, "validation/a/x.JPEG"),
-            "has no val/, but validation/, which would not be read",
+            lambda root: put(root, "validation/a/x.JPEG", "Valid/a/x.JPEG"),
+            "raw holds Valid and validation, and only one of them can be val: rename it to val",
         ),
-        (lambda root: put(root, "Val/a/x.JPEG"), "has no val/, but Val/"),
+        (lambda root: put(root, "test/a/x.JPEG", "test/c/x.JPEG"), "test/c is not a class of train: add it there, or"),
         (lambda root: (root / "val/a").mkdir(parents=True), "val holds no images in its class folders: put some there"),
         (lambda root: (root / "val").symlink_to("/gone"), "val is a dead link: mount its target"),
         (
