@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from preprocessing.common.errors import InputError
 from preprocessing.common.names import last_part, name_bytes, one_line, printable
@@ -27,11 +26,11 @@ from preprocessing.sources.base import (
     check_classes_have_images,
     sort_table,
 )
-from preprocessing.sources.class_numbers import distinct_names
-from preprocessing.sources.listing import LISTING_THREADS
-from preprocessing.sources.parquet_files import SUFFIX, find_splits, holds_files
+from preprocessing.sources.folder_images import skip_unread
+from preprocessing.sources.parquet_files import SUFFIX, find_files, holds_files
 from preprocessing.sources.parquet_images import Labels, extract, read_columns, read_labels
-from preprocessing.sources.skipped import NOT_CHOSEN, Skipped
+from preprocessing.sources.skipped import NOT_CHOSEN, OTHER_SPLIT, Skipped
+from preprocessing.sources.split_names import split_files
 
 
 class HubParquetSource(Source):
@@ -45,67 +44,82 @@ class HubParquetSource(Source):
 
     def __init__(self, store: Store, options: SourceOptions = NO_OPTIONS) -> None:
         super().__init__(store, options)
-        self._splits, self._skipped = find_splits(store)
-        first = self._splits[TRAIN][0].path
+        self._sizes = find_files(store)
+        self._files = split_files(self._sizes, store.describe())
+        first = self._files.splits[TRAIN][0]
         self._columns = read_columns(store, first, options.image_column, options.label_column)
+        self.labels_inside = self._columns.names is None
+        self._labels: dict[str, Labels] = {}
 
     @classmethod
     def recognises(cls, store: Store) -> bool:
         """Whether there is a Parquet file at the root or at most two folders below it, and no class folder."""
         return holds_files(store)
 
+    def read(self, mapper: Mapper = map) -> None:
+        """Reads all labels, once, by `mapper`: an item for each file."""
+        if self._labels:
+            return
+        paths, found = [path for _, path in self._paths()], {}
+        read = mapper(functools.partial(read_labels, self.store, self._columns), paths)
+        for path, labels in zip(paths, read, strict=True):
+            if isinstance(labels, str):
+                raise InputError(labels)
+            found[path] = labels
+        self._labels = found
+
     @functools.cached_property
-    def _class_names(self) -> dict[int, str]:
+    def _classes(self) -> dict[int, str]:
         """The class of each label."""
         if self._columns.names is not None:
             return distinct_names(self._columns.names)
-        paths = [file.path for file in self._splits[TRAIN]]
-        with ThreadPoolExecutor(LISTING_THREADS) as pool:
-            found = _whole(paths, pool.map(functools.partial(read_labels, self.store, self._columns), paths))
-        labels = np.unique(np.concatenate([labels.labels for labels in found.values()]))
+        self.read()
+        labels = np.unique(np.concatenate([self._labels[path].labels for path in self._files.splits[TRAIN]]))
         width = len(str(labels[-1])) if len(labels) else 1
         return {int(label): f"{label:0{width}}" for label in labels}
 
     def classes(self) -> list[str]:
         """The names of the classes; if there are none, the labels of train, with zeros before to the same length."""
-        names = sorted(self._class_names.values())
-        if not names:
-            raise InputError(f"{self.store.describe(self._splits[TRAIN][0].path)} has no rows: download it again")
-        return names
+        if not self._classes:
+            raise InputError(f"{self.store.describe(self._files.splits[TRAIN][0])} has no rows: download it again")
+        return sorted(self._classes.values())
 
     def signature(self, classes: Sequence[str]) -> str:
         """A hash of the files' names, splits and sizes, and of the columns that are read."""
-        files = [(split, printable(path), size) for split, files in self._splits.items() for path, size in files]
+        files = [(split, printable(path), self._sizes[path]) for split, path in self._paths()]
         return hashlib.sha256(repr((tuple(self._columns), files)).encode()).hexdigest()
 
     def catalogue(self, classes: Sequence[str], mapper: Mapper = map) -> Catalogue:
-        """Every image of `classes`. Labels are read by `mapper`: an item for each file."""
-        paths = [file.path for files in self._splits.values() for file in files]
-        found = _whole(paths, mapper(functools.partial(read_labels, self.store, self._columns), paths))
-        skipped = Skipped()
-        skipped.add_all(self._skipped)
-        splits, wanted = {}, pa.array(classes, pa.string())
-        for split, files in self._splits.items():
-            table = self._table([file.path for file in files], found)
+        """Every image of `classes`. Reads the labels by `mapper`, unless they have been read."""
+        self.read(mapper)
+        splits, wanted, skipped = {}, pa.array(classes, pa.string()), Skipped()
+        for split, paths in self._files.splits.items():
+            table = self._table(paths)
             chosen = pc.is_in(table.column("class"), wanted)
-            splits[split] = table.filter(chosen)
-            left = table.filter(pc.invert(chosen))
+            splits[split], left = table.filter(chosen), table.filter(pc.invert(chosen))
             if len(left):
                 skipped.add(NOT_CHOSEN, left.column("id")[0].as_py(), len(left))
         check_classes_have_images(
             splits[TRAIN], classes, self.store.describe(), "choose classes that have images with --classes"
         )
+        for path in self._files.unread:
+            skipped.add(OTHER_SPLIT, path)
+        skip_unread(self.store, set(self._sizes), skipped)
         return Catalogue({split: table for split, table in splits.items() if len(table)}, skipped)
 
     def extract(self) -> Extract:
         """Reads images from rows of a file."""
         return functools.partial(extract, self.store, self._columns)
 
-    def _table(self, paths: Sequence[str], found: Mapping[str, Labels]) -> pa.Table:
+    def _paths(self) -> list[tuple[str, str]]:
+        """All files that are read, each with its split."""
+        return [(split, path) for split, paths in self._files.splits.items() for path in paths]
+
+    def _table(self, paths: Sequence[str]) -> pa.Table:
         """A split's catalogue, sorted by id."""
-        rows = [len(found[path].labels) for path in paths]
-        classes = pa.concat_arrays([self._classes_of(path, found[path].labels) for path in paths])
-        names = pc.replace_substring_regex(pa.concat_arrays([found[path].names for path in paths]), ".*/", "")
+        rows = [len(self._labels[path].labels) for path in paths]
+        classes = pa.concat_arrays([self._classes_of(path) for path in paths])
+        names = pc.replace_substring_regex(pa.concat_arrays([self._labels[path].names for path in paths]), ".*/", "")
         ids = pc.binary_join_element_wise(classes, names, "/")
         if names.null_count or pc.any(pc.equal(names, "")).as_py() or pc.count_distinct(ids).as_py() < len(ids):
             named = [_numbered_names(path, count) for path, count in zip(paths, rows, strict=True)]
@@ -115,29 +129,29 @@ class HubParquetSource(Source):
             "class": classes,
             "path": pa.array(np.repeat(np.array([name_bytes(path) for path in paths], object), rows), pa.binary()),
             "offset": pa.array(np.concatenate([np.arange(count) for count in rows]), pa.int64()),
-            "length": pa.array(np.repeat([found[path].mean_bytes for path in paths], rows), pa.int64()),
+            "length": pa.array(np.repeat([self._labels[path].mean_bytes for path in paths], rows), pa.int64()),
         }
         return sort_table(pa.table(columns, schema=CATALOGUE_SCHEMA))
 
-    def _classes_of(self, path: str, labels: NDArray[np.int64]) -> pa.Array:
-        known = pa.array(list(self._class_names), pa.int64())
-        places = pc.index_in(pa.array(labels), known)
+    def _classes_of(self, path: str) -> pa.Array:
+        """The classes of a file's images; `InputError` for a label that train does not have."""
+        labels = self._labels[path].labels
+        places = pc.index_in(pa.array(labels), pa.array(list(self._classes), pa.int64()))
         if places.null_count:
             row = pc.index(places.is_null(), True).as_py()
             where = one_line(self.store.describe(path))
-            raise InputError(
-                f"{where}: row {row:,} has label {labels[row]}, which {TRAIN} does not have: remove the row"
-            )
-        return pa.array(self._class_names.values(), pa.string()).take(places)
+            raise InputError(f"{where}: row {row:,} has label {labels[row]}, which train does not have: remove the row")
+        return pa.array(self._classes.values(), pa.string()).take(places)
 
 
-def _whole(paths: Sequence[str], read: Iterable[Labels | str]) -> dict[str, Labels]:
-    """What was read from each file; `InputError` if one cannot be used."""
-    found: dict[str, Labels] = {}
-    for path, labels in zip(paths, read, strict=True):
-        if isinstance(labels, str):
-            raise InputError(labels)
-        found[path] = labels
+def distinct_names(names: Sequence[str]) -> dict[int, str]:
+    """A name of its own for each label: ImageNet has two classes `crane`, which get their labels in brackets."""
+    count = Counter(names)
+    found = {
+        label: name if name and count[name] == 1 else f"{name} ({label})".lstrip() for label, name in enumerate(names)
+    }
+    if len(set(found.values())) < len(found):
+        found = {label: f"{name} ({label})" for label, name in enumerate(names)}
     return found
 
 

@@ -1,41 +1,22 @@
-"""Which Parquet files a dataset of the Hugging Face hub consists of, and of which split each is."""
+"""Which Parquet files a dataset of the Hugging Face hub consists of."""
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.names import one_line
 from preprocessing.common.storage import Entry, Store
-from preprocessing.sources.base import TRAIN, VAL
+from preprocessing.sources.base import TRAIN
 from preprocessing.sources.file_names import is_hidden
-from preprocessing.sources.folder_images import skip_images, take_images
 from preprocessing.sources.listing import list_folder, walk
-from preprocessing.sources.skipped import OTHER_SPLIT, OUTSIDE, Skipped
-
-logger = logging.getLogger(__name__)
+from preprocessing.sources.split_names import split_of
 
 SUFFIX = ".parquet"
-VALIDATION, TEST = "validation", "test"
-# The words in the name of a file or folder that tell its split, as the hub's own library takes them.
-_WORDS = {
-    **dict.fromkeys(("train", "training"), TRAIN),
-    **dict.fromkeys(("validation", "valid", "val", "dev"), VALIDATION),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), TEST),
-}
 _NUMBERED = re.compile(r"(.*-)(\d{5,9})-of-(\d{5,9})\b.*\.parquet")
-# More folders than this are classes, and not splits or datasets.
+# More folders than this are classes, not splits or datasets.
 _MOST_FOLDERS = 16
-
-
-class ParquetFile(NamedTuple):
-    """A Parquet file: path and size in bytes."""
-
-    path: str
-    size: int
 
 
 def holds_files(store: Store) -> bool:
@@ -47,16 +28,22 @@ def holds_files(store: Store) -> bool:
     return _holds_parquet(store, "", 2)
 
 
-def find_splits(store: Store) -> tuple[dict[str, list[ParquetFile]], Skipped]:
-    """The files of train and, if there are any, of val, by path; and what is not read.
+def find_files(store: Store) -> dict[str, int]:
+    """The sizes of all Parquet files in the store, by path.
 
-    Raises `InputError` if a file is missing, or of an unknown split or another dataset.
+    Raises `InputError` if there are none, if one is missing, or if they are of several datasets.
     """
-    found, skipped = _find_files(store)
-    splits, unread = _choose_splits(store, _by_split(store, found))
-    for file in unread:
-        skipped.add(OTHER_SPLIT, file.path)
-    return splits, skipped
+    found = {}
+    for folder in walk(store, ()):
+        if not is_hidden(folder.path):
+            if folder.problem:
+                raise StorageError(folder.problem)
+            found.update({folder.join(file.name): file.size for file in folder.files if _is_parquet(file)})
+    if not found:
+        raise InputError(f"{store.describe()} has no *{SUFFIX} files: download the dataset again, or give --layout")
+    _check_one_dataset(store, sorted(found))
+    _check_complete(store, sorted(found))
+    return found
 
 
 def _is_parquet(file: Entry) -> bool:
@@ -75,69 +62,25 @@ def _holds_parquet(store: Store, path: str, depth: int) -> bool:
     )
 
 
-def _find_files(store: Store) -> tuple[list[ParquetFile], Skipped]:
-    """All Parquet files, by path; and what else is there."""
-    found, skipped = [], Skipped()
-    for folder in walk(store, ()):
-        hidden = is_hidden(folder.path)
-        if folder.problem and not hidden:
-            raise StorageError(folder.problem)
-        mine = [] if hidden else [file for file in folder.files if _is_parquet(file)]
-        found += [ParquetFile(folder.join(file.name), file.size) for file in mine]
-        rest = folder._replace(files=[file for file in folder.files if file not in mine])
-        skip_images(rest, take_images(rest, skipped), OUTSIDE, skipped)
-    if not found:
-        raise InputError(f"{store.describe()} has no *{SUFFIX} files: download the dataset again, or give --layout")
-    return sorted(found), skipped
-
-
-def _by_split(store: Store, files: Sequence[ParquetFile]) -> dict[str | None, list[ParquetFile]]:
-    """The files of each split; None has those whose names tell none. `InputError` if they are of several datasets."""
-    splits: dict[str | None, list[ParquetFile]] = {}
-    datasets = set()
-    for file in files:
-        *folders, name = file.path.split("/")
-        said = [split for part in (name.removesuffix(SUFFIX), *reversed(folders)) if (split := _split_of(part))]
-        splits.setdefault(said[0] if said else None, []).append(file)
-        datasets.add("/".join(folder for folder in folders if not _split_of(folder)))
-    if len(datasets) > 1:
-        some = ", ".join(one_line(name or "the root") for name in sorted(datasets)[:4])
+def _check_one_dataset(store: Store, paths: Sequence[str]) -> None:
+    """Raises `InputError` for files below several folders (besides those of splits), or of an unknown split."""
+    folders = {"/".join(part for part in path.split("/")[:-1] if not split_of(part)) for path in paths}
+    if len(folders) > 1:
+        some = ", ".join(one_line(name or "the root") for name in sorted(folders)[:4])
         raise InputError(f"{store.describe()} holds more than one dataset ({some}): give the folder of one as --source")
-    return splits
-
-
-def _split_of(name: str) -> str | None:
-    return next((_WORDS[word] for word in re.findall("[a-z]+", name.lower()) if word in _WORDS), None)
-
-
-def _choose_splits(
-    store: Store, found: Mapping[str | None, list[ParquetFile]]
-) -> tuple[dict[str, list[ParquetFile]], list[ParquetFile]]:
-    """The files of train and of val, and the files of splits that are not read."""
-    where = store.describe()
-    unnamed = found.get(None, [])
-    if unnamed and len(found) > 1:
+    unnamed = [path for path in paths if not split_of(path)]
+    if unnamed and len(unnamed) < len(paths):
         raise InputError(
-            f"{one_line(store.describe(unnamed[0].path))}: its name tells no split (train, validation or test), and "
+            f"{one_line(store.describe(unnamed[0]))}: its name tells no split (train, validation or test), and "
             "names of other files do: rename it, or move it out of the source"
         )
-    train = unnamed or found.get(TRAIN, [])
-    if not train:
-        raise InputError(f"{where} has no file of train, such as train-00000-of-00001.parquet: download it as well")
-    for files in found.values():
-        _check_complete(store, files)
-    val = found.get(VALIDATION) or found.get(TEST, [])
-    if val and VALIDATION not in found:
-        logger.info("%s has no split validation: val is test", where)
-    unread = found.get(TEST, []) if VALIDATION in found else []
-    return {TRAIN: train, **({VAL: val} if val else {})}, unread
 
 
-def _check_complete(store: Store, files: Sequence[ParquetFile]) -> None:
+def _check_complete(store: Store, paths: Sequence[str]) -> None:
     """Raises `InputError` if of files numbered `-00000-of-00294` one is missing, or there are two such sets."""
     sets: dict[str, dict[int, set[int]]] = {}
-    for file in files:
-        match = _NUMBERED.fullmatch(file.path)
+    for path in paths:
+        match = _NUMBERED.fullmatch(path)
         if match:
             sets.setdefault(match[1], {}).setdefault(int(match[3]), set()).add(int(match[2]))
     for name, totals in sets.items():
