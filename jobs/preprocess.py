@@ -55,7 +55,8 @@ def parse(arguments: list[str] | None = None) -> tuple[Request, bool]:
     parser.add_argument("--layout", choices=NAMES, help="layout of the source; recognised by default")
     parser.add_argument("--image-column", help="column of a Parquet source with the images; image or img by default")
     parser.add_argument(
-        "--label-column", help="column of a Parquet source with the labels; label, labels, ... by default"
+        "--label-column",
+        help="column of Parquet, key of WebDataset's JSON, or labels of CIFAR-100; label, fine_label, ... by default",
     )
 
     parser.add_argument(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,6 +25,7 @@ from preprocessing.sources.base import (
     check_classes_have_images,
     sort_table,
 )
+from preprocessing.sources.class_numbers import distinct_names
 from preprocessing.sources.folder_images import skip_unread
 from preprocessing.sources.parquet_files import SUFFIX, find_files, holds_files
 from preprocessing.sources.parquet_images import Labels, extract, read_columns, read_labels
@@ -142,17 +142,6 @@ class HubParquetSource(Source):
             where = one_line(self.store.describe(path))
             raise InputError(f"{where}: row {row:,} has label {labels[row]}, which train does not have: remove the row")
         return pa.array(self._classes.values(), pa.string()).take(places)
-
-
-def distinct_names(names: Sequence[str]) -> dict[int, str]:
-    """A name of its own for each label: ImageNet has two classes `crane`, which get their labels in brackets."""
-    count = Counter(names)
-    found = {
-        label: name if name and count[name] == 1 else f"{name} ({label})".lstrip() for label, name in enumerate(names)
-    }
-    if len(set(found.values())) < len(found):
-        found = {label: f"{name} ({label})" for label, name in enumerate(names)}
-    return found
 
 
 def _numbered_names(path: str, rows: int) -> pa.Array:

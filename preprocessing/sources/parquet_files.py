@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from preprocessing.common.errors import InputError, StorageError
@@ -11,10 +10,9 @@ from preprocessing.common.storage import Entry, Store
 from preprocessing.sources.base import TRAIN
 from preprocessing.sources.file_names import is_hidden
 from preprocessing.sources.listing import list_folder, walk
-from preprocessing.sources.split_names import split_of
+from preprocessing.sources.split_names import check_complete, split_of
 
 SUFFIX = ".parquet"
-_NUMBERED = re.compile(r"(.*-)(\d{5,9})-of-(\d{5,9})\b.*\.parquet")
 # More folders than this are classes, not splits or datasets.
 _MOST_FOLDERS = 16
 
@@ -42,7 +40,7 @@ def find_files(store: Store) -> dict[str, int]:
     if not found:
         raise InputError(f"{store.describe()} has no *{SUFFIX} files: download the dataset again, or give --layout")
     _check_one_dataset(store, sorted(found))
-    _check_complete(store, sorted(found))
+    check_complete(store, sorted(found))
     return found
 
 
@@ -63,32 +61,8 @@ def _holds_parquet(store: Store, path: str, depth: int) -> bool:
 
 
 def _check_one_dataset(store: Store, paths: Sequence[str]) -> None:
-    """Raises `InputError` for files below several folders (besides those of splits), or of an unknown split."""
+    """Raises `InputError` for files below several folders (besides those of splits)."""
     folders = {"/".join(part for part in path.split("/")[:-1] if not split_of(part)) for path in paths}
     if len(folders) > 1:
         some = ", ".join(one_line(name or "the root") for name in sorted(folders)[:4])
         raise InputError(f"{store.describe()} holds more than one dataset ({some}): give the folder of one as --source")
-    unnamed = [path for path in paths if not split_of(path)]
-    if unnamed and len(unnamed) < len(paths):
-        raise InputError(
-            f"{one_line(store.describe(unnamed[0]))}: its name tells no split (train, validation or test), and "
-            "names of other files do: rename it, or move it out of the source"
-        )
-
-
-def _check_complete(store: Store, paths: Sequence[str]) -> None:
-    """Raises `InputError` if of files numbered `-00000-of-00294` one is missing, or there are two such sets."""
-    sets: dict[str, dict[int, set[int]]] = {}
-    for path in paths:
-        match = _NUMBERED.fullmatch(path)
-        if match:
-            sets.setdefault(match[1], {}).setdefault(int(match[3]), set()).add(int(match[2]))
-    for name, totals in sets.items():
-        where = one_line(store.describe(name))
-        if len(totals) > 1:
-            both = " and ".join(f"-of-{total:05}" for total in sorted(totals))
-            raise InputError(f"{where}* are of two versions, {both}: remove one")
-        for total, numbers in totals.items():
-            missing = next((number for number in range(total) if number not in numbers), None)
-            if missing is not None:
-                raise InputError(f"{where}{missing:05}-of-{total:05}{SUFFIX} is missing: download it as well")

@@ -27,7 +27,7 @@ from preprocessing.sources.file_names import is_hidden
 from preprocessing.sources.folder_images import skip_unread
 from preprocessing.sources.listing import list_folder
 from preprocessing.sources.skipped import NOT_CHOSEN, OTHER_SPLIT, Skipped
-from preprocessing.sources.split_names import split_files, split_of
+from preprocessing.sources.split_names import check_complete, split_files, split_of
 
 INDEX_THREADS = 8
 _REMEDY = "leave it out with --classes"
@@ -62,7 +62,7 @@ class ShardSource(Source):
 
     def __init__(self, store: Store, options: SourceOptions = NO_OPTIONS) -> None:
         super().__init__(store, options)
-        self._sizes = self.find(store) if options.files is None else _named(store, options.files)
+        self._sizes = self._find_all() if options.files is None else _named(store, options.files)
         if not self._sizes:
             raise InputError(f"{store.describe()} has no {self.looks_like}: give the folder that holds them")
         self._files = split_files(self._sizes, store.describe())
@@ -88,6 +88,12 @@ class ShardSource(Source):
             for file in folder.files
             if cls.is_shard(file.name) and not is_hidden(file.name)
         }
+
+    def _find_all(self) -> dict[str, int]:
+        """As `find`; `InputError` if one of a numbered set is missing."""
+        found = self.find(self.store)
+        check_complete(self.store, sorted(found))
+        return found
 
     def class_names(self) -> Sequence[str]:
         """The names of the classes whose labels are numbers, in their order; empty if the source does not say."""

@@ -14,6 +14,7 @@ from preprocessing.sources.listing import Folder, list_folder, walk
 from preprocessing.sources.skipped import NO_CLASS_FOLDER, NOT_CHOSEN, OUTSIDE, UNLABELLED, Skipped
 from preprocessing.sources.text_files import decode_text
 
+ARCHIVE = "tiny-imagenet-200.zip"
 ANNOTATIONS = "val/val_annotations.txt"
 WORDS, WNIDS = "words.txt", "wnids.txt"
 _IMAGES = "images"
@@ -30,6 +31,13 @@ class TinyImageNetSource(ListedSource):
     def recognises(cls, store: Store) -> bool:
         """Whether there is the file with val's labels."""
         return store.exists(ANNOTATIONS)
+
+    @classmethod
+    def near_miss(cls, files: Sequence[str]) -> str | None:
+        """What to do with the archive."""
+        if ARCHIVE not in files:
+            return None
+        return f"{ARCHIVE} has to be unpacked first: unzip {ARCHIVE}, and give the folder that it makes as --source"
 
     def classes(self) -> list[str]:
         """The folders of `train`, except hidden ones and those of tools."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -46,6 +46,12 @@ class WebDatasetSource(ShardSource):
         if all(kind is None for kind in kinds):
             return bool(kinds) and not any(path for path in store.folders() if path == TRAIN)
         return any(kinds)
+
+    @classmethod
+    def near_miss(cls, files: Sequence[str]) -> str | None:
+        """What to do with a tar that is compressed."""
+        packed = next((name for name in sorted(files) if name.lower().endswith((".tar.gz", ".tgz"))), None)
+        return packed and f"{packed} is compressed: gunzip it if it is a WebDataset shard; else unpack it with tar -xf"
 
     def index(self) -> Index:
         """A function over this source's store."""

@@ -251,7 +251,7 @@ def spoil_pages(root: Path) -> None:
         ),
         (
             lambda root: write(root, "data/more.parquet", [(0, "9.jpg", IMAGE)], CLASSES),
-            r"data/more\.parquet: its name tells no split \(train, validation or test\)",
+            r"the name of data/more\.parquet tells no split \(train, validation or test\)",
         ),
         (
             lambda root: write(root, "other/train.parquet", [(0, "9.jpg", IMAGE)], CLASSES),

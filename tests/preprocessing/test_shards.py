@@ -17,7 +17,7 @@ from preprocessing.job.spark_run import spark_mapper
 from preprocessing.sources.base import SourceOptions
 from preprocessing.sources.layouts import locate_source, open_source
 from preprocessing.sources.tfrecord_file import features, masked_crc, records
-from tests.preprocessing.archives import tar_bytes
+from tests.preprocessing.archives import gzip_bytes, tar_bytes
 from tests.preprocessing.raw_images import CLASSES, SerialSpark, jpeg, preprocess
 from tests.preprocessing.shard_files import (
     cls_tar,
@@ -195,7 +195,7 @@ def test_tasks_index_shards_as_this_process_does(raw: Path, tmp_path: Path) -> N
 
 def test_braces_name_files(raw: Path, made: Path, tmp_path: Path) -> None:
     write_shards(raw, tmp_path / "raw", cls_tar, "{split}-{number:03}.tar")
-    put(tmp_path / "raw", broken__tar=b"x" * 2000)
+    put(tmp_path / "raw", broken__tar=b"x" * 2000)  # not named, so not read
     preprocess(f"{tmp_path}/raw/{{train,val}}-{{000..001}}.tar", tmp_path / "out", rows_per_shard=20)  # type: ignore[arg-type]
     assert_same(tmp_path / "out", made)
     with pytest.raises(InputError, match=r"train-002\.tar does not exist, and 1 more that --source names"):
@@ -239,6 +239,25 @@ def test_shards_without_a_split_in_their_names_are_train(raw: Path, tmp_path: Pa
     write_shards(raw, tmp_path / "val", cls_tar, "val-{number}.tar", splits=("val",))
     with pytest.raises(InputError, match=r"has no files of train \(only such as val-0\.tar\)"):
         open_source(open_store(tmp_path / "val"))
+
+
+def test_a_file_of_a_numbered_set_that_is_missing(raw: Path, tmp_path: Path) -> None:
+    write_shards(raw, tmp_path, slim_records, "{split}-{number:05}-of-00002")
+    (tmp_path / "train-00001-of-00002").rename(tmp_path / "train-00001-of-00003")
+    with pytest.raises(InputError, match=r"train-\* are of two versions, -of-00002 and -of-00003: remove one"):
+        open_source(open_store(tmp_path))
+    (tmp_path / "train-00001-of-00003").unlink()
+    with pytest.raises(InputError, match=r"train-00001-of-00002 is missing: download it as well"):
+        open_source(open_store(tmp_path))
+    braces = f"{tmp_path}/train-{{00000..00000}}-of-00002"
+    assert locate_source(braces).classes() == list(CLASSES)  # what is named on purpose need not be all
+
+
+def test_a_shard_whose_name_alone_tells_no_split(raw: Path, tmp_path: Path) -> None:
+    write_shards(raw, tmp_path, cls_tar, "{split}-{number}.tar")
+    (tmp_path / "val-1.tar").rename(tmp_path / "other.tar")
+    with pytest.raises(InputError, match=r"the name of other\.tar tells no split .*, and names of other files do"):
+        open_source(open_store(tmp_path))
 
 
 def test_every_member_of_a_shard_is_accounted_for(tmp_path: Path) -> None:
@@ -325,6 +344,16 @@ def test_tars_that_are_no_shards_are_not_taken_for_shards(raw: Path, tmp_path: P
     shutil.copytree(raw, tmp_path / "folders")
     put(tmp_path / "folders", backup__tar=b"damaged")
     assert open_source(open_store(tmp_path / "folders")).layout == "folders"
+
+
+def test_a_compressed_shard_is_named(tmp_path: Path) -> None:
+    put(tmp_path, a__tar__gz=b"")
+    with pytest.raises(InputError, match=r"a\.tar\.gz is compressed: gunzip it if it is a WebDataset shard"):
+        open_source(open_store(tmp_path))
+    (tmp_path / "a.tar.gz").rename(tmp_path / "a.tar")
+    (tmp_path / "a.tar").write_bytes(gzip_bytes(tar_bytes(GOOD)))
+    with pytest.raises(InputError, match=r"a\.tar is compressed with gzip, and has to be unpacked first: mv a\.tar"):
+        open_source(open_store(tmp_path)).classes()
 
 
 RECORDS = framed(example({"image": IMAGE, "label": 0})) * 2

@@ -22,8 +22,10 @@ from preprocessing.job.settings import Settings
 from preprocessing.sources.file_names import TOOL_FOLDERS, is_hidden
 from preprocessing.sources.layouts import open_source
 from preprocessing.sources.skipped import Skipped
-from tests.preprocessing.archives import write_kaggle, write_official
+from tests.preprocessing.archives import gzip_bytes, write_kaggle, write_official
+from tests.preprocessing.pixel_files import archive, cifar10_files, grays, write_idx
 from tests.preprocessing.raw_images import CLASSES, jpeg, no_spark, preprocess, write_folders
+from tests.preprocessing.shard_files import cls_tar, slim_records, write_shards, write_tiny
 
 Log = pytest.LogCaptureFixture
 IMAGE = jpeg(40, 40)
@@ -221,7 +223,32 @@ PLACES = {
     "folders": (("train/{}", "val/{}"), ("train", "val", "test/n01440764", "other", "")),
     "kaggle": ((f"{KAGGLE}/train/{{}}",), (f"{KAGGLE}/train", f"{KAGGLE}/test", "ILSVRC/Annotations/a", "ILSVRC", "")),
     "tar": ((), ("", "train/a", "other")),
+    "tiny-imagenet": (("train/{}",), ("train", "val", "test/images", "other", "")),
+    "webdataset": ((), ("", "train/a", "other")),
+    "tfrecord": ((), ("", "train/a", "other")),
+    "idx": ((), ("", "train/a", "other")),
+    "cifar": ((), ("", "train/a", "other")),
 }
+
+
+def write_source(layout: str, folders: Path, root: Path) -> int:
+    """A source of few images. Returns how many files it has: those in archives count, the archives do not."""
+    rows = count_files(folders)
+    if layout == "webdataset":
+        write_shards(folders, root, cls_tar, "{split}-{number}.tar")
+        return 2 * rows
+    if layout == "tfrecord":
+        write_shards(folders, root, slim_records, "{split}-{number:05}-of-00002")
+        return rows
+    if layout == "idx":
+        write_idx(root, {"train": (grays(8, 8, 8), [0, 1] * 4), "t10k": (grays(2, 8, 8), [0, 1])})
+        return 8 + 2 + 2
+    if layout == "cifar":
+        files = cifar10_files(per_batch=2)
+        put(root, "cifar-10-binary.tar.gz", data=gzip_bytes(archive(files, "cifar-10-batches-bin")))
+        return 12 + 2
+    {"kaggle": write_kaggle, "tar": write_official, "tiny-imagenet": write_tiny}[layout](folders, root)
+    return count_files(root) + (rows - 2 if layout == "tar" else 0)
 
 
 def scatter(root: Path, parent: str, folders: tuple[str, ...], chance: random.Random) -> None:
@@ -239,26 +266,28 @@ def count_files(root: Path) -> int:
     return sum(len(names) for _, _, names in os.walk(root))
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(4 * len(PLACES)))
 def test_every_file_is_a_row_rejected_or_skipped(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
-    layout = tuple(PLACES)[seed % 3]
+    layout = tuple(PLACES)[seed % len(PLACES)]
     root = folders = tmp_path / "folders"
     write_folders(folders, {"train": 2, "val": 2})
+    files = count_files(root)
     if layout != "folders":
         root = tmp_path / layout
-        {"kaggle": write_kaggle, "tar": write_official}[layout](folders, root)
+        files = write_source(layout, folders, root)
+    before = count_files(root)
     for parent in PLACES[layout][0]:
         for name in CLASSES:
             scatter(root, parent.format(name), (*HIDDEN, "deep", "deep/er"), chance)
     for parent in PLACES[layout][1]:
         scatter(root, parent, HIDDEN, chance)
-    # The two archives are opened: their members count.
-    files = count_files(root) + (count_files(folders) - 2 if layout == "tar" else 0)
+    files += count_files(root) - before
     options = {**SMALL, "images_per_class": chance.choice([None, 1]), "holdout": 1}
     if layout != "tar":  # a class tar that is not chosen is not opened
         options["classes"] = chance.choice([None, 2])
     manifest = preprocess(root, tmp_path / "out", **options)
+    assert manifest.source["layout"] == layout
     rows = sum(split.count for split in manifest.splits.values())
     assert rows + manifest.rejected + sum(skipped(manifest).values()) == files
 

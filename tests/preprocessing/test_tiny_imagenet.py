@@ -49,6 +49,14 @@ def test_as_class_folders_it_is_refused(tiny: Path) -> None:
         open_source(open_store(tiny), "folders").classes()
 
 
+def test_the_archive_is_named(tmp_path: Path) -> None:
+    (tmp_path / "tiny-imagenet-200.zip").write_bytes(b"")
+    with pytest.raises(
+        InputError, match=r"tiny-imagenet-200\.zip has to be unpacked first: unzip tiny-imagenet-200\.zip"
+    ):
+        open_source(open_store(tmp_path))
+
+
 LABELS = "val/val_annotations.txt"
 
 
