@@ -19,6 +19,7 @@ from preprocessing.sources.layouts import open_source
 from tests.lottery.s3_proxy import CREDENTIALS, Proxy, s3_proxy
 from tests.preprocessing.archives import write_official
 from tests.preprocessing.raw_images import CLASSES, preprocess
+from tests.preprocessing.shard_files import cls_tar, slim_records, write_shards
 
 
 @pytest.fixture(scope="module")
@@ -250,3 +251,21 @@ def test_no_dataset_in_the_bucket(bucket: Proxy) -> None:
     open_store(bucket.uri("folder")).write("x", b"1")
     with pytest.raises(InputError, match=r"s3://bucket/folder/absent.* is not a dataset: it does not exist"):
         Dataset.open(open_store(bucket.uri("folder")).child("absent").uri)
+
+
+@pytest.mark.parametrize("kind", ["webdataset", "tfrecord"])
+def test_shards_on_a_bucket(raw: Path, made: Path, bucket: Proxy, tmp_path: Path, kind: str) -> None:
+    write, name = {
+        "webdataset": (cls_tar, "{split}-{number:03}.tar"),
+        "tfrecord": (slim_records, "{split}-{number:05}-of-00002"),
+    }[kind]
+    write_shards(raw, tmp_path / "shards", write, name)
+    upload(tmp_path / "shards", bucket, "shards")
+    source = bucket.uri("shards")
+    whole = preprocess(source, tmp_path / "whole", rows_per_shard=20)  # type: ignore[arg-type]
+    assert whole.source["layout"] == kind
+    assert whole.hash == Dataset.open(str(made)).content_hash
+    braces = name.replace("{split}", "{train,val}").replace("{number:03}", "{000..001}")
+    braces = braces.replace("{number:05}", "{00000..00001}")
+    named = source.replace("/shards", f"/shards/{braces}")
+    assert preprocess(named, tmp_path / "named", rows_per_shard=20).hash == whole.hash  # type: ignore[arg-type]

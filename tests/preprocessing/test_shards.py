@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from preprocessing.common.errors import InputError
+from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.storage import open_store
 from preprocessing.dataset.opening import Dataset
 from preprocessing.job.spark_run import spark_mapper
@@ -354,6 +354,20 @@ def test_a_compressed_shard_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(gzip_bytes(tar_bytes(GOOD)))
     with pytest.raises(InputError, match=r"a\.tar is compressed with gzip, and has to be unpacked first: mv a\.tar"):
         open_source(open_store(tmp_path)).classes()
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_storage_that_fails_is_not_called_damage(raw: Path, tmp_path: Path, kind: str, monkeypatch: Any) -> None:
+    write_shards(raw, tmp_path, WRITERS[kind][2], WRITERS[kind][1])
+    source = open_source(open_store(tmp_path))
+
+    def open_input(self: Any, path: str) -> Any:
+        raise StorageError(f"cannot read {path}: the disk is on fire")
+
+    monkeypatch.setattr(type(source.store), "open_input", open_input)
+    with pytest.raises(StorageError, match="the disk is on fire") as caught:
+        source.read()
+    assert type(caught.value) is StorageError
 
 
 RECORDS = framed(example({"image": IMAGE, "label": 0})) * 2
