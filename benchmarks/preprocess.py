@@ -32,6 +32,7 @@ CONTENDERS: tuple[tuple[str, str, str | None], ...] = (
     ("limit", "decode + resize alone, bytes in memory", None),
     ("pillow", "the same with Pillow: full decode, antialiased bilinear", None),
     ("ours", "jobs/preprocess.py", None),
+    ("hub", "the same from Parquet files as on the Hugging Face hub, which are staged", None),
     ("petastorm", "petastorm's ImageNet recipe: cv2, PNG, rows through the JVM", "petastorm"),
     ("tfrecord", "TFRecord, a process per core, our decoder", "tensorflow"),
     ("webdataset", "webdataset's ShardWriter, a process per core, our decoder", "webdataset"),
@@ -131,6 +132,8 @@ def summarise(results: dict[str, dict[str, Any]], count: int, cores: int) -> dic
             "writer": max(writers, default=None),
         }
         ratios = {name: rates["ours"] / other for name, other in others.items() if other}
+    if "ours" in results and "hub" in results:
+        ratios["hub_cpu"] = _cpu_per_image(results["hub"]) / _cpu_per_image(results["ours"])
     if "limit" in rates and "pillow" in rates:
         ratios["pillow"] = rates["limit"] / rates["pillow"]
     found = {
@@ -146,6 +149,10 @@ def summarise(results: dict[str, dict[str, Any]], count: int, cores: int) -> dic
         if values:
             found[key] = round(values[0], 2)
     return found
+
+
+def _cpu_per_image(row: dict[str, Any]) -> float:
+    return float(row["cpu_seconds"] / row["images"])
 
 
 def _installed(module: str) -> bool:

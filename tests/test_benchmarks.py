@@ -45,7 +45,7 @@ def test_a_benchmark_activates_before_it_measures(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "choices"),
     [
-        ("preprocess", ("--images", "nowhere"), "limit, pillow, ours, petastorm, tfrecord, webdataset, mosaic"),
+        ("preprocess", ("--images", "nowhere"), "limit, pillow, ours, hub, petastorm, tfrecord, webdataset, mosaic"),
         ("input", ("--dataset", "nowhere"), "limit, limit_2, mapped, "),
     ],
 )
@@ -65,11 +65,32 @@ def test_a_command_that_fails_is_one_line() -> None:
     assert said.startswith("error: sh ended with status 3: why; run it by hand: sh -c")
 
 
+def test_a_catalogue_is_measured() -> None:
+    found = json.loads(
+        python("-m", "benchmarks.catalogue", "--images", "1000", "--classes", "7").stdout.splitlines()[-1]
+    )
+    assert found["images"] == 1000
+    assert list(found["seconds"]) == ["catalogue", "signature", "select", "shards"]
+
+
 @pytest.mark.cluster
 def test_a_benchmark_runs_without_activation(tmp_path: Path) -> None:
     from tests.preprocessing.raw_images import write_folders
 
     write_folders(tmp_path / "raw", {"train": 2})
-    arguments = ("--images", str(tmp_path / "raw"), "--count", "6", "--rounds", "1", "--cores", "1", "--only", "ours")
+    arguments = (
+        "--images",
+        str(tmp_path / "raw"),
+        "--count",
+        "6",
+        "--rounds",
+        "1",
+        "--cores",
+        "1",
+        "--only",
+        "ours,hub",
+    )
     said = python("-m", "benchmarks.preprocess", *arguments).stdout
-    assert json.loads(said.splitlines()[-1])["images_per_s"]["ours"] > 0
+    found = json.loads(said.splitlines()[-1])
+    assert min(found["images_per_s"][name] for name in ("ours", "hub")) > 0
+    assert found["ratios"]["hub_cpu"] > 0

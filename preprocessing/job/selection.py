@@ -20,35 +20,44 @@ from preprocessing.job.settings import Settings
 from preprocessing.sources.base import MINIVAL, TRAIN, Catalogue
 from preprocessing.sources.skipped import NOT_CHOSEN, Skipped
 
+# Names that are looked at together.
+_BLOCK = 1 << 16
+
 
 def select(catalogue: Catalogue, classes: Sequence[str], settings: Settings) -> dict[str, pa.Table]:
     """The chosen rows of the catalogue, by split, in the dataset's order. Column `label` (int32) indexes `classes`.
 
     Raises `InputError` if no image of train is chosen, or the holdout leaves none on one side.
     """
-    labels = {name: label for label, name in enumerate(classes)}
-    splits = {}
+    parts: dict[str, tuple[pa.Table, NDArray[np.int32], NDArray[np.int64]]] = {}
     for split, table in catalogue.splits.items():
-        ids = np.array(table.column("id").to_pylist(), object)
-        label = np.array([labels.get(name, -1) for name in table.column("class").to_pylist()], np.int32)
+        label = _labels(table, classes)
         kept = np.flatnonzero(label >= 0)
         if settings.images_per_class is not None:
-            keys = name_keys("images-per-class", settings.seed, ids[kept])
+            keys = name_keys("images-per-class", settings.seed, table.column("id"), kept)
             kept = kept[rank_in_class(label[kept], keys) < settings.images_per_class]
-        splits[split] = kept, ids, label, table
-    parts = {split: (kept, ids, label, table) for split, (kept, ids, label, table) in splits.items() if len(kept)}
+        if len(kept):
+            parts[split] = table, label, kept
     if TRAIN not in parts:
         raise InputError("no image of train is in the chosen classes: choose others with --classes")
     if settings.holdout:
-        kept, ids, label, table = parts[TRAIN]
-        held = hold_out(ids[kept], label[kept], settings.holdout, settings.seed)
-        parts[MINIVAL] = kept[held], ids, label, table
-        parts[TRAIN] = kept[~held], ids, label, table
+        table, label, kept = parts[TRAIN]
+        keys = name_keys("holdout", settings.seed, table.column("id"), kept)
+        held = hold_out(keys, label[kept], settings.holdout)
+        parts[MINIVAL], parts[TRAIN] = (table, label, kept[held]), (table, label, kept[~held])
     chosen = {}
-    for split, (kept, ids, label, table) in sorted(parts.items()):
-        order = kept[np.argsort(name_keys(f"order of {split}", settings.seed, ids[kept]), kind="stable")]
-        chosen[split] = table.take(pa.array(order)).append_column("label", pa.array(label[order]))
+    for split, (table, label, kept) in sorted(parts.items()):
+        keys = name_keys(f"order of {split}", settings.seed, table.column("id"), kept)
+        order = kept[np.argsort(keys, kind="stable")]
+        rows = table.drop_columns(["class"]).take(pa.array(order))
+        chosen[split] = rows.append_column("label", pa.array(label[order]))
     return chosen
+
+
+def _labels(table: pa.Table, classes: Sequence[str]) -> NDArray[np.int32]:
+    """The label of every image; -1 if its class is not one of `classes`."""
+    found = pc.index_in(table.column("class"), pa.array(classes, pa.string()))
+    return np.asarray(pc.fill_null(found, -1).to_numpy(), np.int32)
 
 
 def account(catalogue: Catalogue, chosen: dict[str, pa.Table]) -> Skipped:
@@ -84,22 +93,21 @@ def choose_classes(classes: Sequence[str], wanted: int | tuple[str, ...] | None,
     return sorted(classes[place] for place in np.argsort(keys, kind="stable")[:wanted])
 
 
-def hold_out(ids: Any, labels: NDArray[np.int32], holdout: float, seed: int) -> NDArray[np.bool_]:
+def hold_out(keys: NDArray[np.uint64], labels: NDArray[np.int32], holdout: float) -> NDArray[np.bool_]:
     """Which images leave train for minival: a fraction (below 1) or a number, from every class in proportion.
 
-    Raises `InputError` if it takes no image, or all of them.
+    `keys` put the images of a class in order. Raises `InputError` if it takes no image, or all of them.
     """
-    count = round(holdout * len(ids)) if holdout < 1 else int(holdout)
-    if not 0 < count < len(ids):
+    count = round(holdout * len(keys)) if holdout < 1 else int(holdout)
+    if not 0 < count < len(keys):
         raise InputError(
-            f"--holdout {holdout:g} takes {count:,} of {len(ids):,} images of train: leave some on each side"
+            f"--holdout {holdout:g} takes {count:,} of {len(keys):,} images of train: leave some on each side"
         )
-    keys = name_keys("holdout", seed, ids)
     ranks = rank_in_class(labels, keys)
     # The images of a class are spread evenly over 0..1, so that the first of this order have a share of each.
     sizes = np.bincount(labels)[labels]
     order = np.lexsort((keys, (ranks + 0.5) / sizes))
-    held = np.zeros(len(ids), np.bool_)
+    held = np.zeros(len(keys), np.bool_)
     held[order[:count]] = True
     return held
 
@@ -114,11 +122,22 @@ def rank_in_class(labels: NDArray[np.int32], keys: NDArray[np.uint64]) -> NDArra
     return ranks
 
 
-def name_keys(purpose: str, seed: int, names: Any) -> NDArray[np.uint64]:
-    """A 64-bit hash of each name, different for every purpose and seed."""
+def name_keys(purpose: str, seed: int, names: Any, rows: NDArray[np.int64] | None = None) -> NDArray[np.uint64]:
+    """A 64-bit hash of each name, different for every purpose and seed.
+
+    `names` are a list, or an Arrow column, of which only some `rows` may be wanted.
+    """
     key = hashlib.blake2b(f"{seed} {purpose}".encode(), digest_size=32).digest()
-    digests = b"".join(hashlib.blake2b(name.encode(), key=key, digest_size=8).digest() for name in names)
-    return np.frombuffer(digests, "<u8").astype(np.uint64)
+    if isinstance(names, pa.ChunkedArray):
+        names = names.combine_chunks()
+    keys = np.empty(len(names) if rows is None else len(rows), np.uint64)
+    for start in range(0, len(keys), _BLOCK):  # as strings, many millions of names would fill the memory
+        block = slice(start, start + _BLOCK)
+        part = names[block] if rows is None else names.take(pa.array(rows[block]))
+        texts = part if isinstance(part, list) else part.to_pylist()
+        digests = b"".join([hashlib.blake2b(name.encode(), key=key, digest_size=8).digest() for name in texts])
+        keys[block] = np.frombuffer(digests, "<u8")
+    return keys
 
 
 def _some(names: Sequence[str]) -> str:

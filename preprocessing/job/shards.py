@@ -86,7 +86,7 @@ def plan_shards(splits: dict[str, pa.Table], settings: Settings) -> list[Shard]:
     for split, table in sorted(splits.items()):
         step = settings.rows_per_shard or default_rows(len(table), settings.row_group_rows)
         for index, start in enumerate(range(0, len(table), step)):
-            part = table.slice(start, step).drop_columns(["class"]).combine_chunks()
+            part = table.slice(start, step).combine_chunks()
             shards.append(Shard(split, index, len(part), serialise(part), _digest(part)))
     return shards
 

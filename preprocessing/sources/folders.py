@@ -160,7 +160,7 @@ class FolderSource(ListedSource):
             raise InputError(
                 f"{self.store.describe(self._val)} holds no images in its class folders: put some there, or remove it"
             )
-        splits = {split: sort_table(pa.concat_tables(found)) for split, found in parts.items() if found}
+        splits = {split: sort_table(pa.concat_tables(parts.pop(split))) for split in list(parts) if parts[split]}
         check_classes_have_images(splits[TRAIN], classes, where, "put some into its folder, or remove the folder")
         return Catalogue(splits, skipped)
 

@@ -16,6 +16,8 @@ from preprocessing.sources.file_names import is_hidden
 
 # Each file on a network drive costs a round trip.
 LISTING_THREADS = 16
+# Folders that are listed before the first of them is used: with their files they take memory.
+_AHEAD = 256
 # Device and inode of a folder and of the folders above it.
 _Above = frozenset[tuple[int, int]]
 
@@ -105,11 +107,12 @@ def _by_level(store: Store, needed: Sequence[str]) -> Iterator[Folder]:
     with ThreadPoolExecutor(LISTING_THREADS) as pool:
         while level:
             below: list[tuple[str, _Above]] = []
-            for folder, above in pool.map(lambda task: _list(store, *task), level):
-                if folder.problem and _is_needed(folder.path, needed):
-                    raise StorageError(folder.problem)
-                yield folder
-                below += [(folder.join(name), above) for name in folder.folders]
+            for start in range(0, len(level), _AHEAD):
+                for folder, above in pool.map(lambda task: _list(store, *task), level[start : start + _AHEAD]):
+                    if folder.problem and _is_needed(folder.path, needed):
+                        raise StorageError(folder.problem)
+                    yield folder
+                    below += [(folder.join(name), above) for name in folder.folders]
             level = below
 
 

@@ -131,16 +131,14 @@ def _read_labels(where: str, file: Any, columns: Columns) -> Labels:
             "give --label-column, or, if the split has no labels, move it out of the source"
         )
     names = pc.struct_field(table.column(columns.image), "path") if has_names else pa.chunked_array([pa.nulls(rows)])
-    return Labels(labels, names.cast(pa.string()).combine_chunks(), _mean_bytes(file.metadata, columns.image))
+    return Labels(labels, names.cast(pa.string()).combine_chunks(), _mean_bytes(file.metadata))
 
 
-def _mean_bytes(metadata: Any, column: str) -> int:
-    """Bytes of an image, from the footer."""
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    paths = [groups[0].column(place).path_in_schema for place in range(groups[0].num_columns)] if groups else []
-    place = paths.index(f"{column}.bytes") if f"{column}.bytes" in paths else None
-    total = sum(group.column(place).total_uncompressed_size for group in groups) if place is not None else 0
-    return int(max(0, total) // max(1, metadata.num_rows))
+def _mean_bytes(metadata: Any) -> int:
+    """About how many bytes an image has: a row's, uncompressed."""
+    # Not a column's, as pyarrow ends the process if the metadata of a column are damaged.
+    sizes = [metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups)]
+    return int(max(0, sum(sizes)) // max(1, metadata.num_rows))
 
 
 def _choose(where: str, schema: pa.Schema, kind: str, given: str | None, usual: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import preprocessing.sources.listed_source as listed_source
 from preprocessing.common.errors import InputError
 from preprocessing.common.storage import open_store
 from preprocessing.dataset.opening import Dataset
@@ -98,3 +99,9 @@ def test_a_source_among_class_folders_is_not_a_class(tmp_path: Path) -> None:
     ) as caught:
         preprocess(tmp_path / "raw", tmp_path / "out")
     assert "\n" not in str(caught.value)
+
+
+def test_a_signature_is_that_of_all_names_at_once(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = open_source(open_store(raw)).signature(CLASSES)
+    monkeypatch.setattr(listed_source, "_BLOCK", 5)
+    assert open_source(open_store(raw)).signature(CLASSES) == before

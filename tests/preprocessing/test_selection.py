@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import preprocessing.job.selection as selection
 from preprocessing.common.errors import InputError
 from preprocessing.job.selection import choose_classes, hold_out, name_keys, select
 from preprocessing.job.settings import Settings
@@ -44,8 +45,19 @@ def test_every_image_is_in_exactly_one_place() -> None:
 
 def test_labels_are_places_in_the_sorted_classes() -> None:
     chosen = select(catalogue(), CLASSES, Settings())["train"]
-    for name, label in zip(chosen["class"].to_pylist(), chosen["label"].to_pylist(), strict=True):
-        assert CLASSES[label] == name
+    for name, label in zip(chosen["id"].to_pylist(), chosen["label"].to_pylist(), strict=True):
+        assert CLASSES[label] == name.split("/")[0]
+
+
+def test_many_names_are_looked_at_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    table, rows = catalogue().splits["train"], np.arange(0, 100, 3)
+    whole = name_keys("p", 1, table["id"].to_pylist())
+    chosen = select(catalogue(), CLASSES, Settings(holdout=0.1, images_per_class=9))
+    monkeypatch.setattr(selection, "_BLOCK", 7)
+    for names in (table["id"], table["id"].to_pylist()):
+        assert name_keys("p", 1, names).tolist() == whole.tolist()
+    assert name_keys("p", 1, table["id"], rows).tolist() == whole[rows].tolist()
+    assert select(catalogue(), CLASSES, Settings(holdout=0.1, images_per_class=9)) == chosen
 
 
 def test_the_order_is_a_shuffle_by_seed() -> None:
@@ -67,7 +79,7 @@ def test_the_order_does_not_depend_on_that_of_the_listing() -> None:
 def test_the_holdout_is_fair_to_every_class(holdout: float) -> None:
     table = catalogue().splits["train"]
     labels = np.array([CLASSES.index(name) for name in table["class"].to_pylist()], np.int32)
-    held = hold_out(table["id"].to_pylist(), labels, holdout, 0)
+    held = hold_out(name_keys("holdout", 0, table["id"].to_pylist()), labels, holdout)
     wanted = holdout * len(table) if holdout < 1 else holdout
     assert held.sum() == round(wanted)
     share = np.bincount(labels) * wanted / len(table)
