@@ -9,7 +9,7 @@ DIST ?= dist
 # Variables meant for another Python or virtual environment. (scripts/activate unsets those for another Spark.)
 unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PIP_USER PIP_TARGET PIP_PREFIX VENV KEEP_SPARK CDPATH
 
-.PHONY: setup lock lint format test test-cluster test-spark4 dist demo clean
+.PHONY: setup lock lint format test test-cluster test-yarn hadoop test-spark4 dist demo clean
 
 setup: .venv/.complete
 
@@ -40,10 +40,22 @@ format: setup
 	$(BIN)/ruff format .
 
 test: setup
-	. scripts/activate && python -m pytest -m "not cluster" $(PYTEST_ARGS)
+	. scripts/activate && python -m pytest -m "not cluster and not yarn" $(PYTEST_ARGS)
 
 test-cluster: setup
 	. scripts/activate && python -m pytest -m cluster $(PYTEST_ARGS)
+
+# On a Hadoop of its own, YARN and HDFS, on this machine's loopback.
+test-yarn: hadoop
+	. scripts/activate && python -m pytest -m yarn $(PYTEST_ARGS)
+
+# Hadoop's daemons in one jar, of the version of the client in pyspark.
+hadoop: setup
+	@command -v mvn >/dev/null || { echo "error: no Maven (mvn) on the PATH: apt-get install maven" >&2; exit 2; }
+	version=$$(ls .venv/lib/python3*/site-packages/pyspark/jars | sed -n 's/^hadoop-client-api-\(.*\)\.jar$$/\1/p') && \
+	    jar=hadoop-client-minicluster-$$version.jar && mkdir -p .hadoop && { test -f .hadoop/$$jar || \
+	    timeout 300 mvn --batch-mode --quiet dependency:copy -DoutputDirectory=.hadoop \
+	        -Dartifact=org.apache.hadoop:hadoop-client-minicluster:$$version; } && test -f .hadoop/$$jar
 
 # The tests that start Spark, on Spark 4.0, which needs Java 17.
 test-spark4: .venv-spark4/.complete
@@ -67,4 +79,4 @@ demo: setup
 	demo/run
 
 clean:
-	rm -rf .venv .venv-spark4 build dist *.egg-info
+	rm -rf .venv .venv-spark4 .hadoop build dist *.egg-info
