@@ -16,6 +16,7 @@ setup(
         "pyarrow==14.0.2",  # the last that petastorm 0.13.1 works with, and built against numpy 1
         "numpy>=1.26,<2",
         "pandas>=2,<3",
+        "hdfs-native>=0.14.7,<0.15",
         "matplotlib>=3.8",
         "msgspec>=0.19",
         "opencv-python-headless>=4.9,<4.12",  # 4.12 needs numpy 2

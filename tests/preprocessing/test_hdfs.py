@@ -1,0 +1,311 @@
+"""What is decided about HDFS, without one: addresses, errors, time limits. tests/hadoop has the real one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from preprocessing.common.errors import InputError, StorageError
+from preprocessing.common.retries import may_pass
+from preprocessing.common.storage import open_store
+from preprocessing.common.storage_errors import of_client, reason, remedy
+from preprocessing.common.stores import hdfs_connection
+from preprocessing.common.stores.hdfs_connection import finish
+from preprocessing.common.stores.hdfs_errors import explained
+
+JAVA = "\\n\\tat org.apache.hadoop.hdfs.server.namenode.FSDirWriteFileOp.startFile(FSDirWriteFileOp.java:389)"
+
+
+class FakeClient:
+    """Files in a dictionary, as hdfs-native's clients show them. It records the URLs and settings that it is given."""
+
+    files: dict[str, bytes] = {}  # noqa: RUF012
+    opened: list[tuple[str, dict[str, str]]] = []  # noqa: RUF012
+    silent = False
+
+    def __init__(self, url: str, settings: dict[str, str]) -> None:
+        if ":" not in url.removeprefix("hdfs://"):
+            raise RuntimeError('InvalidArgument("No NameNode hosts found")')
+        FakeClient.opened.append((url, settings))
+
+    async def get_file_info(self, path: str) -> Any:
+        if FakeClient.silent:
+            await asyncio.sleep(3600)
+        if path in self.files:
+            return SimpleNamespace(path=path, isdir=False, length=len(self.files[path]))
+        raise FileNotFoundError(path)
+
+    async def read(self, path: str) -> Any:
+        return FakeReader((await self.get_file_info(path)) and self.files[path])
+
+    async def create(self, path: str, options: Any) -> Any:
+        assert not options.overwrite
+        FakeClient.files[path] = b""
+
+        async def write(data: bytes) -> None:
+            FakeClient.files[path] += data
+
+        async def close() -> None:
+            pass
+
+        return SimpleNamespace(write=write, close=close)
+
+    async def rename(self, source: str, target: str, overwrite: bool) -> None:
+        if target in self.files and not overwrite:
+            raise FileExistsError(f"rename destination {target} already exists\n\tat org.apache")
+        FakeClient.files[target] = FakeClient.files.pop(source)
+
+    async def delete(self, path: str, recursive: bool) -> bool:
+        return FakeClient.files.pop(path, None) is not None
+
+
+class FakeReader(bytes):
+    async def read_range(self, offset: int, length: int) -> bytes:
+        assert offset + length <= len(self), "hdfs-native panics"
+        return self[offset : offset + length]
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeClient]]:
+    monkeypatch.setattr(hdfs_connection, "AsyncClient", FakeClient)
+    monkeypatch.setattr(hdfs_connection, "Client", FakeClient)
+    monkeypatch.setattr(FakeClient, "files", {})
+    monkeypatch.setattr(FakeClient, "opened", [])
+    monkeypatch.delenv("HADOOP_CONF_DIR", raising=False)
+    monkeypatch.delenv("HADOOP_HOME", raising=False)
+    hdfs_connection.connection.cache_clear()
+    yield FakeClient
+    hdfs_connection.connection.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("error", "says", "what_to_do", "passes"),
+    [
+        (
+            RuntimeError(
+                'RPCError("org.apache.hadoop.hdfs.server.namenode.SafeModeException", "Cannot create file/x. Name '
+                f'node is in safe mode.\\nThe reported blocks{JAVA}")'
+            ),
+            "the NameNode is in safe mode",
+            "wait until `hdfs dfsadmin -safemode get` says OFF",
+            True,
+        ),
+        (
+            RuntimeError(
+                'RPCError("org.apache.hadoop.security.AccessControlException", "Permission denied: user=me, '
+                f'access=WRITE, inode=\\"/\\":hdfs:supergroup:drwxr-xr-x{JAVA}")'
+            ),
+            'Permission denied: user=me, access=WRITE, inode="/":hdfs:supergroup:drwxr-xr-x',
+            "check the permissions of this user",
+            False,
+        ),
+        (
+            RuntimeError(
+                'RPCError("org.apache.hadoop.hdfs.protocol.DSQuotaExceededException", "The DiskSpace quota of /x is '
+                f'exceeded{JAVA}")'
+            ),
+            "Disk quota exceeded",
+            "free some space, or choose another place",
+            True,
+        ),
+        (
+            RuntimeError(f'RPCError("java.io.IOException", "File /x could only be written to 0 of the 1 min{JAVA}")'),
+            "no DataNode takes the data",
+            "check that the DataNodes run, have space and can be reached from here",
+            True,
+        ),
+        (
+            RuntimeError(
+                'RPCError("org.apache.hadoop.fs.ParentNotDirectoryException", "/a/b (is not a directory)\\n")'
+            ),
+            "Not a directory",
+            "there is a file where a folder should be, or a folder where a file should be: choose another place",
+            False,
+        ),
+        (
+            RuntimeError(
+                'RPCError("org.apache.hadoop.hdfs.protocol.FSLimitException$PathComponentTooLongException", "Too")'
+            ),
+            "File name too long",
+            "choose a shorter name",
+            False,
+        ),
+        (
+            RuntimeError(f'RPCError("org.apache.hadoop.some.NewException", "What it says{JAVA}")'),
+            "What it says",
+            "look at the NameNode's log for NewException",
+            True,
+        ),
+        (
+            OSError("Connection refused (os error 111)"),
+            "Connection refused",
+            "check the address, that the NameNode runs, and the network",
+            True,
+        ),
+        (
+            asyncio.TimeoutError(),
+            "no answer in 30 s",
+            "check the address, that the NameNode runs, and the network",
+            True,
+        ),
+        (
+            RuntimeError("NoSASLMechanism"),
+            "the NameNode wants a way to log in that this client lacks",
+            "run kinit, or check this machine's Kerberos set-up (krb5.conf, libgssapi_krb5)",
+            False,
+        ),
+        (RuntimeError('BlocksNotFound("/x")'), "some of its blocks are missing", "check that all DataNodes run", True),
+    ],
+)
+def test_each_failure_has_its_reason_and_remedy(error: Exception, says: str, what_to_do: str, passes: bool) -> None:
+    found = explained(error, 30.0)
+    assert (reason(found), remedy(found, local=False), may_pass(found)) == (says, what_to_do, passes)
+    assert found.errno is not None or isinstance(found, PermissionError) or of_client(found)
+
+
+def test_absent_and_present_are_told_apart() -> None:
+    assert type(explained(FileNotFoundError("File does not exist: /x\n\tat org.apache"), 1.0)) is FileNotFoundError
+    assert type(explained(FileExistsError("/x already exists\n\tat org.apache"), 1.0)) is FileExistsError
+    assert str(explained(FileNotFoundError("no: /x\n\tat org"), 1.0)) == "[Errno 2] no: /x"
+
+
+@pytest.mark.parametrize(
+    ("uri", "default", "url"),
+    [
+        ("hdfs://host:9000/x", None, "hdfs://host:9000"),
+        ("hdfs://host/x", None, "hdfs://host:8020"),
+        ("hdfs:///x", "hdfs://master", "hdfs://master:8020"),
+        ("hdfs:///x", "hdfs://master:9000/", "hdfs://master:9000"),
+    ],
+)
+def test_an_address_may_leave_out_what_the_configuration_or_hadoop_says(
+    fake: type[FakeClient], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, uri: str, default: str | None, url: str
+) -> None:
+    if default:
+        monkeypatch.setenv("HADOOP_CONF_DIR", str(tmp_path))
+        (tmp_path / "core-site.xml").write_text(
+            f"<configuration><property><name>fs.defaultFS</name><value>{default}</value></property></configuration>"
+        )
+    open_store(uri).write("a", b"1")
+    assert {opened for opened, _ in fake.opened} == {url}
+    assert list(fake.files) == ["/x/a"]
+
+
+@pytest.mark.parametrize("found", ["missing", "s3a://bucket"])
+def test_an_address_that_means_nothing_is_refused(
+    fake: type[FakeClient], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, found: str
+) -> None:
+    monkeypatch.setenv("HADOOP_CONF_DIR", str(tmp_path))
+    if found != "missing":
+        (tmp_path / "core-site.xml").write_text(
+            f"<configuration><property><name>fs.defaultFS</name><value>{found}</value></property></configuration>"
+        )
+    says = f"^cannot reach hdfs:///x: it names no host, and fs.defaultFS in {tmp_path}/core-site.xml is {found}; check"
+    with pytest.raises(InputError, match=says) as caught:
+        open_store("hdfs:///x").write("a", b"1")
+    assert type(caught.value) is InputError
+
+
+def test_a_name_node_that_does_not_answer_is_given_up_and_connected_to_anew(
+    fake: type[FakeClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hdfs_connection, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(fake, "silent", True)
+    store, started = open_store("hdfs://host:9000/x"), time.monotonic()
+    with pytest.raises(StorageError, match=r"^cannot look at hdfs://host:9000/x/a: no answer in 0 s; check") as caught:
+        store.exists("a")
+    assert type(caught.value) is StorageError
+    assert time.monotonic() - started < 5
+    assert may_pass(caught.value)
+    monkeypatch.setattr(fake, "silent", False)
+    assert not store.exists("a")
+    assert len(fake.opened) == 4  # two clients each time
+    assert fake.opened[0][1]["dfs.client.failover.random.order.host:9000"] == "true"
+
+
+def test_what_was_put_aside_by_an_earlier_version_is_the_blob(fake: type[FakeClient]) -> None:
+    store = open_store("hdfs://host:9000/x")
+    fake.files["/x/state.replaced"] = b"old"
+    assert (store.read("state"), store.size("state"), store.exists("state")) == (b"old", 3, True)
+    assert not store.create("state", b"a rival's")
+    store.write("state", b"newer")
+    assert (store.read("state"), store.size("state")) == (b"newer", 5)
+    store.delete("state")
+    assert fake.files == {}
+    with pytest.raises(FileNotFoundError, match=r"/x/state$"):
+        store.read("state")
+
+
+def test_a_rival_that_comes_first_wins(fake: type[FakeClient], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look and the rename."""
+    store = open_store("hdfs://host:9000/x")
+    monkeypatch.setattr(type(store), "exists", lambda *_: False)
+    fake.files["/x/claim"] = b"the rival's"
+    assert not store.create("claim", b"mine")
+    assert fake.files == {"/x/claim": b"the rival's"}
+
+
+@pytest.mark.parametrize("broken", ["rename", "close"])
+def test_a_failed_write_leaves_the_old_blob_and_no_temporary(
+    fake: type[FakeClient], monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    store = open_store("hdfs://host:9000/x")
+    store.write("a", b"old")
+
+    async def fail(*_: object) -> None:
+        raise OSError("Connection reset by peer (os error 104)")
+
+    if broken == "rename":
+        monkeypatch.setattr(fake, "rename", fail)
+    else:
+        create = fake.create
+
+        async def failing(self: FakeClient, path: str, options: Any) -> Any:
+            return SimpleNamespace(write=(await create(self, path, options)).write, close=fail)
+
+        monkeypatch.setattr(fake, "create", failing)
+    with pytest.raises(StorageError, match=r"^cannot write hdfs://host:9000/x/a: Connection reset by peer; check"):
+        store.write("a", b"new")
+    assert fake.files == {"/x/a": b"old"}
+
+
+def test_a_forked_process_is_told_and_does_not_hang(fake: type[FakeClient]) -> None:
+    store = open_store("hdfs://host:9000/x")
+    store.write("a", b"1")
+    child = os.fork()
+    if not child:
+        try:
+            store.read("a")
+        except RuntimeError as error:
+            os._exit(0 if "before this process was forked" in str(error) else 2)
+        os._exit(1)
+    for _ in range(100):
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(child, 9)
+    assert status == 0
+
+
+def test_a_call_that_is_given_up_is_cancelled() -> None:
+    cancelled: list[bool] = []
+
+    async def wait() -> None:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    with pytest.raises(OSError, match="no answer"):
+        finish(0.1, wait)
+    assert cancelled == [True]
