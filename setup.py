@@ -17,6 +17,8 @@ setup(
         "numpy>=1.26,<2",
         "pandas>=2,<3",
         "hdfs-native>=0.14.7,<0.15",
+        "botocore>=1.36",  # the first with `request_checksum_calculation`
+        "google-auth[requests]>=2.30",
         "matplotlib>=3.8",
         "msgspec>=0.19",
         "opencv-python-headless>=4.9,<4.12",  # 4.12 needs numpy 2

@@ -246,8 +246,13 @@ def test_what_was_put_aside_by_an_earlier_version_is_the_blob(fake: type[FakeCli
 def test_a_rival_that_comes_first_wins(fake: type[FakeClient], monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the look and the rename."""
     store = open_store("hdfs://host:9000/x")
-    monkeypatch.setattr(type(store), "exists", lambda *_: False)
-    fake.files["/x/claim"] = b"the rival's"
+    create = fake.create
+
+    async def overtaken(self: FakeClient, path: str, options: Any) -> Any:
+        fake.files["/x/claim"] = b"the rival's"
+        return await create(self, path, options)
+
+    monkeypatch.setattr(fake, "create", overtaken)
     assert not store.create("claim", b"mine")
     assert fake.files == {"/x/claim": b"the rival's"}
 

@@ -57,13 +57,13 @@ class HdfsStore(RemoteStore):
             self._fs.move(temporary, name, replace=True)
 
     def _create(self, path: str, data: bytes) -> bool:
-        if self.exists(path):
-            return False
-        name = self._name(path)
+        found, name = self._found(path), self._name(path)
+        if found is not None:  # ours may be there: from a rename whose answer was lost
+            return found == data
         with contextlib.suppress(FileExistsError), self._temporary(name, _pieces(data)) as temporary:
             self._fs.move(temporary, name, replace=False)
             return True
-        return False
+        return self._found(path) == data
 
     def _delete(self, name: str) -> None:
         self._discard(name + _REPLACED)  # first, since it would be taken for the blob
