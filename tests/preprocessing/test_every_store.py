@@ -16,7 +16,6 @@ from preprocessing.common.storage import Entry, Store, open_store
 from preprocessing.common.storage_check import check_usable
 from preprocessing.common.stores import local_files
 from preprocessing.job.output import State, inspect
-from tests.hadoop.hdfs import Hdfs
 from tests.lottery.s3_proxy import CREDENTIALS, Proxy, s3_proxy
 
 
@@ -24,13 +23,6 @@ from tests.lottery.s3_proxy import CREDENTIALS, Proxy, s3_proxy
 def proxy() -> Iterator[Proxy]:
     with s3_proxy() as started:
         yield started
-
-
-@pytest.fixture(scope="module")
-def hdfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hdfs]:
-    started = Hdfs(tmp_path_factory.mktemp("hadoop") / "hdfs")
-    yield started
-    started.stop()
 
 
 @pytest.fixture(params=["local", "s3", pytest.param("hdfs", marks=pytest.mark.yarn)])

@@ -1,8 +1,8 @@
-"""What is decided about HDFS, without one: addresses, errors, time limits. tests/hadoop has the real one."""
+"""What is decided about HDFS, without one: addresses, errors, time limits. test_real_hdfs.py has a real one."""
 
 from __future__ import annotations
 
-import asyncio
+import concurrent.futures
 import os
 import time
 from collections.abc import Iterator
@@ -34,47 +34,47 @@ class FakeClient:
         if ":" not in url.removeprefix("hdfs://"):
             raise RuntimeError('InvalidArgument("No NameNode hosts found")')
         FakeClient.opened.append((url, settings))
+        self.inner = self
 
-    async def get_file_info(self, path: str) -> Any:
+    def get_file_info(self, path: str) -> Any:
         if FakeClient.silent:
-            await asyncio.sleep(3600)
+            time.sleep(3600)
         if path in self.files:
             return SimpleNamespace(path=path, isdir=False, length=len(self.files[path]))
         raise FileNotFoundError(path)
 
-    async def read(self, path: str) -> Any:
-        return FakeReader((await self.get_file_info(path)) and self.files[path])
+    def read(self, path: str) -> Any:
+        return FakeReader((self.get_file_info(path)) and self.files[path])
 
-    async def create(self, path: str, options: Any) -> Any:
+    def create(self, path: str, options: Any) -> Any:
         assert not options.overwrite
         FakeClient.files[path] = b""
 
-        async def write(data: bytes) -> None:
+        def write(data: bytes) -> None:
             FakeClient.files[path] += data
 
-        async def close() -> None:
+        def close() -> None:
             pass
 
         return SimpleNamespace(write=write, close=close)
 
-    async def rename(self, source: str, target: str, overwrite: bool) -> None:
+    def rename(self, source: str, target: str, overwrite: bool) -> None:
         if target in self.files and not overwrite:
             raise FileExistsError(f"rename destination {target} already exists\n\tat org.apache")
         FakeClient.files[target] = FakeClient.files.pop(source)
 
-    async def delete(self, path: str, recursive: bool) -> bool:
+    def delete(self, path: str, recursive: bool) -> bool:
         return FakeClient.files.pop(path, None) is not None
 
 
 class FakeReader(bytes):
-    async def read_range(self, offset: int, length: int) -> bytes:
+    def read_range(self, offset: int, length: int) -> bytes:
         assert offset + length <= len(self), "hdfs-native panics"
         return self[offset : offset + length]
 
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeClient]]:
-    monkeypatch.setattr(hdfs_connection, "AsyncClient", FakeClient)
     monkeypatch.setattr(hdfs_connection, "Client", FakeClient)
     monkeypatch.setattr(FakeClient, "files", {})
     monkeypatch.setattr(FakeClient, "opened", [])
@@ -150,7 +150,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeClient]]:
             True,
         ),
         (
-            asyncio.TimeoutError(),
+            concurrent.futures.TimeoutError(),
             "no answer in 30 s",
             "check the address, that the NameNode runs, and the network",
             True,
@@ -226,7 +226,7 @@ def test_a_name_node_that_does_not_answer_is_given_up_and_connected_to_anew(
     assert may_pass(caught.value)
     monkeypatch.setattr(fake, "silent", False)
     assert not store.exists("a")
-    assert len(fake.opened) == 4  # two clients each time
+    assert len(fake.opened) == 2
     assert fake.opened[0][1]["dfs.client.failover.random.order.host:9000"] == "true"
 
 
@@ -248,9 +248,9 @@ def test_a_rival_that_comes_first_wins(fake: type[FakeClient], monkeypatch: pyte
     store = open_store("hdfs://host:9000/x")
     create = fake.create
 
-    async def overtaken(self: FakeClient, path: str, options: Any) -> Any:
+    def overtaken(self: FakeClient, path: str, options: Any) -> Any:
         fake.files["/x/claim"] = b"the rival's"
-        return await create(self, path, options)
+        return create(self, path, options)
 
     monkeypatch.setattr(fake, "create", overtaken)
     assert not store.create("claim", b"mine")
@@ -264,7 +264,7 @@ def test_a_failed_write_leaves_the_old_blob_and_no_temporary(
     store = open_store("hdfs://host:9000/x")
     store.write("a", b"old")
 
-    async def fail(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise OSError("Connection reset by peer (os error 104)")
 
     if broken == "rename":
@@ -272,8 +272,8 @@ def test_a_failed_write_leaves_the_old_blob_and_no_temporary(
     else:
         create = fake.create
 
-        async def failing(self: FakeClient, path: str, options: Any) -> Any:
-            return SimpleNamespace(write=(await create(self, path, options)).write, close=fail)
+        def failing(self: FakeClient, path: str, options: Any) -> Any:
+            return SimpleNamespace(write=(create(self, path, options)).write, close=fail)
 
         monkeypatch.setattr(fake, "create", failing)
     with pytest.raises(StorageError, match=r"^cannot write hdfs://host:9000/x/a: Connection reset by peer; check"):
@@ -301,16 +301,13 @@ def test_a_forked_process_is_told_and_does_not_hang(fake: type[FakeClient]) -> N
     assert status == 0
 
 
-def test_a_call_that_is_given_up_is_cancelled() -> None:
-    cancelled: list[bool] = []
+def test_a_panic_of_the_client_is_an_error() -> None:
+    class PanicException(BaseException):
+        pass
 
-    async def wait() -> None:
-        try:
-            await asyncio.sleep(3600)
-        except asyncio.CancelledError:
-            cancelled.append(True)
-            raise
+    def panic() -> None:
+        raise PanicException("called `Option::unwrap()`")
 
-    with pytest.raises(OSError, match="no answer"):
-        finish(0.1, wait)
-    assert cancelled == [True]
+    with pytest.raises(OSError, match="unwrap") as caught:
+        finish(5.0, panic)
+    assert of_client(caught.value)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
+import concurrent.futures
 import functools
 import itertools
 import os
 import threading
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
-from hdfs_native import AsyncClient, Client, FileStatus
+from hdfs_native import Client, FileStatus
 
 from preprocessing.common.stores.hdfs_errors import explained
 
@@ -27,7 +27,7 @@ _LISTED_AT_ONCE = 1000  # what a NameNode lists in one answer
 _ATTEMPTS, _ATTEMPTS_OF_TWO = "3", "6"
 
 _lock = threading.Lock()
-_loop: tuple[int, asyncio.AbstractEventLoop] | None = None  # with the id of its process
+_process: int | None = None  # that uses HDFS
 
 
 class Connection:
@@ -35,48 +35,42 @@ class Connection:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._clients: tuple[AsyncClient, Client] | None = None
-        self._retired: list[tuple[AsyncClient, Client]] = []
+        self._client: Client | None = None
 
-    def open(self) -> tuple[AsyncClient, Client]:
+    def open(self) -> Client:
         """Reads Hadoop's configuration; connects to nothing yet. `OSError` if URL and configuration do not fit."""
+        _check_process()
         with _lock:
-            if self._clients is None:
+            if self._client is None:
                 try:
-                    self._clients = _clients(self._url)
+                    self._client = _client(self._url)
                 except Exception as error:
                     raise explained(error, 0.0) from error
-            return self._clients
+            return self._client
 
-    def call(self, action: Callable[[AsyncClient], Awaitable[T]]) -> T:
+    def call(self, action: Callable[[Client], T]) -> T:
         """What the NameNode answers. `OSError` after 30 s without, as for every failure: see `hdfs_errors`."""
-        clients = self.open()
-        return self._finish(clients, action, clients[0])
+        client = self.open()
+        try:
+            return finish(ANSWER_SECONDS, action, client)
+        except OSError as error:
+            if isinstance(error.__cause__, concurrent.futures.TimeoutError):
+                self._retire(client)
+            raise
 
     def entries(self, folder: str, recursive: bool) -> list[FileStatus]:
         """The files and folders in a folder that exists."""
-        clients = self.open()
-        # The asynchronous client takes 60 times as long for an entry.
-        listing = clients[1].list_status(folder, recursive)
+        listing = self.open().list_status(folder, recursive)
         found: list[FileStatus] = []
-        while part := self._finish(clients, _in_thread, lambda: list(itertools.islice(listing, _LISTED_AT_ONCE))):
+        while part := self.call(lambda _: list(itertools.islice(listing, _LISTED_AT_ONCE))):
             found += part  # by parts, as the time for all depends on their number
         return found
 
-    def _finish(self, clients: tuple[AsyncClient, Client], action: Callable[..., Awaitable[T]], argument: object) -> T:
-        try:
-            return finish(ANSWER_SECONDS, action, argument)
-        except OSError as error:
-            if isinstance(error.__cause__, TimeoutError | asyncio.TimeoutError):
-                self._retire(clients)
-            raise
-
-    def _retire(self, clients: tuple[AsyncClient, Client]) -> None:
+    def _retire(self, client: Client) -> None:
         """Has the next call connect anew: it may be the connection that is dead, or one NameNode of two."""
         with _lock:
-            if self._clients is clients:
-                self._clients = None
-                self._retired.append(clients)  # never destroyed: Rust forbids that where a late call holds them last
+            if self._client is client:
+                self._client = None
 
 
 @functools.cache
@@ -85,54 +79,38 @@ def connection(url: str) -> Connection:
     return Connection(url)
 
 
-def finish(seconds: float, action: Callable[..., Awaitable[T]], *arguments: object) -> T:
-    """The result of an asynchronous call; an `OSError` that explains why there is none, after `seconds` at the most."""
+def finish(seconds: float, action: Callable[..., T], *arguments: object) -> T:
+    """What the function returns; an `OSError` that explains why there is nothing, after `seconds` at the most.
 
-    async def bounded() -> T:
-        return await asyncio.wait_for(action(*arguments), seconds)
-
-    waiting = asyncio.run_coroutine_threadsafe(bounded(), _event_loop())
-    try:
-        return waiting.result()
-    except Exception as error:
-        raise explained(error, seconds) from error
-    finally:
-        waiting.cancel()  # if a signal's exception came between
-
-
-def _event_loop() -> asyncio.AbstractEventLoop:
-    global _loop
-    with _lock:
-        if _loop is None:
-            loop = asyncio.new_event_loop()
-            threading.Thread(target=loop.run_forever, name="hdfs", daemon=True).start()
-            _loop = os.getpid(), loop
-    if _loop[0] != os.getpid():
-        raise RuntimeError("HDFS was in use before this process was forked, which its client does not survive")
-    return _loop[1]
-
-
-async def _in_thread(function: Callable[[], T]) -> T:
-    """What a blocking function returns; it keeps no process from ending."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def settle(act: Callable[[Any], None], value: object) -> None:
-        if not done.done():  # not given up yet
-            act(value)
+    It runs in a thread of its own. One that hangs is left behind, and keeps no process from ending.
+    """
+    outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
 
     def work() -> None:
         try:
-            loop.call_soon_threadsafe(settle, done.set_result, function())
-        except Exception as error:
-            loop.call_soon_threadsafe(settle, done.set_exception, error)
+            outcome.set_result(action(*arguments))
+        except BaseException as error:
+            outcome.set_exception(error)
 
-    threading.Thread(target=work, name="hdfs-listing", daemon=True).start()
-    return await done
+    threading.Thread(target=work, name="hdfs", daemon=True).start()
+    try:
+        error = outcome.exception(seconds)
+    except concurrent.futures.TimeoutError as late:
+        raise explained(late, seconds) from late
+    if error is not None:  # which, as a panic of Rust, need be no `Exception`
+        raise explained(error, seconds) from error
+    return outcome.result()
 
 
-def _clients(url: str) -> tuple[AsyncClient, Client]:
-    os.environ.setdefault("TOKIO_WORKER_THREADS", "4")  # else each client starts a thread per core
+def _check_process() -> None:
+    global _process
+    _process = _process or os.getpid()
+    if _process != os.getpid():
+        raise RuntimeError("HDFS was in use before this process was forked, which its client does not survive")
+
+
+def _client(url: str) -> Client:
+    os.environ.setdefault("TOKIO_WORKER_THREADS", "4")  # else a client starts a thread per core
     if not urlsplit(url).netloc:
         url = _default(url)
     host, has_port = urlsplit(url).netloc, urlsplit(url).port is not None
@@ -142,13 +120,12 @@ def _clients(url: str) -> tuple[AsyncClient, Client]:
         f"dfs.client.failover.random.order.{host}": "true",
     }
     try:
-        return AsyncClient(url, settings), Client(url, settings)
+        return Client(url, settings)
     except RuntimeError as error:
         if has_port or not url.startswith("hdfs:") or "No NameNode hosts found" not in str(error):
             raise
     # The host is no name service of the configuration, but a NameNode.
-    url, settings = f"{url}:{_PORT}", {**settings, "dfs.client.failover.max.attempts": _ATTEMPTS}
-    return AsyncClient(url, settings), Client(url, settings)
+    return Client(f"{url}:{_PORT}", {**settings, "dfs.client.failover.max.attempts": _ATTEMPTS})
 
 
 def _default(url: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-import asyncio
+import concurrent.futures
 import errno
 import os
 import re
@@ -48,7 +48,7 @@ _KINDS = {
 
 def explained(error: BaseException, seconds: float) -> OSError:
     """The error to raise for one that hdfs-native raised in a call that was given `seconds`."""
-    if isinstance(error, TimeoutError | asyncio.TimeoutError):
+    if isinstance(error, concurrent.futures.TimeoutError):
         return ExplainedError(f"no answer in {seconds:.0f} s", _NAME_NODE)
     text = str(error)
     line = _first_line(text)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
-from hdfs_native import AsyncFileReader, FileStatus, WriteOptions
+from hdfs_native import FileReader, FileStatus, WriteOptions
 from pyarrow import fs as pafs
 
 from preprocessing.common.stores.hdfs_connection import TRANSFER_SECONDS, Connection, finish
@@ -39,7 +39,8 @@ class HdfsFiles:
     def write(self, name: str, pieces: Iterable[bytes]) -> None:
         """Makes a file, and the folders to it; `FileExistsError` if there is one. A failure leaves a part of it."""
         options = WriteOptions(overwrite=False, create_parent=True)
-        writer = self._connection.call(lambda client: client.create(name, options))
+        # What is around `inner` closes it when it is garbage, and then waits for ever for a NameNode that is away.
+        writer = self._connection.call(lambda client: client.inner.create(name, options))
         for piece in pieces:
             finish(TRANSFER_SECONDS, writer.write, piece)
         finish(TRANSFER_SECONDS, writer.close)
@@ -91,7 +92,7 @@ class HdfsFile(pa.PythonFile):  # type: ignore[misc]
 class _Blocks(io.RawIOBase):
     """The bytes of a file, in the form that `pyarrow.PythonFile` wants."""
 
-    def __init__(self, reader: AsyncFileReader) -> None:
+    def __init__(self, reader: FileReader) -> None:
         self._reader, self._size, self._position = reader, len(reader), 0
 
     def read_range(self, offset: int, length: int) -> bytes:
