@@ -80,6 +80,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeClient]]:
     monkeypatch.setattr(FakeClient, "opened", [])
     monkeypatch.delenv("HADOOP_CONF_DIR", raising=False)
     monkeypatch.delenv("HADOOP_HOME", raising=False)
+    monkeypatch.setenv("HADOOP_USER_NAME", "")  # so that it is put back
+    monkeypatch.delenv("HADOOP_USER_NAME")
     hdfs_connection.connection.cache_clear()
     yield FakeClient
     hdfs_connection.connection.cache_clear()
@@ -211,6 +213,18 @@ def test_an_address_that_means_nothing_is_refused(
     with pytest.raises(InputError, match=says) as caught:
         open_store("hdfs:///x").write("a", b"1")
     assert type(caught.value) is InputError
+
+
+@pytest.mark.parametrize(("given", "who"), [(None, "submitter"), ("other", "other")])
+def test_executors_are_whoever_submitted_the_job(
+    fake: type[FakeClient], monkeypatch: pytest.MonkeyPatch, given: str | None, who: str
+) -> None:
+    """YARN without Kerberos may run containers as `yarn`, whose files the driver could not replace."""
+    monkeypatch.setenv("SPARK_USER", "submitter")
+    if given:
+        monkeypatch.setenv("HADOOP_USER_NAME", given)
+    open_store("hdfs://host:9000/x").write("a", b"1")
+    assert os.environ["HADOOP_USER_NAME"] == who
 
 
 def test_a_name_node_that_does_not_answer_is_given_up_and_connected_to_anew(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ _DFS_ADMIN = "org.apache.hadoop.hdfs.tools.DFSAdmin"
 
 @pytest.fixture
 def store(hdfs: Hdfs, request: pytest.FixtureRequest) -> Store:
-    made = open_store(hdfs.uri).child(request.node.name)
+    made = open_store(hdfs.uri).child(re.sub(r"\W", "-", request.node.name))
     made.write("x", b"old")
     return made
 
@@ -131,7 +132,8 @@ def test_a_quota_that_is_used_up_is_one_line(hdfs: Hdfs, store: Store) -> None:
     assert store.level() == ([], [("x", 3)])
 
 
-def test_another_user_may_not_write(hdfs: Hdfs, store: Store) -> None:
+@pytest.mark.parametrize("variable", ["HADOOP_USER_NAME", "SPARK_USER"])
+def test_another_user_may_not_write(store: Store, variable: str) -> None:
     script = (
         "from preprocessing.common.errors import StorageError\n"
         "from preprocessing.common.storage import open_store\n"
@@ -139,7 +141,7 @@ def test_another_user_may_not_write(hdfs: Hdfs, store: Store) -> None:
         "assert store.read('x') == b'old'\n"
         "try:\n    store.write('x', b'new')\nexcept StorageError as error:\n    print(error)\n"
     )
-    environment = {"HADOOP_USER_NAME": "stranger", "PATH": "/usr/bin:/bin"}
+    environment = {variable: "stranger", "PATH": "/usr/bin:/bin"}
     root = Path(__file__).parents[2]
     told = subprocess.run(
         [sys.executable, "-c", script],
@@ -151,7 +153,7 @@ def test_another_user_may_not_write(hdfs: Hdfs, store: Store) -> None:
     assert told.count("\n") == 1
 
 
-def test_of_many_processes_one_creates(hdfs: Hdfs, store: Store) -> None:
+def test_of_many_processes_one_creates(store: Store) -> None:
     script = (
         "import sys\nfrom preprocessing.common.storage import open_store\n"
         "store = open_store(sys.argv[1])\nstore.exists('x')\nprint(flush=True)\nsys.stdin.readline()\n"

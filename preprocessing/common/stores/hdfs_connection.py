@@ -111,6 +111,8 @@ def _check_process() -> None:
 
 def _client(url: str) -> Client:
     os.environ.setdefault("TOKIO_WORKER_THREADS", "4")  # else a client starts a thread per core
+    if "SPARK_USER" in os.environ:  # who submitted the job: YARN may run its containers as a user of its own
+        os.environ.setdefault("HADOOP_USER_NAME", os.environ["SPARK_USER"])
     if not urlsplit(url).netloc:
         url = _default(url)
     host, has_port = urlsplit(url).netloc, urlsplit(url).port is not None
