@@ -115,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.met.append(fault)
         if self.command == "GET":
             self.server.ranges.append(self.path)
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self._body()
         if self.server.refusing and not reading:
             self.server.refused.append(self.path)
             self._answer(503, [("Content-Type", "application/xml")], b"<Error><Code>SlowDown</Code></Error>")
@@ -150,6 +150,19 @@ class _Handler(BaseHTTPRequestHandler):
             self._note_written()
             self._answer(response.status, headers, data)
         connection.close()
+
+    def _body(self) -> bytes:
+        """The request's body. One in chunks, as current pyarrow sends it, is passed on in one piece."""
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        del self.headers["Transfer-Encoding"]
+        self.headers["Content-Length"] = str(len(body))
+        return body
 
     def _note_written(self) -> None:
         parts = urlsplit(self.path)

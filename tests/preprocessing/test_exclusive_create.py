@@ -137,22 +137,26 @@ def test_a_server_without_conditional_puts(
 
 
 def test_a_server_that_ignores_conditions(bucket: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All puts are let through only when everyone has looked: whoever trusted the answer would have won."""
-    monkeypatch.setattr("preprocessing.common.stores.base.SETTLE_SECONDS", 0.5)
+    """A rival creates the file whole between the look and the put: if both trusted the answers, both would win."""
+    monkeypatch.setattr("preprocessing.common.stores.base.SETTLE_SECONDS", 1.5)
     bucket.keeps_conditions = False
-    everyone, met = threading.Barrier(4), threading.local()
+    store, won, puts = open_store(bucket.uri("folder")), [], []
+    rival = threading.Thread(target=lambda: won.append(store.create("lock", b"a rival's")))
 
-    def together(request: BaseHTTPRequestHandler) -> None:
-        if is_conditional_put(request) and not hasattr(met, "once"):  # a thread serves a connection
-            met.once = everyone.wait(10)
+    def let_the_rival_go_first(request: BaseHTTPRequestHandler) -> None:
+        if request.command != "PUT":
+            return
+        puts.append("conditional" if is_conditional_put(request) else "any")
+        if len(puts) == 1:
+            rival.start()
+            while rival.is_alive() and "any" not in puts:  # until it has won, or waits for the last to write
+                time.sleep(0.05)
 
-    bucket.deny = together
-    store = open_store(bucket.uri("folder"))
-    won = contend(store, 4)
-    assert [store.read("lock")] == won
-    bucket.deny = lambda request: None
+    bucket.deny = let_the_rival_go_first
+    won.append(store.create("lock", b"mine"))
+    rival.join()
+    assert sorted(won) == [False, True]
     assert not store.create("lock", b"another's")
-    assert [store.read("lock")] == won
 
 
 def test_a_conflict_is_asked_again(bucket: Proxy, no_waiting: None) -> None:
