@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import gc
 import os
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import hdfs_native
 import pytest
 
 from preprocessing.common.errors import InputError, StorageError
@@ -34,7 +36,7 @@ class FakeClient:
         if ":" not in url.removeprefix("hdfs://"):
             raise RuntimeError('InvalidArgument("No NameNode hosts found")')
         FakeClient.opened.append((url, settings))
-        self.inner = self
+        self.inner = SimpleNamespace(create=lambda path, options: self.create_raw(path, options))
 
     def get_file_info(self, path: str) -> Any:
         if FakeClient.silent:
@@ -47,6 +49,9 @@ class FakeClient:
         return FakeReader((self.get_file_info(path)) and self.files[path])
 
     def create(self, path: str, options: Any) -> Any:
+        return hdfs_native.FileWriter(self.create_raw(path, options))
+
+    def create_raw(self, path: str, options: Any) -> Any:
         assert not options.overwrite
         FakeClient.files[path] = b""
 
@@ -57,6 +62,10 @@ class FakeClient:
             pass
 
         return SimpleNamespace(write=write, close=close)
+
+    def list_status(self, path: str, recursive: bool) -> Iterator[Any]:
+        for name in [name for name in self.files if name.startswith(f"{path}/")]:
+            yield self.get_file_info(name)
 
     def rename(self, source: str, target: str, overwrite: bool) -> None:
         if target in self.files and not overwrite:
@@ -260,13 +269,13 @@ def test_what_was_put_aside_by_an_earlier_version_is_the_blob(fake: type[FakeCli
 def test_a_rival_that_comes_first_wins(fake: type[FakeClient], monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the look and the rename."""
     store = open_store("hdfs://host:9000/x")
-    create = fake.create
+    create = fake.create_raw
 
     def overtaken(self: FakeClient, path: str, options: Any) -> Any:
         fake.files["/x/claim"] = b"the rival's"
         return create(self, path, options)
 
-    monkeypatch.setattr(fake, "create", overtaken)
+    monkeypatch.setattr(fake, "create_raw", overtaken)
     assert not store.create("claim", b"mine")
     assert fake.files == {"/x/claim": b"the rival's"}
 
@@ -284,15 +293,57 @@ def test_a_failed_write_leaves_the_old_blob_and_no_temporary(
     if broken == "rename":
         monkeypatch.setattr(fake, "rename", fail)
     else:
-        create = fake.create
+        create = fake.create_raw
 
         def failing(self: FakeClient, path: str, options: Any) -> Any:
             return SimpleNamespace(write=(create(self, path, options)).write, close=fail)
 
-        monkeypatch.setattr(fake, "create", failing)
+        monkeypatch.setattr(fake, "create_raw", failing)
     with pytest.raises(StorageError, match=r"^cannot write hdfs://host:9000/x/a: Connection reset by peer; check"):
         store.write("a", b"new")
     assert fake.files == {"/x/a": b"old"}
+
+
+def test_a_writer_that_failed_is_not_closed_when_it_is_garbage(
+    fake: type[FakeClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That would ask the NameNode, with no limit of time, in whichever thread collects garbage."""
+    create, closed = fake.create_raw, []
+
+    def failing(self: FakeClient, path: str, options: Any) -> Any:
+        def fail(_: bytes) -> None:
+            raise OSError("Connection reset by peer (os error 104)")
+
+        create(self, path, options)
+        return SimpleNamespace(write=fail, close=lambda: closed.append(path))
+
+    monkeypatch.setattr(fake, "create_raw", failing)
+    with pytest.raises(StorageError, match="reset by peer"):
+        open_store("hdfs://host:9000/x").write("a", b"new")
+    gc.collect()
+    assert closed == []
+
+
+def test_a_folder_that_changes_while_it_is_listed_is_listed_again(
+    fake: type[FakeClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.files.update({f"/x/{number}": b"1" for number in range(2500)})
+    real, is_file, listings = fake.list_status, fake.get_file_info, [0]
+
+    def look(self: FakeClient, path: str) -> Any:
+        return SimpleNamespace(path=path, isdir=True) if path == "/x" else is_file(self, path)
+
+    def changing(self: FakeClient, path: str, recursive: bool) -> Iterator[Any]:
+        listings[0] += 1
+        for number, status in enumerate(real(self, path, recursive)):
+            if listings[0] == 1 and number == 1500:
+                raise FileNotFoundError("File /x/deleted does not exist.")
+            yield status
+
+    monkeypatch.setattr(fake, "get_file_info", look)
+    monkeypatch.setattr(fake, "list_status", changing)
+    assert len(open_store("hdfs://host:9000/x").list()) == 2500
+    assert listings == [2]
 
 
 def test_a_forked_process_is_told_and_does_not_hang(fake: type[FakeClient]) -> None:

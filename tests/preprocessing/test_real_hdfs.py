@@ -19,7 +19,7 @@ from preprocessing.common.retries import PATIENT_PAUSES, may_pass, retrying
 from preprocessing.common.storage import Store, open_store
 from preprocessing.common.stores import hdfs_connection
 from preprocessing.dataset.opening import Dataset
-from tests.hadoop.daemons import run
+from tests.hadoop.daemons import run, write_settings
 from tests.hadoop.hdfs import Hdfs
 from tests.preprocessing.raw_images import preprocess
 
@@ -151,6 +151,34 @@ def test_another_user_may_not_write(store: Store, variable: str) -> None:
     assert "Permission denied: user=stranger, access=WRITE" in told
     assert told.endswith("; check the permissions of this user\n")
     assert told.count("\n") == 1
+
+
+def in_another(script: str, conf: Path) -> str:
+    """What a Python program with that HADOOP_CONF_DIR prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"from preprocessing.common.storage import open_store\n{script}"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=60,
+        env={"HADOOP_CONF_DIR": str(conf), "PATH": "/usr/bin:/bin"}, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+def test_the_address_comes_from_the_configuration(hdfs: Hdfs, store: Store, tmp_path: Path) -> None:
+    folder = store.uri.removeprefix(hdfs.uri)
+    assert in_another(f"print(open_store('hdfs://{folder}').read('x'))", hdfs.conf) == "b'old'"
+    table = "fs.viewfs.mounttable.all"
+    write_settings(tmp_path / "core-site.xml", {f"{table}.link./seen": store.uri, f"{table}.linkFallback": hdfs.uri})
+    view = (
+        "s = open_store('viewfs://all/seen/y'); s.write('z', b'1'); print(s.list(), open_store('viewfs://all').list())"
+    )
+    assert in_another(view, tmp_path).startswith("['z'] [")
+    assert store.list() == ["x", "y/z"]
+    write_settings(tmp_path / "core-site.xml", {f"{table}.link./seen": store.uri})
+    says = in_another("open_store('viewfs://all/seen').list()", tmp_path)
+    assert says.splitlines()[-1].endswith(
+        "InputError: cannot reach viewfs://all/seen: No viewfs fallback mount found; check the URI, and "
+        "HADOOP_CONF_DIR on this machine"
+    )
 
 
 def test_of_many_processes_one_creates(store: Store) -> None:
