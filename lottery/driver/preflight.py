@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from pyspark import SparkContext
 
-from lottery.driver.gang import run_gang
+from lottery.driver import containers
+from lottery.driver.gang import hadoop_settings, run_gang, settings
 from lottery.driver.prepare import Sweep
 from lottery.executor import gpu_check, model_check
 from lottery.executor.child_environment import child_environment
@@ -59,6 +60,15 @@ def setting_problems(settings: Mapping[str, str]) -> list[str]:
             "put the cluster's secret into a properties file that only you can read (docs/clusters.md)"
         )
     return problems
+
+
+def log_warnings(context: SparkContext) -> None:
+    """Logs what in the cluster's settings may end executors, before they are waited for.
+
+    Raises SparkEndedError if Spark has ended.
+    """
+    for line in containers.warnings(settings(context), hadoop_settings(context, containers.HADOOP_SETTINGS)):
+        logger.warning(line)
 
 
 def raise_if_any(problems: Sequence[str], kind: type[InputError] = InputError) -> None:

@@ -7,6 +7,7 @@ import pytest
 from lottery.executor import memory
 from lottery.executor.memory import gpu_memory, host_memory, task_memory
 from lottery.protocol import TaskPlacement
+from lottery.tickets.scheduling import bundle_size
 
 SMI = """#!/bin/sh
 test "$1 $2" = "--query-gpu=memory.total --format=csv,noheader,nounits" || exit 2
@@ -53,3 +54,18 @@ def test_without_gpus_nobody_is_asked(nvidia_smi, monkeypatch):
 
 def test_tasks_share_a_machine():
     assert 0 < host_memory(1000) < host_memory(1)
+
+
+@pytest.mark.parametrize(("machine", "container", "counts"), [(256, 18, 18), (8, 18, 8), (8, 0, 0), (8, None, 8)])
+def test_a_container_on_a_larger_machine_counts(monkeypatch, machine, container, counts):
+    monkeypatch.setattr(memory, "host_memory", lambda tasks: machine)
+    assert task_memory(TaskPlacement(memory=container)) == counts
+
+
+def test_a_bundle_fits_into_the_container(monkeypatch):
+    # A quarter of a node of 256 GB is more than a container of 18 GB, which YARN would kill.
+    monkeypatch.setattr(memory, "host_memory", lambda tasks: 256 << 30)
+    parameters = 25_000_000
+    tickets = bundle_size("auto", parameters, task_memory(TaskPlacement(memory=16 << 30)))
+    assert tickets == 8
+    assert tickets * 5 * 4 * parameters <= 4 << 30
