@@ -34,7 +34,7 @@ def test_the_smallest_gpu_of_a_task_counts_and_so_does_main_memory(nvidia_smi, m
 
 
 @pytest.mark.parametrize("answer", ["echo No devices were found; exit 6", "echo '[N/A]'", "echo 40960", "exit 0"])
-def test_memory_that_is_not_told_is_the_machines(answer, nvidia_smi, monkeypatch):
+def test_without_an_answer_main_memory_counts(answer, nvidia_smi, monkeypatch):
     nvidia_smi(answer)
     monkeypatch.setattr(memory, "host_memory", lambda tasks: 1000 // tasks)
     assert gpu_memory(("0", "1")) is None
@@ -46,7 +46,7 @@ def test_without_nvidia_smi_too(tmp_path, monkeypatch):
     assert gpu_memory(("0",)) is None
 
 
-def test_without_gpus_nobody_is_asked(nvidia_smi, monkeypatch):
+def test_without_gpus_nvidia_smi_is_not_run(nvidia_smi, monkeypatch):
     nvidia_smi("echo 40960")
     monkeypatch.setattr(memory, "host_memory", lambda tasks: 1000)
     assert task_memory(TaskPlacement()) == 1000
