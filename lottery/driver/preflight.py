@@ -1,4 +1,4 @@
-"""What has to be right before a gang is worth starting: settings on the driver, all else on the executors too."""
+"""What has to be right before a gang starts: settings, checked on the driver; the rest, on every executor too."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ def raise_if_any(problems: Sequence[str], kind: type[InputError] = InputError) -
 
 @dataclass(frozen=True)
 class Probe:
-    """What one task of the gang found where it runs.
+    """What one task of the gang found on its machine.
 
-    `problems` are lines with their remedies. `outages` are, too, of storage that failed and may work later.
+    `problems` are lines with their remedies, and so are `outages`: storage that failed, and may work again later.
     """
 
     placement: TaskPlacement
@@ -96,7 +96,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a preflight found: all tasks' probes, and the problems and outages, each once."""
+    """What a preflight found: all tasks' probes, and their problems and outages without repeats."""
 
     probes: tuple[Probe, ...]
     problems: tuple[str, ...]

@@ -10,7 +10,7 @@ import psutil
 
 from lottery.protocol import TaskPlacement
 
-_TIMEOUT = 60.0  # seconds; without the persistence daemon the driver starts with the question
+_TIMEOUT = 60.0  # seconds; without the persistence daemon nvidia-smi first initialises the driver
 _MIB = 1 << 20
 
 
