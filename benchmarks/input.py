@@ -23,6 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from benchmarks.contenders import chosen
 from benchmarks.environment import ROOT
 from benchmarks.input_peers import write_tars, write_tfrecords
 from preprocessing.common.errors import InputError
@@ -52,6 +53,8 @@ LEFT_OUT = {
 }
 # Ratio: whose speed, over whose, the target; 0 where it is what the machine allows, for comparison.
 _PROCESSES = {"augmented_apart": 2}  # measured side by side; elsewhere one
+# The contenders that are packages, and which extra of setup.py brings each.
+EXTRAS = {"webdataset": "bench", "petastorm": "petastorm"}
 RATIOS: tuple[tuple[str, str, str, float], ...] = (
     ("limit", "mapped", "limit", 0.30),
     ("tfrecord", "mapped", "tfrecord", 4.0),
@@ -72,10 +75,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=64, help="images in a batch (default 64)")
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds per measurement (default 3)")
     parser.add_argument("--rounds", type=int, default=2, help="rounds per measurement; the best counts (default 2)")
-    names = ", ".join([*(name for name, _, _ in CONTENDERS), "resume"])
-    parser.add_argument("--only", metavar="NAMES", help=f"contenders to run, separated by commas (default {names})")
+    names = [*(name for name, _, _ in CONTENDERS), "resume"]
+    default = ", ".join(names)
+    parser.add_argument("--only", metavar="NAMES", help=f"contenders to run, separated by commas (default {default})")
     options = parser.parse_args(arguments)
-    wanted = options.only.split(",") if options.only else [*(name for name, _, _ in CONTENDERS), "resume"]
+    wanted = chosen(options.only, names)
     dataset = Dataset.open(options.dataset)
     split = dataset.split(options.split)
     if dataset.codec != "tensor" or dataset.size < 224 or not split.random_access or split.count < options.batch:
@@ -87,13 +91,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="input-benchmark-", dir=memory) as folder:
         if any(name.startswith("tfrecord") for name in wanted):
             write_tfrecords(split, Path(folder))
-        if "webdataset" in wanted and find_spec("webdataset"):
+        if "webdataset" in wanted and _is_installed("webdataset"):
             write_tars(split, Path(folder))
         results: dict[str, dict[str, float]] = {}
         resumes: list[float] = []
         for _ in range(options.rounds):
             for name, _, cores in CONTENDERS:
-                if name in wanted and not (name == "webdataset" and not find_spec("webdataset")):
+                if name in wanted and _is_installed(name):
                     _keep_best(results, name, _measure(name, cores, folder, options))
             if "resume" in wanted:
                 resumes.append(_measure("resume", 1, folder, options)["resume_s"])
@@ -106,6 +110,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"first batch of step 1,000,000: {seconds:.2f} s in the order of 1,281,167 images, target at most 1")
     print(json.dumps(summary))
     return 0
+
+
+def _is_installed(contender: str) -> bool:
+    return contender not in EXTRAS or find_spec(contender) is not None
 
 
 def compute_ratios(results: dict[str, dict[str, float]]) -> dict[str, float]:
@@ -128,8 +136,8 @@ def print_table(results: dict[str, dict[str, float]], ratios: dict[str, float], 
             print(
                 f"{name:20}{row['per_cpu_second']:14,.0f}{row['per_second']:12,.0f}{row['resident_mb']:13,.0f}  {what}"
             )
-        elif name == "webdataset" and not find_spec("webdataset"):
-            print(f"{name:20}is not installed: pip install lottery-trellis[bench]")
+        elif not _is_installed(name):
+            print(f"{name:20}is not installed: pip install lottery-trellis[{EXTRAS[name]}]")
     for name, why in LEFT_OUT.items():
         print(f"{name:20}is not measured: it {why}")
     print()

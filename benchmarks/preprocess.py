@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.contenders import chosen
 from benchmarks.environment import ROOT, activate
 from preprocessing.common.errors import InputError
 from preprocessing.common.program import run_or_explain
@@ -31,7 +32,7 @@ CONTENDERS: tuple[tuple[str, str, str | None], ...] = (
     ("limit", "decode + resize alone, bytes in memory", None),
     ("pillow", "the same with Pillow: full decode, antialiased bilinear", None),
     ("ours", "jobs/preprocess.py", None),
-    ("petastorm", "petastorm's ImageNet recipe: cv2, PNG, rows through the JVM", None),
+    ("petastorm", "petastorm's ImageNet recipe: cv2, PNG, rows through the JVM", "petastorm"),
     ("tfrecord", "TFRecord, a process per core, our decoder", "tensorflow"),
     ("webdataset", "webdataset's ShardWriter, a process per core, our decoder", "webdataset"),
     ("mosaic", "mosaicml-streaming's MDSWriter, a process per core, our decoder", "streaming"),
@@ -48,14 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cores", type=int, default=os.cpu_count() or 1, help="processes or Spark cores (default all)")
     parser.add_argument("--rounds", type=int, default=2, help="rounds per measurement; the best counts (default 2)")
     parser.add_argument("--work", type=Path, help="folder in memory for input and output (default /dev/shm)")
-    names = ", ".join(name for name, _, _ in CONTENDERS)
-    parser.add_argument("--only", metavar="NAMES", help=f"contenders to run, separated by commas (default {names})")
+    names = [name for name, _, _ in CONTENDERS]
+    default = ", ".join(names)
+    parser.add_argument("--only", metavar="NAMES", help=f"contenders to run, separated by commas (default {default})")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.one:
         return _child(options.one, options.images, options.work, options.cores)
+    wanted = chosen(options.only, names)
     activate()
-    wanted = options.only.split(",") if options.only else [name for name, _, _ in CONTENDERS]
     parent = options.work or (Path("/dev/shm") if Path("/dev/shm").is_dir() else None)
     with tempfile.TemporaryDirectory(prefix="preprocess-benchmark-", dir=parent) as folder:
         source = Path(folder) / "source"

@@ -1,7 +1,8 @@
 """What a gang task and its child process tell each other: instructions, events, exit statuses, notice.
 
-The instructions are one line of JSON on the child's standard input. Events are lines of JSON on its standard output. A
-child that fails gives the reason in its last event, `Failed`; its exit status speaks for one that dies without a word.
+The instructions, or a question, are one line of JSON on the child's standard input. Events are lines of JSON on its
+standard output. A child that fails gives the reason in its last event, `Failed`; its exit status speaks for one that
+dies without a word.
 """
 
 from __future__ import annotations
@@ -71,15 +72,27 @@ class TaskPlacement(msgspec.Struct, frozen=True):
         return self.task // self.workers
 
 
-class Instructions(msgspec.Struct, frozen=True):
-    """What a child is told: an assignment, and where it is carried out."""
-
-    assignment: Assignment
-    placement: TaskPlacement
+class _Line(msgspec.Struct, frozen=True):
+    """What a child reads from its standard input."""
 
     def encode(self) -> bytes:
         """As a line of JSON."""
         return msgspec.json.encode(self) + b"\n"
+
+
+class Instructions(_Line, frozen=True, tag="instructions"):
+    """What a child is told to train: an assignment, and where it is carried out."""
+
+    assignment: Assignment
+    placement: TaskPlacement
+
+
+class Question(_Line, frozen=True, tag="question"):
+    """Asks a child for `ModelFacts`: of the experiment's model, for images of shape [height, width, channels]."""
+
+    experiment: Experiment
+    shape: tuple[int, int, int]
+    classes: int
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
@@ -93,20 +106,28 @@ class Saved(msgspec.Struct, frozen=True, tag="saved"):
     """A checkpoint with something new in it was written."""
 
 
+class ModelFacts(msgspec.Struct, frozen=True, tag="facts"):
+    """The answer to a `Question`: how many weights the model has, and how many of them can be pruned."""
+
+    parameters: int
+    prunable: int
+
+
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
     """Why the child ends; nothing follows it."""
 
     failure: Failure
 
 
-Event = Progress | Saved | Failed
+Event = Progress | Saved | ModelFacts | Failed
 Report = Callable[[Event], None]
+_LINES: msgspec.json.Decoder[Instructions | Question] = msgspec.json.Decoder(Instructions | Question)
 _EVENTS: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 
-def decode_instructions(line: bytes) -> Instructions:
-    """The instructions on a child's standard input. Raises msgspec.DecodeError for anything else."""
-    return msgspec.json.decode(line, type=Instructions)
+def decode_instructions(line: bytes) -> Instructions | Question:
+    """The instructions or the question on a child's standard input. Raises msgspec.DecodeError for anything else."""
+    return _LINES.decode(line)
 
 
 def encode_event(event: Event) -> bytes:

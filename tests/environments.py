@@ -1,4 +1,4 @@
-"""What tests of programs share: the folder that they run in, and the environment of a user with another Spark."""
+"""What tests of programs share: the folder they run in, fake programs, and the environment of another Spark's user."""
 
 from pathlib import Path
 
@@ -15,3 +15,10 @@ ANOTHER_SPARK = {
     "PYTHONPATH": "/nonexistent/spark-2.4/python",
     "PYTHONINSPECT": "1",
 }
+
+
+def program(path: Path, script: str) -> None:
+    """Makes a program of these lines of shell, which run without a PATH."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)

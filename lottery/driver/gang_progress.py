@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from lottery.run.run_directory import RunDirectory
 from preprocessing.common.errors import StorageError
-from preprocessing.common.progress import Pace, Progress
+from preprocessing.common.progress import Pace, StageProgress
 
 _POLL = 2.0  # seconds between looks at the heartbeats
 
@@ -27,7 +27,7 @@ def gang_progress(run: RunDirectory, stage: str, batch: int, trainings: int, ste
 
     def watch() -> None:
         pace = Pace(0, time.monotonic())
-        with Progress(stage, steps, "steps") as progress:
+        with StageProgress(stage, steps, "steps") as progress:
             while not ended.wait(_POLL):
                 _show(run, progress, pace, batch, trainings, steps, ended=False)
             _show(run, progress, pace, batch, trainings, steps, ended=True)
@@ -42,7 +42,7 @@ def gang_progress(run: RunDirectory, stage: str, batch: int, trainings: int, ste
 
 
 def _show(
-    run: RunDirectory, progress: Progress, pace: Pace, batch: int, trainings: int, steps: int, *, ended: bool
+    run: RunDirectory, progress: StageProgress, pace: Pace, batch: int, trainings: int, steps: int, *, ended: bool
 ) -> None:
     try:
         heartbeats = run.heartbeats.read()

@@ -18,8 +18,7 @@ from lottery.driver.prepare import Sweep
 from lottery.executor import gpu_check, model_check
 from lottery.executor.child_environment import child_environment
 from lottery.executor.memory import task_memory
-from lottery.executor.model_check import ModelFacts, Question
-from lottery.protocol import TaskPlacement
+from lottery.protocol import ModelFacts, Question, TaskPlacement
 from lottery.run.patient_store import PatientStore, patiently
 from preprocessing.common.clean_up import afterwards
 from preprocessing.common.errors import InputError, StorageError

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lottery.executor.model_check import Question
 from lottery.experiment import config as experiment
 from lottery.experiment import schedules
 from lottery.experiment.config import Experiment
@@ -13,7 +12,7 @@ from lottery.experiment.smoke import shrink
 from lottery.experiment.steps import Timeline, timeline
 from lottery.input import augment, shuffle_window
 from lottery.models import registry
-from lottery.protocol import Assignment
+from lottery.protocol import Assignment, Question
 from lottery.run.run_directory import DenseResult, RunDirectory, run_directory
 from lottery.tickets.tickets import Ticket, all_tickets, first_step
 from preprocessing.common.errors import InputError

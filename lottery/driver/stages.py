@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Outcome(Generic[T]):
+class StageOutcome(Generic[T]):
     """What came of a stage: its result, None if work is left; else why, and whether it got anywhere."""
 
     result: T | None
@@ -43,7 +43,7 @@ class Stages:
         self._checked = False  # whether a preflight has found everything right
         self._cleared = False  # whether the heartbeats are this stage's
 
-    def attempt(self, stage: Callable[[], T | None]) -> Outcome[T]:
+    def attempt(self, stage: Callable[[], T | None]) -> StageOutcome[T]:
         """Runs a stage. A gang that dies and storage that fails, also on the driver, are an outcome.
 
         Raises SparkEndedError if Spark has ended: nothing is left to run on. Passes InputError on.
@@ -53,14 +53,14 @@ class Stages:
             before = self._results()
             result = stage()
             if result is not None:
-                return Outcome(result)
+                return StageOutcome(result)
             error: GangError | StorageError = GangError("the gang ended without a result")
         except SparkEndedError:
             raise
         except (GangError, StorageError) as failure:
             error = failure
             self._recover(failure)
-        return Outcome(None, error, self._progressed(before))
+        return StageOutcome(None, error, self._progressed(before))
 
     def get_ready(self) -> Layout:
         """The layout on the executors there are, checked by a preflight; clears what an earlier stage left.

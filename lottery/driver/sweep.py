@@ -12,7 +12,7 @@ from lottery.driver.gang import run_gang
 from lottery.driver.gang_progress import gang_progress
 from lottery.driver.plan_report import dense_line, gang_lines, progress_summary
 from lottery.driver.prepare import Sweep, SweepError
-from lottery.driver.stages import Outcome, Stages
+from lottery.driver.stages import StageOutcome, Stages
 from lottery.executor import task
 from lottery.protocol import TaskPlacement
 from lottery.report import publish
@@ -84,7 +84,7 @@ def _until_done(stages: Stages, stage: Callable[[], T | None]) -> T:
             raise _given_up(outcome)
 
 
-def _given_up(outcome: Outcome[T]) -> SweepError | StorageError:
+def _given_up(outcome: StageOutcome[T]) -> SweepError | StorageError:
     kind = StorageError if isinstance(outcome.error, StorageError) else SweepError
     return kind(f"gave up after {_FRUITLESS_STAGES} stages without progress: {outcome.error}")
 

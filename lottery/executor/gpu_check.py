@@ -64,7 +64,7 @@ def problem(gpus: Sequence[str], environment: Mapping[str, str]) -> str | None:
     if found.gpus == len(gpus):
         return None
     words = next((line for line in reversed(said) if _TELLING.search(line)), said[-1])
-    return explanation(gpus, found, words, _driver())
+    return explanation(gpus, found, words, installed_driver())
 
 
 def explanation(gpus: Sequence[str], found: Found, words: str, driver: Driver) -> str:
@@ -100,7 +100,8 @@ def _major(version: str) -> int:
     return int(version.split(".")[0])
 
 
-def _driver() -> Driver:
+def installed_driver() -> Driver:
+    """What nvidia-smi says of this machine's driver."""
     try:
         answer = _ask(["nvidia-smi"], os.environ, _DRIVER_TIMEOUT)
     except OSError:

@@ -17,7 +17,7 @@ _POLL = 1.0  # seconds
 Message = TypeVar("Message", bound=msgspec.Struct)
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class BundleOutcome(msgspec.Struct, frozen=True):
     """How a child ended, whether it saved a checkpoint, and the names of the trainings that have no result yet."""
 
     ended: Ended
@@ -50,7 +50,7 @@ class Group:
         self._folder = f"{stage}-{number:03d}"
         self._round = 0
 
-    def agree(self, outcome: Outcome) -> Outcome:
+    def agree(self, outcome: BundleOutcome) -> BundleOutcome:
         """What came of all tasks' children. Raises ChildError if a task sends no message in time."""
         return combined(self._exchange(outcome))
 
@@ -77,7 +77,7 @@ class Group:
             time.sleep(_POLL)
 
 
-def combined(outcomes: list[Outcome]) -> Outcome:
+def combined(outcomes: list[BundleOutcome]) -> BundleOutcome:
     """The outcome of a group: the end of the child that explains the others', and what no task sees a result of.
 
     A child that only lost another ends with a plain status of 1, or is aborted by TensorFlow. A shared folder may show
@@ -86,7 +86,7 @@ def combined(outcomes: list[Outcome]) -> Outcome:
     ended = min((outcome.ended for outcome in outcomes), key=_rank)
     seen_by_none = set(outcomes[0].left).intersection(*(outcome.left for outcome in outcomes))
     left = tuple(name for name in outcomes[0].left if name in seen_by_none)
-    return Outcome(ended, any(outcome.saved for outcome in outcomes), left)
+    return BundleOutcome(ended, any(outcome.saved for outcome in outcomes), left)
 
 
 def _rank(ended: Ended) -> int:

@@ -66,15 +66,13 @@ def supervise(
     environment: Mapping[str, str],
     hang_after: float,
     on_line: Callable[[bytes], None],
-    stop: threading.Event | None = None,
 ) -> Ended:
     """Runs `python -m module` with `message` on its standard input, until it ends.
 
     `environment` is the child's whole environment, but for LOTTERY_PARENT. `on_line` gets each line of its standard
     output. A child that writes none for `hang_after` seconds is killed: a hung child looks healthy to Spark, whose
-    heartbeats come from the JVM. Once `stop` is set the child gets SIGTERM, and SIGKILL when the notice is over.
-    However this call ends, the child's whole process group is gone afterwards. If this process itself is killed, the
-    kernel gives the child notice (see `lottery.worker.parent_death`).
+    heartbeats come from the JVM. However this call ends, the child's whole process group is gone afterwards. If this
+    process itself is killed, the kernel gives the child notice (see `lottery.worker.parent_death`).
 
     Raises ChildError if the child cannot be killed.
     """
@@ -93,7 +91,7 @@ def supervise(
             with contextlib.suppress(BrokenPipeError):  # it may have died already
                 child.stdin.write(message)
                 child.stdin.flush()
-            hung = _relay(child, hang_after, on_line, stop or threading.Event())
+            hung = _relay(child, hang_after, on_line)
         reason = f"no progress for {hang_after:.0f} s" if hung else _why(child.returncode)
         return Ended(child.returncode, reason, _tail(log))
 
@@ -113,13 +111,8 @@ def _is_orphan(process: psutil.Process) -> bool:
         return False
 
 
-def _relay(
-    child: subprocess.Popen[bytes],
-    hang_after: float,
-    on_line: Callable[[bytes], None],
-    stop: threading.Event,
-) -> bool:
-    """Passes lines on until the child has ended, or was stopped; True if it went silent first."""
+def _relay(child: subprocess.Popen[bytes], hang_after: float, on_line: Callable[[bytes], None]) -> bool:
+    """Passes lines on until the child has ended; True if it went silent first."""
     stdout = child.stdout
     assert stdout is not None
     lines: queue.Queue[bytes | None] = queue.Queue()
@@ -132,13 +125,8 @@ def _relay(
 
     threading.Thread(target=read, daemon=True).start()
     heard = time.monotonic()
-    patience = hang_after
-    stopped = closed = False
-    while time.monotonic() - heard < patience:
-        if stop.is_set() and not stopped:
-            stopped = True
-            child.terminate()
-            heard, patience = time.monotonic(), NOTICE
+    closed = False
+    while time.monotonic() - heard < hang_after:
         try:
             if closed:  # the child is about to end; or it lives on silently, and then it has hung
                 child.wait(_POLL)
@@ -153,10 +141,9 @@ def _relay(
         if line is None:
             closed = True
             continue
-        if not stopped:
-            heard = time.monotonic()
+        heard = time.monotonic()
         on_line(line)
-    return not stopped
+    return True
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

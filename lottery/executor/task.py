@@ -9,17 +9,18 @@ from collections import Counter
 
 import msgspec
 
+from lottery.executor.child import raise_input_error, run_child
 from lottery.executor.child_environment import child_environment
-from lottery.executor.group import BundleLimit, Group, Outcome
+from lottery.executor.group import BundleLimit, BundleOutcome, Group
 from lottery.executor.memory import task_memory
-from lottery.executor.supervisor import ChildError, Ended, supervise
+from lottery.executor.supervisor import ChildError, Ended
 from lottery.experiment.steps import timeline
-from lottery.protocol import Assignment, Failed, Instructions, Progress, Saved, TaskPlacement, decode_event
+from lottery.protocol import Assignment, Event, Instructions, Progress, Saved, TaskPlacement
 from lottery.run.heartbeats import Heartbeat
 from lottery.run.run_directory import DENSE, RunDirectory, ticket_result
 from lottery.tickets.scheduling import bundle_size, bundles
 from lottery.tickets.tickets import Ticket
-from preprocessing.common.errors import Failure, InputError, Kind, StorageError
+from preprocessing.common.errors import Kind, StorageError
 from preprocessing.common.storage import open_store
 
 logger = logging.getLogger(__name__)
@@ -109,11 +110,11 @@ class _Beats:
         self.saved = 0  # checkpoints that children have written
         self._written = 0.0
 
-    def hear(self, event: Progress | Saved) -> None:
+    def hear(self, event: Event) -> None:
         """Takes note of what a child reports."""
         if isinstance(event, Saved):
             self.saved += 1
-        else:
+        elif isinstance(event, Progress):
             self._images += event.images
             if self._total and event.done is not None:
                 self._running = event.done
@@ -149,7 +150,7 @@ def _group(assignment: Assignment, run: RunDirectory, placement: TaskPlacement, 
 
 def _train(
     assignment: Assignment, tickets: tuple[Ticket, ...], placement: TaskPlacement, beats: _Beats, group: Group
-) -> Outcome:
+) -> BundleOutcome:
     """What came of a child that trained these tickets, or the dense run.
 
     Raises InputError, StorageError or GpuLostError for a failure that is not the tickets' fault.
@@ -161,28 +162,17 @@ def _train(
         _log_end(ended, placement)
     _raise_if_not_the_tickets(ended, placement)
     left = _left(RunDirectory(open_store(assignment.run)), tickets)
-    return group.agree(Outcome(ended, beats.saved > saved, left))
+    return group.agree(BundleOutcome(ended, beats.saved > saved, left))
 
 
 def _run_child(assignment: Assignment, placement: TaskPlacement, beats: _Beats) -> Ended:
     """Runs one child to its end, and counts what it reports."""
-    failures: list[Failure] = []
-
-    def hear(line: bytes) -> None:
-        event = decode_event(line)
-        if isinstance(event, Failed):
-            failures.append(event.failure)
-        elif event is not None:
-            beats.hear(event)
-
-    ended = supervise(
-        "lottery.worker",
-        Instructions(assignment, placement).encode(),
+    return run_child(
+        Instructions(assignment, placement),
         child_environment(placement.gpus, placement.cores, placement.endpoints, placement.worker),
         assignment.experiment.gang.hang_after,
-        hear,
+        beats.hear,
     )
-    return msgspec.structs.replace(ended, failure=failures[-1]) if failures else ended
 
 
 def _log_end(ended: Ended, placement: TaskPlacement) -> None:
@@ -192,10 +182,7 @@ def _log_end(ended: Ended, placement: TaskPlacement) -> None:
 
 
 def _raise_if_not_the_tickets(ended: Ended, placement: TaskPlacement) -> None:
-    if ended.kind is Kind.BAD_INPUT:
-        raise InputError(ended.message)
-    if ended.kind is Kind.STORAGE:
-        raise StorageError(ended.message)
+    raise_input_error(ended)
     if ended.kind is Kind.GPU_LOST:
         raise GpuLostError(f"executor {placement.executor}: {ended.message}")
 

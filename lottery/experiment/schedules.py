@@ -34,15 +34,17 @@ def learning_rates(rate: LearningRate, steps_per_epoch: int, total: int, first: 
     warmup = to_steps(rate.warmup, steps_per_epoch)
     start = warmup if rate.decay_start is None else to_steps(rate.decay_start, steps_per_epoch)
     progress = np.clip((steps - start) / max(total - start, 1), 0.0, 1.0)
+    scale: NDArray[np.float64]
     if rate.decay == "linear":
         scale = 1.0 - progress
     elif rate.decay == "cosine":
         scale = 0.5 * (1.0 + np.cos(np.pi * progress))
     elif rate.decay == "exponential":
-        scale = rate.factor**progress
+        scale = np.power(rate.factor, progress)
     elif rate.decay == "step":
         milestones = [to_steps(milestone, steps_per_epoch) for milestone in rate.milestones]
-        scale = rate.factor ** np.sum([steps >= milestone for milestone in milestones], axis=0, dtype=np.float64)
+        passed = np.sum([steps >= milestone for milestone in milestones], axis=0, dtype=np.float64)
+        scale = np.power(rate.factor, passed)
     else:
         scale = np.ones_like(steps)
     ramp = np.minimum((steps + 1) / warmup, 1.0) if warmup else np.ones_like(steps)

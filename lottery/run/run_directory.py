@@ -160,11 +160,6 @@ class RunDirectory:
         """Saves the mask of a level."""
         self._files.write(_mask(level), blobs.pack_mask(mask))
 
-    def missing_masks(self, levels: int) -> list[int]:
-        """The levels that have no mask yet."""
-        present = set(self._files.list("masks"))
-        return [level for level in range(levels) if _mask(level) not in present]
-
     def checkpoint(self, training: str) -> Checkpoint | None:
         """The last checkpoint of a training (a ticket's name, or DENSE); None if it has not saved one.
 

@@ -155,7 +155,7 @@ class Trainer:
         """Freshly initialised weights, a function of `seed` alone, with a fresh optimizer."""
         pristine = not self._loaded and seed == self._experiment.seed
         model = self._model if pristine else self._build(seed, again=True)
-        weights = {variable.path: np.array(variable) for variable in model.variables}
+        weights = {variable.path: variable.numpy() for variable in model.variables}
         return {**self.fresh_optimizer(), **weights}
 
     def fresh_optimizer(self) -> dict[str, NDArray[Any]]:

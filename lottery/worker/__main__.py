@@ -1,5 +1,7 @@
 """The child process of a gang task: reads its instructions from standard input, trains, writes to the run directory.
 
+Asked a question about a model instead, it builds the model, and answers.
+
 Standard output carries events for the supervisor (see `lottery.protocol`). The log goes to standard error.
 """
 
@@ -18,13 +20,22 @@ if __name__ == "__main__":
 with hide_modules("matplotlib", "pandas", "sklearn"):
     import tensorflow as tf
 
-from lottery.protocol import EXIT_NOTICE, EXIT_OUT_OF_MEMORY, Failed, Instructions, Report, decode_instructions
+from lottery.protocol import (
+    EXIT_NOTICE,
+    EXIT_OUT_OF_MEMORY,
+    Failed,
+    Instructions,
+    Question,
+    Report,
+    decode_instructions,
+)
 from lottery.worker import devices
 from lottery.worker.dense_run import train_dense
 from lottery.worker.events import event_writer
 from lottery.worker.session import Session
 from lottery.worker.shutdown import ShutdownRequest, ShutdownRequested
 from lottery.worker.ticket_bundle import train_tickets
+from lottery.worker.trial_build import build
 from preprocessing.common.errors import Failure, Kind, failure_of
 from preprocessing.common.program import run_or_explain
 
@@ -35,7 +46,10 @@ def main() -> int:
     shutdown = ShutdownRequest()
     report = event_writer(shutdown)
     try:
-        return _work(instructions, report, shutdown)
+        if isinstance(instructions, Question):
+            report(build(instructions))
+            return 0
+        return _train(instructions, report, shutdown)
     except tf.errors.ResourceExhaustedError as error:
         report(Failed(Failure(Kind.OUT_OF_MEMORY, _allocation(str(error)))))
         raise
@@ -44,7 +58,7 @@ def main() -> int:
         raise
 
 
-def _work(instructions: Instructions, report: Report, shutdown: ShutdownRequest) -> int:
+def _train(instructions: Instructions, report: Report, shutdown: ShutdownRequest) -> int:
     assignment, placement = instructions.assignment, instructions.placement
     devices.configure(placement.cores, assignment.experiment.training.deterministic)
     devices.check_gpus(len(placement.gpus) if assignment.experiment.gang.check_gpus else 0)

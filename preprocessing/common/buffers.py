@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import threading
-from typing import Any
+import weakref
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,39 +15,51 @@ _ALIGNMENT = 64
 _FREE = 4
 
 
+class _Block(NamedTuple):
+    memory: NDArray[np.uint8]
+    user: weakref.ref[NDArray[np.uint8]]  # what was made of it last; dead once nothing uses the memory
+
+    @property
+    def free(self) -> bool:
+        return self.user() is None
+
+
 class Buffers:
     """Arrays of uint8 that TensorFlow uses without a copy.
 
-    A block is handed out again only when no array, view or tensor refers to it: in numpy every view refers to the array
-    that owns the memory, and TensorFlow refers to the view it was given for as long as a tensor lives. Without reuse
-    each batch would take new pages from the kernel, and to fill those takes longer than the copy.
+    Memory is handed out again only when no array, view or tensor uses it: in numpy every view refers to the array that
+    it was made of, and TensorFlow refers to the view it was given for as long as a tensor lives. Without reuse each
+    batch would take new pages from the kernel, and to fill those takes longer than the copy.
     """
 
     def __init__(self) -> None:
-        self._blocks: list[NDArray[np.uint8]] = []
+        self._blocks: list[_Block] = []
         self._lock = threading.Lock()
 
     def take(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
         """An uninitialised uint8 array of that shape."""
         size = int(np.prod(shape))
         with self._lock:
-            block = self._free_block(size + _ALIGNMENT)
-        start = -block.ctypes.data % _ALIGNMENT
-        array: NDArray[np.uint8] = block[start : start + size].reshape(shape)
+            memory = self._free_memory(size + _ALIGNMENT)
+            # Of a memoryview, since numpy lets the views of an array refer past it to another array that it was made
+            # of.
+            user = np.frombuffer(memory.data, np.uint8)
+            self._blocks.append(_Block(memory, weakref.ref(user)))
+        start = -user.ctypes.data % _ALIGNMENT
+        array: NDArray[np.uint8] = user[start : start + size].reshape(shape)
         return array
 
-    def _free_block(self, size: int) -> Any:
+    def _free_memory(self, size: int) -> NDArray[np.uint8]:
+        """Memory of at least `size` bytes that nothing uses, taken from the list."""
         found, free = None, 0
         for index in reversed(range(len(self._blocks))):
-            if sys.getrefcount(self._blocks[index]) > 2:  # one is the list's, one the argument's
+            block = self._blocks[index]
+            if not block.free:
                 continue
-            if self._blocks[index].nbytes >= size and found is None:
-                found = self._blocks[index]
-            elif self._blocks[index].nbytes < size or free == _FREE:
+            if block.memory.nbytes >= size and found is None:
+                found = self._blocks.pop(index).memory
+            elif block.memory.nbytes < size or free == _FREE:
                 del self._blocks[index]
             else:
                 free += 1
-        if found is None:
-            found = np.empty(size, np.uint8)
-            self._blocks.append(found)
-        return found
+        return np.empty(size, np.uint8) if found is None else found

@@ -96,7 +96,7 @@ class Pace:
         return (self._last[0] - self._begun[0], now - self._begun[1]) if ended else (units, 0.0)
 
 
-class Progress:
+class StageProgress:
     """Reports a stage of `total` `unit`s.
 
     If standard error is a terminal, it shows a tqdm bar. Otherwise a line is logged at most every `every` seconds, and
@@ -149,7 +149,7 @@ class Progress:
         else:
             self._say(ended=True)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> StageProgress:
         return self
 
     def __exit__(

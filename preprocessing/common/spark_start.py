@@ -9,12 +9,30 @@ from pathlib import Path
 
 from preprocessing.common.errors import InputError
 
-_JAVAS = {3: ("8", "11", "17"), 4: ("17", "21")}  # that each major version of Spark runs on
+# The releases of Java that each version of Spark documents, from the version on that is named.
+_JAVAS = {(3, 0): ("8", "11", "17"), (4, 0): ("17", "21"), (4, 2): ("17", "21", "25"), (5, 0): ()}
+_PACKAGES = {
+    3: "openjdk-17-jre-headless (Debian 12, Ubuntu) or java-17-openjdk-headless (RHEL, Fedora up to 41)",
+    4: "openjdk-21-jre-headless (Debian 13, Ubuntu), openjdk-17-jre-headless (Debian 12) "
+    "or java-21-openjdk-headless (Fedora, RHEL)",
+}
 
 
 def javas(spark: str) -> tuple[str, ...]:
-    """The Javas that a Spark of this version, such as 3.5.3, runs on; empty if they are not known."""
-    return _JAVAS.get(int(spark.split(".")[0]), ())
+    """The releases of Java that a Spark of this version, such as 3.5.3, runs on; empty if they are not known."""
+    version = tuple(int(number) for number in spark.split(".")[:2])
+    return next((fit for first, fit in reversed(_JAVAS.items()) if version >= first), ())
+
+
+def java_options(spark: str) -> str:
+    """An option with which this version of Spark starts Java, and which not every Java of a fitting release takes."""
+    return "--add-modules=jdk.incubator.vector" if int(spark.split(".")[0]) >= 4 else ""
+
+
+def install_java(spark: str) -> str:
+    """The remedy where there is no Java for this version of Spark."""
+    packages = _PACKAGES.get(int(spark.split(".")[0]))
+    return (f"install {packages}, or " if packages else "") + "set JAVA_HOME to one"
 
 
 def check_folders(configured: str | None, environment: Mapping[str, str]) -> None:
@@ -67,16 +85,14 @@ def reason(why: str, spark: str, java: str, java_home: str, user: int) -> str:
     fit = javas(spark)
     release = java.removeprefix("1.").split(".")[0].split("-")[0]
     if fit and release and release not in fit:
-        return (
-            f"Java {java} in {java_home}: Spark {spark} runs on {', '.join(fit)}; set JAVA_HOME to one of these ({why})"
-        )
+        return f"Java {java} in {java_home}: Spark {spark} runs on {', '.join(fit)}; {install_java(spark)} ({why})"
     return f"{why}; see the log above, and correct the setting or the master that it names"
 
 
 def no_java(why: str, spark: str) -> str:
     """The message if no Java could be started for this version of Spark."""
     fit = ", ".join(javas(spark))
-    return f"{why}; set JAVA_HOME to a Java that Spark {spark} runs on ({fit}), and see the log above"
+    return f"{why}; Spark {spark} runs on Java {fit}: {install_java(spark)}, and see the log above"
 
 
 def mismatch(python: str, jvm: str, home: str | None) -> str | None:

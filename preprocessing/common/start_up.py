@@ -9,7 +9,7 @@ from collections.abc import Mapping, Set
 from importlib.util import find_spec
 from pathlib import Path
 
-OLDEST_PYTHON = (3, 10)
+OLDEST_PYTHON = (3, 11)
 OLDEST_SPARK = (3, 5)
 
 
@@ -67,7 +67,7 @@ def problem(
     """
     if python < OLDEST_PYTHON:
         return (
-            f"{sys.executable} is Python {'.'.join(map(str, python))}: needs 3.10 or 3.11; name one with "
+            f"{sys.executable} is Python {'.'.join(map(str, python))}: needs 3.11, 3.12 or 3.13; name one with "
             "--conf spark.pyspark.python, and unset PYSPARK_PYTHON and PYSPARK_DRIVER_PYTHON"
         )
     if environment.get("PYTHONOPTIMIZE", "").isdigit() and int(environment["PYTHONOPTIMIZE"]) > 1:

@@ -18,6 +18,7 @@ _NETWORK = "check the address, the credentials and the network"
 _AWS_REASONS = {
     "NO_SUCH_BUCKET": ("there is no such bucket", "correct its name, or make it"),
     "ACCESS_DENIED": ("access is denied", "check the credentials, and what the bucket's policy lets them do"),
+    "NO_CREDENTIALS": ("access is denied to a request without credentials: botocore finds none", _CREDENTIALS),
     "INVALID_ACCESS_KEY_ID": ("the access key is unknown", _CREDENTIALS),
     "SIGNATURE_DOES_NOT_MATCH": ("the secret key is wrong", _CREDENTIALS),
     "INVALID_CLIENT_TOKEN_ID": ("the credentials are refused", _CREDENTIALS),

@@ -1,4 +1,4 @@
-"""Plain Parquet pages: where in its file a row group's images and labels are, and where in a page its images are."""
+"""Finds a row group's images and labels in its Parquet file, and the images in a page, if pages are plain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from preprocessing.dataset.schema import LENGTH_BYTES, Codec, stride
 
-_PLAIN_FOOTER = {"PLAIN", "RLE", "BIT_PACKED"}  # the latter two are for levels, which required columns do not have
+_PLAIN_FOOTER = {"PLAIN", "RLE", "BIT_PACKED"}  # the last two are for levels, which required columns do not have
 _LONGEST_HEADER = 64  # bytes of a page header without statistics, with room to spare
 _WIDEST_GAP = 4096  # bytes between two columns; pyarrow puts some metadata there
 

@@ -19,7 +19,7 @@ from preprocessing.dataset.row_group_reader import RowGroupReader
 
 # Bytes of row groups that are cached in memory. A split no larger than that is read once.
 MEMORY_CACHE_BYTES = 64 * 2**20
-_CHECK_SECONDS = 1.0  # between checks whether mapped files are still as long as they were
+CHECK_SECONDS = 1.0  # between checks whether mapped files are still as long as they were
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class RowGroups:
         self.starts: NDArray[np.int64] = _sums(sizes)
         self._mapped_files: dict[int, MappedFile] = {}
         self._mapped_groups: dict[int, RowGroup | None] = {}
-        # Files are alike, so the first tells. Compressed pages are not mapped: rows in random order would decompress
-        # each page again and again.
+        # All files are written alike, so the first one decides. Compressed pages are not mapped: rows in random order
+        # would decompress each page again and again.
         self.mapped = store.is_local and reading.mapped and bool(self.files) and self._map(0) is not None
         self._checked = time.monotonic()
         self._reader = RowGroupReader(store, manifest)
@@ -89,7 +89,7 @@ class RowGroups:
     def check(self) -> None:
         """Raises `InputError` if a mapped file was cut short. Looks at the files once a second at most."""
         now = time.monotonic()
-        if now - self._checked > _CHECK_SECONDS:
+        if now - self._checked > CHECK_SECONDS:
             self._checked = now
             for mapped in list(self._mapped_files.values()):
                 mapped.check()

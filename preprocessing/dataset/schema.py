@@ -6,6 +6,8 @@ from typing import Literal
 
 import pyarrow as pa
 
+from preprocessing.dataset.parquet_writer import Column
+
 Codec = Literal["tensor", "jpeg"]
 CODECS: tuple[Codec, ...] = ("tensor", "jpeg")
 NPY_HEADER_BYTES = 128
@@ -19,6 +21,7 @@ SCHEMA = pa.schema(
         pa.field("id", pa.string(), nullable=False),
     ]
 )
+COLUMNS = (Column("image", "binary"), Column("label", "int32"), Column("id", "string"))
 
 
 def npy_header(size: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Writing one Parquet file of a dataset, row group by row group, in memory that does not grow with the file."""
+"""Writes one Parquet file of a dataset, row group by row group, in memory that does not grow with the file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocessing.dataset.codecs import encode_jpeg
-from preprocessing.dataset.parquet_writer import Column, Page, ParquetWriter
-from preprocessing.dataset.schema import LENGTH_BYTES, NPY_HEADER_BYTES, Codec, blob_bytes, npy_header, stride
+from preprocessing.dataset.parquet_writer import Page, ParquetWriter
+from preprocessing.dataset.schema import (
+    COLUMNS,
+    LENGTH_BYTES,
+    NPY_HEADER_BYTES,
+    Codec,
+    blob_bytes,
+    npy_header,
+    stride,
+)
 
-COLUMNS = (Column("image", "binary"), Column("label", "int32"), Column("id", "string"))
 _PIXELS_AT = LENGTH_BYTES + NPY_HEADER_BYTES
 
 
@@ -36,7 +43,7 @@ class ShardWriter:
         self._labels: list[int] = []
         self._ids: list[str] = []
         self._jpegs: list[bytes] = []
-        # The page as it will be in the file. The same memory serves every row group.
+        # The page as it goes into the file. Its memory is reused for every row group.
         self._page = np.empty((row_group_rows if codec == "tensor" else 1, stride(size)), np.uint8)
         head = blob_bytes(size).to_bytes(LENGTH_BYTES, "little") + npy_header(size)
         self._page[:, :_PIXELS_AT] = np.frombuffer(head, np.uint8)
@@ -57,7 +64,7 @@ class ShardWriter:
         return self._digest.hexdigest()
 
     def next_image(self) -> NDArray[np.uint8]:
-        """Where the pixels of the next row go, uint8 [size, size, 3]."""
+        """The array for the pixels of the next row, uint8 [size, size, 3]."""
         row = self._page[len(self._ids) if self._codec == "tensor" else 0]
         pixels: NDArray[np.uint8] = row[_PIXELS_AT:].reshape(self._size, self._size, 3)
         return pixels
@@ -110,7 +117,7 @@ class ShardWriter:
         labels = Page.of(np.array(self._labels, "<i4").tobytes())
         ids = Page.of(_plain([name.encode() for name in self._ids]))
         self._parquet.write_row_group(count, [images, labels, ids])
-        # To hash the pixels themselves would take longer than to write them.
+        # Hashing the pixels themselves would take longer than writing them.
         self._digest.update(images.checksum.to_bytes(4, "little") + bytes(labels.values) + bytes(ids.values))
         self.rows += count
         self.row_groups += 1

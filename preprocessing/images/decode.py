@@ -18,7 +18,7 @@ from preprocessing.common.jpeg_header import JpegHeader, parse_header, unsupport
 # Intel's primitives give other pixels on other processors, and here they are not even faster.
 cv2.ipp.setUseIPP(False)
 
-# Raise it whenever the same file gives other pixels: it is part of every dataset's fingerprint.
+# Raise it whenever a change makes the same file give other pixels: it is part of every job fingerprint.
 DECODER_VERSION = 1
 # Larger images are refused as decompression bombs. ImageNet's largest, a plain JPEG, has 61 million pixels. An image
 # that is held whole while it is decoded may have half as many, so that no image takes a task beyond 600 MB.
@@ -37,7 +37,7 @@ _NOT_DECODED = (
     (re.compile(rb"....ftyp(hei|mif1)", re.DOTALL), "HEIC"),
     (re.compile(rb"8BPS"), "Photoshop"),
 )
-# What libjpeg complains about in files whose pixels are whole and which every viewer shows. Pillow does not mind.
+# What libjpeg reports about files whose pixels are complete. Every viewer shows them, and Pillow decodes them.
 _HARMLESS = ("extraneous bytes before marker", "Invalid SOS parameters", "unknown JFIF revision", "Unknown Adobe color")
 # What libjpeg does not support, by its message. Pillow would decode the first, but would not notice damaged data.
 _UNSUPPORTED = {
@@ -52,7 +52,7 @@ CRASH, TIMEOUT = "decoder crash", "decoder timeout"
 
 
 class Rejected(Exception):  # noqa: N818 - a verdict on the image, not a failure of the program
-    """An image that cannot be used. `reason` is one of a few to count by; `detail` is for people."""
+    """An image that cannot be used. `reason` is one of a few, to be counted; `detail` is for people."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
@@ -150,7 +150,7 @@ def _open(data: bytes, size: int) -> _Opened:
 
 
 def _decode_jpeg(data: bytes, header: JpegHeader, divisor: int) -> NDArray[np.uint8]:
-    """With libjpeg-turbo; raises ValueError with libjpeg's complaint."""
+    """With libjpeg-turbo; raises ValueError with libjpeg's message."""
     rows, columns = (-(-header.height // divisor), -(-header.width // divisor)) if divisor > 1 else (0, 0)
     gray = header.lossless and header.components == 1  # lossless pixels are not converted
     pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
@@ -164,7 +164,7 @@ def _decode_jpeg(data: bytes, header: JpegHeader, divisor: int) -> NDArray[np.ui
 
 
 def _explain(complaint: str) -> Exception:
-    """What libjpeg's complaint means."""
+    """What libjpeg's message means."""
     if "Insufficient memory" in complaint:
         return MemoryError(complaint)
     for words, meaning in _UNSUPPORTED.items():

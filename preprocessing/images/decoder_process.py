@@ -1,4 +1,4 @@
-"""Decoding in another process, which may die or hang. `python -m` of this module is that process."""
+"""Decodes in another process, which may die or hang. That process runs this module."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from preprocessing.images.decode import CRASH, TIMEOUT, Rejected, decode
 
-# Processor time for one image; the largest take two seconds. A decoder that sleeps has ten times as long by the clock.
+# Processor time for one image; the largest take two seconds. By the clock the limit is ten times as long.
 SECONDS = 60
 _LENGTH_BYTES = 8
 _TEXT_BYTES = 4096
@@ -78,7 +78,7 @@ class DecoderProcess:
         """Decodes into `out`, uint8 [size, size, 3].
 
         Raises `Rejected`, DecoderDiedError, and MemoryError if memory ran out or the decoder was killed from outside,
-        neither of which says anything about the image.
+        which is not the image's fault.
         """
         assert size == self._size
         answer = self._ask(data, out)
@@ -184,7 +184,7 @@ class _Server:
         return _DECODED
 
     def _limit(self, seconds: int) -> None:
-        """Has the kernel end this process after so much time, whatever it is doing; 0 is never."""
+        """Has the kernel end this process after this processor time, or ten times as long by the clock; 0: never."""
         signal.setitimer(signal.ITIMER_PROF, seconds)
         signal.alarm(10 * seconds)
 

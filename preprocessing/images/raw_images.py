@@ -1,4 +1,4 @@
-"""A stream of raw images in the order of the rows, read ahead of the decoder in memory that stays small."""
+"""Reads raw images in row order, ahead of the decoder, within a fixed amount of memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from preprocessing.common.storage_errors import reason, remedy
 from preprocessing.images.decode import MAX_BYTES, TOO_LARGE, Rejected, decode
 from preprocessing.sources.base import WHOLE_FILE
 
-# Images read together; while they are decoded, the next ones are read. The first are few, for a quick start.
+# Images that are read together, while the ones before are decoded. The first window is small, for a quick start.
 WINDOW_IMAGES = 64
 FIRST_WINDOW_IMAGES = 4
 WINDOW_BYTES = 24 << 20
@@ -63,12 +63,12 @@ class RawImage(NamedTuple):
 def read_images(source: Store, table: pa.Table) -> Iterator[RawImage]:
     """Every image of `table` (columns id, path, offset, length), in its order.
 
-    Raises `InputError` for a file that has changed or gone since the source was listed, and `StorageError` for one that
-    cannot be read.
+    Raises `InputError` for a file that was changed or deleted since the source was listed, and `StorageError` for one
+    that cannot be read.
     """
     columns = (table.column(name).to_pylist() for name in ("id", "path", "offset", "length"))
     pieces = [_Piece(name_of(path), offset, length, name) for name, path, offset, length in zip(*columns, strict=True)]
-    threads = REMOTE_THREADS if source.local_path is None else LOCAL_THREADS
+    threads = LOCAL_THREADS if source.is_local else REMOTE_THREADS
     with _Reader(source) as reader, ThreadPoolExecutor(threads) as pool:
         windows = iter(_windows(pieces))
         ahead = [(window, _read_ahead(pool, reader, window, threads)) for window in islice(windows, 2)]
@@ -81,7 +81,7 @@ def read_images(source: Store, table: pa.Table) -> Iterator[RawImage]:
 
 
 class _Piece(NamedTuple):
-    """Bytes [offset, offset + length) of file `path`, or all of it (WHOLE_FILE): the image `id`. In order of place."""
+    """Bytes [offset, offset + length) of file `path`, or all of it (WHOLE_FILE): the image `id`. Sorts by place."""
 
     path: str
     offset: int
@@ -106,7 +106,7 @@ def _read_ahead(
     pool: ThreadPoolExecutor, reader: _Reader, window: list[_Piece], threads: int
 ) -> list[tuple[_Batch, int]]:
     """Starts to read a window. Returns, for each of its pieces in order, a future and an index into its result."""
-    # In the order in which the pieces lie on the disk: several times as fast as any other on a disk that turns.
+    # In the order in which the pieces lie on the disk: several times as fast as any other order on a spinning disk.
     order = sorted(range(len(window)), key=window.__getitem__)
     step = -(-len(order) // threads)
     found: dict[int, tuple[_Batch, int]] = {}
@@ -140,10 +140,12 @@ class _Reader:
         try:
             data = self._read_file(piece) if piece.offset == WHOLE_FILE else self._read_range(piece)
         except FileNotFoundError as error:
-            raise InputError(f"{where} has gone since the source was listed: run the same command again") from error
+            raise InputError(
+                f"{where} has been deleted since the source was listed: run the same command again"
+            ) from error
         except (OSError, pa.ArrowException) as error:
-            local = self._folder is not None
-            raise StorageError(f"cannot read {where}: {reason(error)}; {remedy(error, local=local)}") from error
+            why = f"{reason(error)}; {remedy(error, local=self._source.is_local)}"
+            raise StorageError(f"cannot read {where}: {why}") from error
         if len(data) != piece.length:
             raise InputError(
                 f"{where} has changed since the source was listed "
@@ -167,6 +169,6 @@ class _Reader:
     def _read_range(self, piece: _Piece) -> bytes:
         archive = self._archives.get(piece.path)
         if archive is None:
-            # Two threads may both open it; one handle is then dropped, which does no harm.
+            # Two threads may both open it; one handle is then dropped, which is harmless.
             archive = self._archives.setdefault(piece.path, self._source.open_input(piece.path))
         return bytes(archive.read_at(piece.length, piece.offset))

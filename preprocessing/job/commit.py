@@ -1,4 +1,4 @@
-"""From the records of all shards to a dataset: the sums, the small files and, last, `manifest.json`."""
+"""Makes a dataset of the finished shards: adds up their records, writes the small files and, last, `manifest.json`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,6 @@ from preprocessing.sources.base import TRAIN
 _LIBRARIES = (
     "lottery-trellis",
     "pyarrow",
-    "petastorm",
     "numpy",
     "opencv-python-headless",
     "simplejpeg",

@@ -1,4 +1,4 @@
-"""One task of the job: the images of a shard become a file and a record. No Spark here."""
+"""One task of the job: turns the images of a shard into a file and a record. Does not need Spark."""
 
 from __future__ import annotations
 

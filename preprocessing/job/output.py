@@ -1,4 +1,4 @@
-"""The folder that a dataset goes to, before a job: free, finished, begun, or somebody else's."""
+"""The output folder before a job: empty, finished, begun, or in use for something else."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from preprocessing.sources.base import MINIVAL, TRAIN, VAL
 
 logger = logging.getLogger(__name__)
 
-# With the manifest, everything that a dataset consists of. To replace one, or to tidy up, a job deletes these files and
-# whatever lies in these folders, and nothing else.
+# With the manifest, all that a dataset consists of. To replace a dataset, or to clean up, a job deletes these files and
+# everything in these folders, and nothing else.
 SPLITS = (TRAIN, VAL, MINIVAL)
 OWN_FOLDERS = (*SPLITS, WORK)
 OWN_FILES = (LABELS, REJECTED)
@@ -98,7 +98,7 @@ def _first_not_whole(output: Store, manifest: Manifest) -> FileInfo | None:
 
 
 def check_visible(output: Store, manifest: Manifest) -> None:
-    """Raises `InputError` unless the driver sees all files that tasks wrote, maybe to disks of other machines."""
+    """Raises `InputError` unless the driver sees all files that tasks wrote: they may be on other machines' disks."""
     for pause in SHARE_PAUSES:
         file = _first_not_whole(output, manifest)
         if file is None:
@@ -116,8 +116,8 @@ def check_visible(output: Store, manifest: Manifest) -> None:
 def begin(output: Store, fingerprint: str, description: dict[str, Any]) -> None:
     """Makes room for a new dataset: deletes the one that was there, finished or not.
 
-    It first leaves a mark of the new job, so that `inspect` knows what the rest is after a kill at any moment. Then it
-    deletes the manifest, so that the rest is never taken for a dataset.
+    It writes the new job's work folder first, so that `inspect` recognises what is left if the job is killed at any
+    moment after that. Next it deletes the manifest, so that what is left is never taken for a dataset.
     """
     mine = work_folder(fingerprint)
     output.write(f"{mine}/{JOB}", json.dumps(description, indent=1).encode())

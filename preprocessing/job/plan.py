@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from preprocessing.common.progress import Progress, format_duration
+from preprocessing.common.progress import StageProgress, format_duration
 from preprocessing.common.storage import Store
 from preprocessing.images.decode import Rejected
 from preprocessing.images.decoder_process import DecoderDiedError, DecoderProcess
@@ -108,7 +108,7 @@ def format_bytes(count: float) -> str:
 
 def _threads(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
     found = []
-    with ThreadPoolExecutor(INDEX_THREADS) as pool, Progress("index", len(items), "archives") as progress:
+    with ThreadPoolExecutor(INDEX_THREADS) as pool, StageProgress("index", len(items), "archives") as progress:
         for result in pool.map(function, items):
             found.append(result)
             progress.update(len(found))

@@ -1,4 +1,4 @@
-"""Checks what is asked for, and chooses the images. Writes nothing."""
+"""Checks the request, and chooses the images. Writes nothing."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The images of each split, in the dataset's order; and the account of all other files of the source."""
+    """The images of each split, in the dataset's order; and what was skipped."""
 
     splits: dict[str, pa.Table]
     skipped: Skipped
@@ -65,7 +65,7 @@ class Chosen:
 def prepare(request: Request) -> Prepared:
     """Checks a request; changes nothing. Raises every `InputError` that can be known before Spark starts.
 
-    If `output` is in the way because another job is making it, that is a `BusyError`.
+    If `output` is in the way because another job is making it, it raises `BusyError`.
     """
     request.settings.check()
     check_max_rejected(request.max_rejected)
@@ -83,7 +83,7 @@ def prepare(request: Request) -> Prepared:
 
 
 def choose_images(ready: Prepared, settings: Settings, mapper: Mapper = map) -> Chosen:
-    """Chooses the images, and logs a warning for each kind of file that may be missed among them.
+    """Chooses the images, and logs a warning for each kind of skipped file that the user may have wanted.
 
     Raises `InputError` if the source is damaged, has too few images, or the disk has no room for them.
     """
@@ -97,7 +97,7 @@ def choose_images(ready: Prepared, settings: Settings, mapper: Mapper = map) -> 
 
 
 def describe_source(source: Source, skipped: Skipped) -> dict[str, Any]:
-    """The source, as manifests have it."""
+    """The source, as in the manifest."""
     return {"uri": source.store.uri, "layout": source.layout, "skipped": skipped.as_dict()}
 
 

@@ -1,4 +1,4 @@
-"""Images that became no row: their reasons, and when there are too many."""
+"""Rejected images: counted by reason, and when there are too many of them."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def run(request: Request, start_spark: StartSpark = spark_context) -> Manifest:
         return _report_existing(output)
     output.check_writable()
     with claimed(output, "preprocessing job"):
-        # Another job may have written to it since.
+        # Another job may have written to the output since.
         ready = replace(ready, state=inspect(output, ready.fingerprint, request.overwrite))
         if ready.state is State.DONE:
             output.delete_tree(WORK)  # left by a job that was killed at its very end
@@ -62,11 +62,11 @@ def _make(request: Request, ready: Prepared, start_spark: StartSpark) -> Manifes
 
 
 def _convert(request: Request, ready: Prepared, chosen: Chosen, context: Any) -> list[ShardRecord]:
-    """The records of all shards: those that are whole from an earlier run, and the others, converted now."""
+    """The records of all shards: those finished by an earlier run, and the others, which it converts now."""
     shards = plan_shards(chosen.splits, request.settings)
     finished = finished_shards(ready, shards)
     if finished:
-        logger.info("%s of %s shards are whole from an earlier run", f"{len(finished):,}", f"{len(shards):,}")
+        logger.info("%s of %s shards were finished by an earlier run", f"{len(finished):,}", f"{len(shards):,}")
     done = {(record.split, record.index) for record in finished}
     settings: dict[str, Any] = {
         "source": ready.source.store,
@@ -86,7 +86,7 @@ def _convert(request: Request, ready: Prepared, chosen: Chosen, context: Any) ->
 
 
 def finished_shards(ready: Prepared, shards: Iterable[Shard]) -> list[ShardRecord]:
-    """Records of the shards that an earlier run of the same job left whole."""
+    """Records of the shards that an earlier run of the same job finished."""
     return recorded_shards(ready.output, ready.fingerprint, shards) if ready.state is State.BEGUN else []
 
 

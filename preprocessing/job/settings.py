@@ -17,7 +17,7 @@ from preprocessing.images.decode import DECODER_VERSION
 MAX_SIZE = 4096
 # Numbers must fit into 64 bits, for JSON readers and Arrow.
 _LIMIT = 1 << 63
-# The values that an option takes, for error messages.
+# The values that each option accepts, for error messages.
 RANGES = {
     "--size": f"1 to {MAX_SIZE} pixels",
     "--codec": " or ".join(CODECS),
@@ -104,7 +104,7 @@ def parse_number(option: str, kind: Callable[[str], float]) -> Callable[[str], f
 
 
 def out_of_range(option: str, value: object) -> InputError:
-    """The error for a value that an option does not take."""
+    """The error for a value that an option does not accept."""
     return InputError(f"{option} {value}: give {RANGES[option]}")
 
 

@@ -1,4 +1,4 @@
-"""Shards: which rows go into which file, and the record that says a file is whole."""
+"""Shards: which rows go into which file, and the record that proves a file complete."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from preprocessing.common.storage import Store
 from preprocessing.dataset.manifest import FileInfo
 from preprocessing.job.settings import Settings
 
-# At least this many files in a split keep as many cores busy. A file above MAX_ROWS is expensive to lose.
+# A split has at least so many files, to keep as many cores busy. A file of more than MAX_ROWS is expensive to lose.
 MIN_SHARDS = 16
 MAX_ROWS = 2048
 # A record takes a round trip or two, on a bucket.
@@ -34,9 +34,9 @@ class RejectedImage(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ShardRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What a finished shard holds. Written after its file, so that a file with a record is whole.
+    """What a finished shard holds. Written after its file: a file with a record is complete.
 
-    `file` is None if no image of the shard could be used. `digest` is that of the shard. Sums are per channel, over the
+    `file` is None if no image of the shard could be used. `digest` is the shard's. Sums are per channel, over the
     decoded pixels.
     """
 
@@ -98,7 +98,7 @@ def default_rows(images: int, row_group_rows: int) -> int:
 
 
 def recorded_shards(output: Store, fingerprint: str, shards: Iterable[Shard]) -> list[ShardRecord]:
-    """Records of those shards that are whole."""
+    """Records of the shards that are finished."""
     with ThreadPoolExecutor(RECORD_THREADS) as pool:
         records = pool.map(functools.partial(read_record, output, fingerprint), shards)
         return [record for record in records if record is not None]

@@ -1,4 +1,4 @@
-"""Running shards on Spark: progress while it runs, an early stop, and errors in one line."""
+"""Runs shards on Spark: shows progress, stops early if too many images are rejected, and reports errors in one line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 from preprocessing.common import log
 from preprocessing.common.errors import Failure, InputError, Kind, StorageError
-from preprocessing.common.progress import Progress
+from preprocessing.common.progress import StageProgress
 from preprocessing.common.spark_errors import driver_failure, reported
 from preprocessing.job.shards import RejectedImage, Shard, ShardRecord
 from preprocessing.sources.base import Mapper
@@ -38,7 +38,7 @@ def spark_mapper(context: Any) -> Mapper:
             ended.add(1)
             return found
 
-        with Progress("index", len(items), "archives") as progress, _polling(lambda: progress.update(ended.value)):
+        with StageProgress("index", len(items), "archives") as progress, _polling(lambda: progress.update(ended.value)):
             return _collect(context, items, task)
 
     return run
@@ -62,7 +62,7 @@ def convert_all(
     recorded: Callable[[Sequence[Shard]], list[ShardRecord]],
     give_up: Callable[[Iterable[RejectedImage]], str | None],
 ) -> list[ShardRecord]:
-    """Converts `shards`, one task each; the records.
+    """Converts `shards`, one task each. Returns their records.
 
     If a Python worker dies, the shards that are unfinished by then (`recorded` finds the records of the others) are
     converted again by `carefully`, in which no image can kill the worker. `finished` are records of earlier runs.
@@ -99,7 +99,7 @@ def _convert_all(
     from pyspark.accumulators import AccumulatorParam
 
     class Append(AccumulatorParam):  # type: ignore[type-arg,misc,unused-ignore]
-        """Collects what tasks found, when each ends."""
+        """Collects what each task found when it ends."""
 
         def zero(self, value: list[Any]) -> list[Any]:
             return []
@@ -133,7 +133,7 @@ def _convert_all(
     total = resumed + sum(shard.images for shard in shards)
     records: list[ShardRecord] = []
     try:
-        with Progress("convert", total, "images", resumed=resumed) as progress, _polling(look):
+        with StageProgress("convert", total, "images", resumed=resumed) as progress, _polling(look):
             records = _collect(context, shards, task)
     except InputError:
         if not verdict:
@@ -145,7 +145,7 @@ def _convert_all(
 
 
 def _collect(context: Any, items: Sequence[Any], task: Callable[[Any], Any]) -> list[Any]:
-    """Runs a task for each item and returns what they return; errors as of `_explained`."""
+    """Runs a task for each item; returns their results. Raises as `_explained` does."""
 
     def run(item: Any) -> Any:
         spare_later_tasks()
@@ -208,7 +208,7 @@ def _polling(look: Callable[[], None]) -> Iterator[None]:
 
 
 def spare_later_tasks() -> None:
-    """Spares every later task of this worker a tenth of a second.
+    """Saves every later task of this worker a tenth of a second.
 
     PySpark invalidates the import caches before each task, upon which Python reads the table of contents of pyspark.zip
     once for every package in it; all that is needed from there has long been imported. It also collects garbage after

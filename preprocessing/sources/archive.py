@@ -1,4 +1,4 @@
-"""One tar archive in a store, or inside another one: the files in it, and why it cannot be read."""
+"""Lists the files of one tar archive, which is in a store or inside another tar; or explains why it cannot."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def compressed(names: Sequence[str], archive: str) -> str | None:
     """A message about the file among `names` that is `archive`, compressed; None if there is none."""
     for suffix, command in ((".gz", "gunzip"), (".bz2", "bunzip2"), (".xz", "unxz"), (".zst", "unzstd")):
         if f"{archive}{suffix}" in names:
-            return f"{archive}{suffix} is compressed, and is read only uncompressed: {command} {archive}{suffix}"
+            return f"{archive}{suffix} is compressed, and has to be unpacked first: {command} {archive}{suffix}"
     return None
 
 
@@ -48,7 +48,7 @@ def index_archive(store: Store, archive: Archive) -> list[Member] | str:
             compression = _compression(read_at(archive.offset, min(8, archive.length)))
             if compression:
                 return _explain_compression(store, archive, *compression)
-            if store.local_path is None:
+            if not store.is_local:
                 read_at = ReadAhead(read_at, archive.offset + archive.length)
             return list(members(read_at, archive.offset, archive.length))
     except FileNotFoundError:
@@ -82,7 +82,7 @@ class ReadAhead:
 
 
 def _compression(start: bytes) -> tuple[str, str, str] | None:
-    """How a file is compressed, by its first bytes: the name, the command that unpacks it, and the suffix it wants."""
+    """How a file is compressed, by its first bytes: the format, the command that unpacks it, and its suffix."""
     for magic, *found in (
         (b"\x1f\x8b", "gzip", "gunzip", ".gz"),
         (b"BZh", "bzip2", "bunzip2", ".bz2"),
@@ -98,8 +98,8 @@ def _compression(start: bytes) -> tuple[str, str, str] | None:
 def _explain_compression(store: Store, archive: Archive, kind: str, command: str, suffix: str) -> str:
     if archive.name != archive.path:
         inner = f"{store.describe(archive.path)}: {archive.name}.tar in it is compressed with {kind}"
-        return f"{inner}, and is read only uncompressed: download the official file"
-    where = f"{store.describe(archive.path)} is compressed with {kind}, and is read only uncompressed"
+        return f"{inner}, which cannot be read: download the official file"
+    where = f"{store.describe(archive.path)} is compressed with {kind}, and has to be unpacked first"
     return f"{where}: mv {archive.path} {archive.path}{suffix} && {command} {archive.path}{suffix}"
 
 

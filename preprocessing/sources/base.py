@@ -16,7 +16,7 @@ from preprocessing.common.storage import Store
 from preprocessing.sources.skipped import Skipped
 
 TRAIN, VAL, MINIVAL = "train", "val", "minival"
-# The offset of an image in a file of its own.
+# The offset of an image that is a whole file.
 WHOLE_FILE = -1
 
 # A raw image. `id` is `<class>/<file name>` in every layout, as text. Its bytes are [offset, offset + length) of the
@@ -38,7 +38,7 @@ Mapper = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 
 @dataclass(frozen=True)
 class Catalogue:
-    """The images of some classes, a table sorted by id for each split, and the account of all other files."""
+    """The images of some classes, a table sorted by id for each split, and what was skipped."""
 
     splits: dict[str, pa.Table]
     skipped: Skipped = field(default_factory=Skipped)
@@ -48,7 +48,7 @@ class Source(abc.ABC):
     """Raw images in one layout. The constructor checks that the layout's parts are there, and reads little."""
 
     layout: str
-    looks_like: str  # for the message about a source in no known layout
+    looks_like: str  # for the message about a source without a known layout
     listed_quickly: bool  # whether listings suffice for the catalogue; else tasks share the reading
 
     def __init__(self, store: Store) -> None:
@@ -57,11 +57,11 @@ class Source(abc.ABC):
     @classmethod
     @abc.abstractmethod
     def recognises(cls, store: Store) -> bool:
-        """Whether a folder is in this layout."""
+        """Whether the folder has this layout."""
 
     @classmethod
     def near_miss(cls, files: Sequence[str]) -> str | None:
-        """Why a folder with these files at its root is not quite in this layout, beginning with the name of one."""
+        """Why a folder with these files at its root only nearly has this layout; begins with a file's name."""
         return None
 
     @abc.abstractmethod
@@ -69,7 +69,7 @@ class Source(abc.ABC):
         """All classes, sorted; `InputError` if there are none."""
 
     def names(self) -> dict[str, str]:
-        """What some or all of the classes are called in words."""
+        """The names of classes in words, as far as the source has them."""
         return {}
 
     @abc.abstractmethod

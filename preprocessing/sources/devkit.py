@@ -1,7 +1,7 @@
 """ILSVRC2012's development kit: the class of each image of val.
 
-Its ground truth numbers classes by the `ILSVRC2012_ID` of `meta.mat`, which is NOT the sorted order of wnids that
-labels usually have: both files are needed.
+Its ground truth numbers classes by the `ILSVRC2012_ID` in `meta.mat`. Labels usually number them in the sorted order
+of their wnids, which is NOT the same: both files are needed.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _unpack(data: bytes, where: str) -> bytes:
         unpacker = zlib.decompressobj(wbits=31)  # gzip
         archive = unpacker.decompress(data, _MAX_BYTES)
     except zlib.error as error:
-        raise InputError(f"{where} is not a sound gzip file ({error}): download it again") from error
+        raise InputError(f"{where} is not a valid gzip file ({error}): download it again") from error
     if not unpacker.eof:
         raise InputError(f"{where} is cut short, or unpacks to more than {_MAX_BYTES >> 20} MB: download it again")
     return archive

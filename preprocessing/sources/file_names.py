@@ -5,7 +5,7 @@ from __future__ import annotations
 EXTENSIONS = (".jpeg", ".jpg", ".png", ".gif", ".bmp", ".webp")
 # Images in formats that are not read.
 OTHER_EXTENSIONS = (".tif", ".tiff", ".jpe", ".jfif", ".jp2", ".jxl", ".heic", ".heif", ".avif", ".svg", ".ppm", ".dng")
-# Folders that operating systems, NAS devices and editors leave among the user's files, in lower case.
+# Folders that operating systems, NAS devices and editors put among the user's files, in lower case.
 TOOL_FOLDERS = frozenset(
     {
         "@eadir",

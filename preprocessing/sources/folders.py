@@ -16,12 +16,12 @@ from preprocessing.sources.listing import Folder, list_folder, walk
 from preprocessing.sources.skipped import NO_CLASS_FOLDER, NOT_CHOSEN, OUTSIDE, Skipped, why_no_image
 
 TINY_LABELS = "val_annotations.txt"
-# Other names that people give the folder `val`.
+# Other names that people use for the folder `val`.
 _LIKE_VAL = ("validation", "valid", "validate", "val")
 
 
 class FolderSource(ListedSource):
-    """A class is a folder of `train`. `val` is optional, and has no classes that `train` has not."""
+    """A class is a folder of `train`. `val` is optional; each of its classes has to be in `train`."""
 
     layout = "folders"
     looks_like = "train/<class>/*.JPEG and val/<class>/*.JPEG"
@@ -32,7 +32,7 @@ class FolderSource(ListedSource):
         return store.is_folder(TRAIN)
 
     def classes(self) -> list[str]:
-        """The folders of `train`, without hidden ones and those of tools."""
+        """The folders of `train`, except hidden ones and those of tools."""
         known = class_folders(self.store, list_folder(self.store, TRAIN))
         if not known:
             raise InputError(f"{self.store.describe(TRAIN)} has no class folders: put the images into {TRAIN}/<class>/")
@@ -40,7 +40,7 @@ class FolderSource(ListedSource):
         return known
 
     def _check_val(self, known: set[str]) -> None:
-        """Raises `InputError` if val is there, but would be lost or wrongly labelled."""
+        """Raises `InputError` if `val` exists, but would be ignored or wrongly labelled."""
         where = self.store.describe(VAL)
         root, val = list_folder(self.store), list_folder(self.store, VAL)
         if VAL in root.dead_links:

@@ -31,7 +31,7 @@ class KaggleSource(ListedSource):
         return store.is_folder(IMAGES)
 
     def classes(self) -> list[str]:
-        """The folders of train, without hidden ones and those of tools."""
+        """The folders of train, except hidden ones and those of tools."""
         known = class_folders(self.store, list_folder(self.store, _TRAIN))
         if not known:
             raise InputError(f"{self.store.describe(_TRAIN)} has no class folders: unpack the archive again")

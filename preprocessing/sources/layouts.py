@@ -36,13 +36,13 @@ def open_source(store: Store, layout: str | None = None) -> Source:
 def _unrecognised(store: Store) -> InputError:
     found = list_folder(store)
     if not any(found[1:]):
-        next(walk(store, ()))  # in a bucket every name may begin with an empty part: an error that says so
+        next(walk(store, ()))  # raises if all objects of a bucket have names with an empty part
     for kind in LAYOUTS:
         problem = kind.near_miss([file.name for file in found.files])
         if problem:
             return InputError(store.describe(problem))
     expected = "; or ".join(kind.looks_like for kind in LAYOUTS)
-    return InputError(f"--source {store.describe()} is in no known layout, {_contents(found)}; expected {expected}")
+    return InputError(f"--source {store.describe()} has no known layout, {_contents(found)}; expected {expected}")
 
 
 def _contents(found: Folder) -> str:

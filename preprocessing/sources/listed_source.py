@@ -1,4 +1,4 @@
-"""What layouts share whose images are files: one listing has them all."""
+"""What the layouts whose images are files have in common: one listing finds all images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ListedSource(Source):
         self._listed: dict[tuple[str, ...], Catalogue] = {}
 
     def names(self) -> dict[str, str]:
-        """The names in Kaggle's file, if it lies at the root."""
+        """The names in Kaggle's file, if it is at the root."""
         try:
             return parse_synset_mapping(decode_text(self.store.read(SYNSET_MAPPING)))
         except FileNotFoundError:

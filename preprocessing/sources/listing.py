@@ -1,4 +1,4 @@
-"""Everything below a store, folder by folder, with what `Store.entries` leaves out: no file is lost unseen."""
+"""Lists everything below a store, folder by folder, including what `Store.entries` leaves out."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from preprocessing.common.storage import Entry, Store
 from preprocessing.common.stores.object_store import ObjectStore
 from preprocessing.sources.file_names import is_hidden
 
-# A file of a network drive takes a round trip.
+# Each file on a network drive costs a round trip.
 LISTING_THREADS = 16
-# Device and inode of a folder and of those above it.
+# Device and inode of a folder and of the folders above it.
 _Above = frozenset[tuple[int, int]]
 
 
 class Folder(NamedTuple):
     """What lies directly in folder `path` of a store ("" is its root), by name, without the path.
 
-    `dead_links` lead to nothing, or back to a folder that they lie in. `special` are pipes, sockets and devices. If the
-    folder could not be listed, `problem` says why, and the rest is empty. `nameless` are objects of a bucket below a
-    folder with an empty name, such as `/b` for object `a//b` of folder `a`.
+    `dead_links` point to nothing, or to a folder that contains them. `special` are pipes, sockets and devices. If the
+    folder could not be listed, `problem` says why, and the rest is empty. `nameless` are a bucket's objects below a
+    folder with an empty name, such as `/b` for object `a//b` in folder `a`.
     """
 
     path: str
@@ -50,7 +50,7 @@ def list_folder(store: Store, path: str = "") -> Folder:
 
 
 def walk(store: Store, needed: Sequence[str]) -> Iterator[Folder]:
-    """Every folder below the store's root, and the root; a folder comes before those in it.
+    """The store's root and every folder below it; a folder comes before its subfolders.
 
     Raises `StorageError` if the root cannot be listed, or a folder at or below one of `needed` that is not hidden. Any
     other folder that cannot be listed has a `problem`. Raises `InputError` if such a folder has `nameless` objects.
@@ -95,8 +95,8 @@ def _check_names(store: Store, folder: Folder) -> None:
     if lost:
         more = f" and {len(lost) - 1:,} more objects like it" if len(lost) > 1 else ""
         raise InputError(
-            f"{one_line(store.describe(min(lost)))}{more}: a name with an empty part, //, cannot be read: "
-            "move them to names without it, or out of the source"
+            f"{one_line(store.describe(min(lost)))}{more}: a name with // in it cannot be read: "
+            "rename these objects, or move them out of the source"
         )
 
 
@@ -121,7 +121,7 @@ def _list(store: Store, path: str, above: _Above) -> tuple[Folder, _Above]:
     try:
         if store.local_path is not None:
             return _scan(str(store.local_path / path), path, above)
-        folders, files = store.level(path)  # links and pipes there are none
+        folders, files = store.level(path)  # where there are no links or pipes
     except StorageError as error:
         return Folder(path, [], [], [], [], str(error)), above
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The official files as downloaded: a tar of class tars, val's tar and the development kit. None is unpacked."""
+"""The official files as downloaded: a tar of class tars, val's tar and the development kit; read where they are."""
 
 from __future__ import annotations
 
@@ -98,10 +98,10 @@ class TarSource(Source):
         for member in filter(_is_class_tar, self._outer):
             name = _class_name(member)
             if name in found:
-                raise InputError(f"{where} has {name}.tar twice: download the official file again")
+                raise InputError(f"{where} holds {name}.tar twice: download the official file again")
             found[name] = member
         if not found:
-            raise InputError(f"{where} has no class tars in it: download the official file again")
+            raise InputError(f"{where} holds no class tars: download the official file again")
         return found
 
     def _archives(self, classes: Sequence[str]) -> list[Archive]:
@@ -123,7 +123,7 @@ class TarSource(Source):
         return rows
 
     def _skip_others(self, wanted: set[str], skipped: Skipped) -> None:
-        """Counts the files beside the class tars, in the train tar and in the source, but no archive that is read."""
+        """Counts as skipped what is neither a chosen class tar nor one of the archives that are read."""
         for member in image_members([tar for tar in self._outer if not _is_class_tar(tar)], TRAIN_TAR, skipped):
             skipped.add(NO_CLASS_FOLDER, f"{TRAIN_TAR}/{member.name}")
         for name in self._class_tars.keys() - wanted:

@@ -1,4 +1,4 @@
-"""The account of a source: every file in it becomes a row, is rejected, or is skipped for one of these reasons."""
+"""Accounts for every file of a source: it becomes a row, is rejected, or is skipped for one of these reasons."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from preprocessing.common.names import one_line
 from preprocessing.sources.file_names import OTHER_EXTENSIONS, is_hidden, is_image_name
 
-# As messages and manifests have them.
+# As they appear in messages and manifests.
 LABELS = "read for labels or names"
 NOT_CHOSEN = "not chosen"
 CLASS_TAR_NOT_CHOSEN = "class tar not chosen"
@@ -23,7 +23,7 @@ UNLISTED = "folder that cannot be listed"
 EMPTY_NAME = "object with an empty part in its name"
 OUTSIDE = "image outside the layout"
 
-# Files that the user may have meant for the dataset, and what to do about them.
+# Files that the user may have wanted in the dataset, and how to get them there.
 _REMEDIES = {
     UNREAD_FORMAT: "to have them in the dataset, convert them to JPEG or PNG",
     DEAD_LINK: "mount or copy their targets, or remove them",
@@ -61,7 +61,7 @@ class Skipped:
         return f"skipped {self.total():,} files: {parts}" if parts else ""
 
     def warnings(self) -> list[str]:
-        """A line with the remedy for each kind of file that may be missed in the dataset."""
+        """A line, with the remedy, for each kind of file that the user may have wanted in the dataset."""
         return [
             f"not in the dataset: {reason} {count:,}, such as {path}: {_REMEDIES[reason]}"
             for reason, count, path in self._reasons()

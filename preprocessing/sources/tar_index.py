@@ -1,7 +1,7 @@
-"""Where the members of a tar archive lie, read from its headers alone.
+"""Finds the members of a tar archive, and reads only its headers.
 
-Python's tarfile takes a damaged header for the end of the archive, silently: images would be lost. Here everything that
-is not exactly an archive, from the first header to the two empty blocks at the end, is an error.
+Python's tarfile takes a damaged header for the end of the archive, silently: images would be lost. Here any
+departure from the format, from the first header to the two empty blocks at the end, is an error.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ _LONG_NAME, _PAX, _PAX_GLOBAL, _LONG_LINK = b"L", b"x", b"g", b"K"
 _LINKS = (b"1", b"2")
 _DEVICES = (b"3", b"4", b"6")
 _FOLDER = b"5"
+_IGNORED = (_PAX_GLOBAL, _LONG_LINK)
+_EXTENSIONS = (_LONG_NAME, _PAX, *_IGNORED)
 _NO_DATA = (*_LINKS, *_DEVICES, _FOLDER)
 # Names and attributes are short. A longer one is damaged, and would fill the memory.
 _MAX_EXTENSION = 1 << 20
@@ -43,72 +45,120 @@ class ReadAt(Protocol):
         """`length` bytes from `offset`, or fewer at the end."""
 
 
+class _Archive(NamedTuple):
+    """An archive at [start, end) of what `read_at` reads."""
+
+    read_at: ReadAt
+    start: int
+    end: int
+
+    def read(self, position: int, length: int) -> bytes:
+        """All of [position, position + length). Raises `TarError` if the archive ends earlier."""
+        block = self.read_at(position, length) if position + length <= self.end else b""
+        if len(block) != length:
+            raise TarError("it ends without the empty blocks that close an archive: it is cut short")
+        return block
+
+
+class _Header(NamedTuple):
+    """A member's header: its kind, name and size, the byte of the archive where it begins, the position of its data."""
+
+    kind: bytes
+    name: str
+    size: int
+    where: int
+    data: int
+
+
+class _Extension(NamedTuple):
+    """What extension headers say about the next member; None if its own header holds."""
+
+    name: str | None = None
+    size: int | None = None
+
+
 def members(read_at: ReadAt, start: int, length: int) -> Iterator[Member]:
     """The files, links and devices of the archive in [start, start + length), with offsets for `read_at`.
 
     Raises `TarError` if the archive is damaged or ends early. Reads each block of the archive at most once.
     """
-    end = start + length
-    position = start
-    long_name: str | None = None
-    long_size: int | None = None
-    while True:
-        header = _read(read_at, position, BLOCK, end)
-        if header == _EMPTY:
-            if _read(read_at, position + BLOCK, BLOCK, end) != _EMPTY:
-                raise TarError(f"an empty block at byte {position - start:,} and more after it")
-            _check_end(read_at, position + 2 * BLOCK, start, end)
-            return
-        _check_sum(header, position - start)
-        kind = header[156:157]
-        size = _number(header[124:136], position - start)
-        data = position + BLOCK
-        if kind in _REGULAR and long_size is not None:
-            size = long_size
-        follows = data + -(-size // BLOCK) * BLOCK if kind not in _NO_DATA else data
-        if follows > end:
-            raise TarError(f"it ends at byte {length:,}, within a member that lasts to {follows - start:,}")
-        if kind == _LONG_NAME:
-            long_name = _text(_extension(read_at, data, size, end).split(b"\0")[0])
-        elif kind == _PAX:
-            attributes = _pax(_extension(read_at, data, size, end), position - start)
-            long_name = attributes.get("path", long_name)
-            if "size" in attributes:
-                long_size = _decimal(attributes["size"], position - start)
-        elif kind in (_PAX_GLOBAL, _LONG_LINK):
-            pass
-        elif kind in _REGULAR:
-            name = long_name if long_name is not None else _name(header)
-            if not name.endswith("/"):  # how old archives mark folders
-                yield Member(name, data, size)
-            long_name = long_size = None
-        elif kind in _NO_DATA:
-            if kind != _FOLDER:
-                yield Member(long_name or _name(header), data, 0, "link" if kind in _LINKS else "device")
-            long_name = long_size = None
+    archive = _Archive(read_at, start, start + length)
+    position, extension = start, _Extension()
+    while (header := _header(archive, position)) is not None:
+        if extension.size is not None and header.kind in _REGULAR:
+            header = header._replace(size=extension.size)
+        position = _following(archive, header)
+        if header.kind in _EXTENSIONS:
+            extension = _extended(archive, extension, header)
         else:
-            raise TarError(f"an unknown kind of member ({kind!r}) at byte {position - start:,}")
-        position = follows
+            member = _member(header, extension)
+            if member is not None:
+                yield member
+            extension = _Extension()
 
 
-def _read(read_at: ReadAt, position: int, length: int, end: int) -> bytes:
-    block = read_at(position, length) if position + length <= end else b""
-    if len(block) != length:
-        raise TarError("it ends without the empty blocks that close an archive: it is cut short")
-    return block
+def _header(archive: _Archive, position: int) -> _Header | None:
+    """The header at a position, checked; None at the end of the archive."""
+    block = archive.read(position, BLOCK)
+    if block == _EMPTY:
+        _check_end(archive, position)
+        return None
+    where = position - archive.start
+    _check_sum(block, where)
+    return _Header(block[156:157], _name(block), _number(block[124:136], where), where, position + BLOCK)
 
 
-def _check_end(read_at: ReadAt, position: int, start: int, end: int) -> None:
-    """Raises `TarError` if another archive was appended: tar itself stops at the first one's end."""
-    filling = read_at(position, max(0, min(_MAX_FILLING, end - position)))
+def _following(archive: _Archive, header: _Header) -> int:
+    """Where the next header begins. Raises `TarError` if the archive ends before that."""
+    blocks = 0 if header.kind in _NO_DATA else -(-header.size // BLOCK)
+    position = header.data + blocks * BLOCK
+    if position > archive.end:
+        ends, lasts = archive.end - archive.start, position - archive.start
+        raise TarError(f"it ends at byte {ends:,}, within a member that lasts to {lasts:,}")
+    return position
+
+
+def _extended(archive: _Archive, extension: _Extension, header: _Header) -> _Extension:
+    """`extension` with what an extension header adds to it."""
+    if header.kind in _IGNORED:
+        return extension
+    if header.size > _MAX_EXTENSION:
+        raise TarError(f"an extended header of {header.size:,} bytes, which is too long")
+    data = archive.read(header.data, header.size)
+    if header.kind == _LONG_NAME:
+        return extension._replace(name=_text(data.split(b"\0")[0]))
+    attributes = _pax(data, header.where)
+    size = _decimal(attributes["size"], header.where) if "size" in attributes else extension.size
+    return _Extension(attributes.get("path", extension.name), size)
+
+
+def _member(header: _Header, extension: _Extension) -> Member | None:
+    """A file, link or device; None for a folder. Raises `TarError` for an unknown kind."""
+    if header.kind in _REGULAR:
+        name = header.name if extension.name is None else extension.name
+        return None if name.endswith("/") else Member(name, header.data, header.size)  # a folder in old archives
+    if header.kind not in _NO_DATA:
+        raise TarError(f"an unknown kind of member ({header.kind!r}) at byte {header.where:,}")
+    if header.kind == _FOLDER:
+        return None
+    return Member(extension.name or header.name, header.data, 0, "link" if header.kind in _LINKS else "device")
+
+
+def _check_end(archive: _Archive, position: int) -> None:
+    """Raises `TarError` unless the empty block at `position` ends the archive.
+
+    A second one has to follow, and no other archive: tar itself stops at the end of the first.
+    """
+    if archive.read(position + BLOCK, BLOCK) != _EMPTY:
+        raise TarError(f"a single empty block at byte {position - archive.start:,}, with more data after it")
+    position += 2 * BLOCK
+    filling = archive.read_at(position, max(0, min(_MAX_FILLING, archive.end - position)))
     for place in range(0, len(filling) - BLOCK + 1, BLOCK):
         block = filling[place : place + BLOCK]
         if block != _EMPTY:
-            try:
-                _check_sum(block, 0)
-            except TarError:
-                return  # padding from the writer's memory
-            raise TarError(f"another archive was appended at byte {position + place - start:,}")
+            if _is_header(block):
+                raise TarError(f"another archive was appended at byte {position + place - archive.start:,}")
+            return  # padding from the writer's memory
 
 
 def _check_sum(header: bytes, where: int) -> None:
@@ -116,6 +166,15 @@ def _check_sum(header: bytes, where: int) -> None:
     total = sum(header) - sum(said) + 8 * ord(" ")
     if _number(said, where) != total:
         raise TarError(f"a damaged header at byte {where:,}")
+
+
+def _is_header(block: bytes) -> bool:
+    """Whether the checksum is right."""
+    try:
+        _check_sum(block, 0)
+    except TarError:
+        return False
+    return True
 
 
 def _number(field: bytes, where: int) -> int:
@@ -135,12 +194,6 @@ def _name(header: bytes) -> str:
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode()
-
-
-def _extension(read_at: ReadAt, data: int, size: int, end: int) -> bytes:
-    if size > _MAX_EXTENSION:
-        raise TarError(f"a name of {size:,} bytes")
-    return _read(read_at, data, size, end)
 
 
 def _pax(data: bytes, where: int) -> dict[str, str]:

@@ -73,7 +73,7 @@ def test_missing_option(tmp_path: Path) -> None:
     assert "--experiment" in refused("lottery_sweep.py", "--data", tmp_path, "--runs", tmp_path)
 
 
-def test_settings_of_the_command_line_with_which_no_gang_can_run(data: Path, tmp_path: Path) -> None:
+def test_command_line_settings_that_no_gang_can_run_with(data: Path, tmp_path: Path) -> None:
     arguments = ["--experiment", "conf/digits.yaml", "--data", data, "--runs", tmp_path]
     options = [*LOCAL, "--conf", "spark.dynamicAllocation.enabled=true"]
     line = refused("lottery_sweep.py", *arguments, options=options)

@@ -27,7 +27,7 @@ def gpu(child: psutil.Process) -> str:
     return ""
 
 
-def test_what_befalls_a_child_or_a_ticket_is_no_matter_to_the_gang(cluster, data, undisturbed, tmp_path, start) -> None:
+def test_the_gang_survives_the_failures_of_children_and_tickets(cluster, data, undisturbed, tmp_path, start) -> None:
     """A child is killed, another stopped; a ticket diverges, another does not fit into memory."""
     runs, log = tmp_path / "runs", tmp_path / "0.log"
     settings = ["model={name: treacherous:conv_small}", "tickets.controls=[]", "gang.bundle=2", "gang.hang_after=20"]

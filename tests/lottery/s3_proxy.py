@@ -26,6 +26,8 @@ class Proxy(ThreadingHTTPServer):
     `fault(number)` says what goes wrong with each GET or HEAD: "", "late", "500" or "cut". While `refusing` is set all
     other requests are answered 503, and counted in `refused`. `deny(request)` may give a status and an error code of S3
     to answer instead. `written` has the key of every object in the order in which they were complete.
+    `keeps_conditions` is False for a server that ignores If-None-Match. `lose(request)` says whether a request is done,
+    but not answered.
     """
 
     daemon_threads = True
@@ -33,6 +35,7 @@ class Proxy(ThreadingHTTPServer):
     def __init__(self, port: int) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream = port
+        self.putting = threading.Lock()  # moto looks, and then puts: two conditional puts at once would both succeed
         self.clear()
 
     def clear(self) -> None:
@@ -42,6 +45,8 @@ class Proxy(ThreadingHTTPServer):
         self.count = itertools.count()
         self.met: list[str] = []
         self.ranges: list[str] = []
+        self.lose: Callable[[BaseHTTPRequestHandler], bool] = lambda request: False
+        self.keeps_conditions = True
         self.refusing = False
         self.refused: list[str] = []
         self.written: list[str] = []
@@ -110,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.met.append(fault)
         if self.command == "GET":
             self.server.ranges.append(self.path)
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self._body()
         if self.server.refusing and not reading:
             self.server.refused.append(self.path)
             self._answer(503, [("Content-Type", "application/xml")], b"<Error><Code>SlowDown</Code></Error>")
@@ -126,10 +131,17 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "500":
             self._answer(500, [("Content-Type", "application/xml")], b"<Error><Code>InternalError</Code></Error>")
             return
+        if not self.server.keeps_conditions:
+            del self.headers["If-None-Match"]
         connection = http.client.HTTPConnection("127.0.0.1", self.server.upstream, timeout=10)
-        connection.request(self.command, self.path, body, dict(self.headers))
-        response = connection.getresponse()
-        data = response.read()
+        with self.server.putting if self.command == "PUT" else contextlib.nullcontext():
+            connection.request(self.command, self.path, body, dict(self.headers))
+            response = connection.getresponse()
+            data = response.read()
+        if self.server.lose(self):
+            connection.close()
+            self.close_connection = True
+            return
         headers = [pair for pair in response.getheaders() if pair[0].lower() not in ("transfer-encoding", "connection")]
         if fault == "cut":
             self._answer(response.status, headers, data[: len(data) // 2], whole=False)
@@ -138,6 +150,19 @@ class _Handler(BaseHTTPRequestHandler):
             self._note_written()
             self._answer(response.status, headers, data)
         connection.close()
+
+    def _body(self) -> bytes:
+        """The request's body. One in chunks, as current pyarrow sends it, is passed on in one piece."""
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        del self.headers["Transfer-Encoding"]
+        self.headers["Content-Length"] = str(len(body))
+        return body
 
     def _note_written(self) -> None:
         parts = urlsplit(self.path)

@@ -218,7 +218,7 @@ def test_broken_yaml_is_an_error_that_names_the_file(yaml, word, tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_a_file_that_is_no_text(tmp_path):
+def test_a_file_that_is_not_text(tmp_path):
     path = tmp_path / "image.yaml"
     path.write_bytes(b"\xff\xd8\xff")
     with pytest.raises(InputError, match="UTF-8"):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from lottery.executor import task as gang_task
 from lottery.executor.child_environment import child_environment
 from lottery.executor.supervisor import ChildError, Ended
 from lottery.executor.task import GpuLostError, run_dense, run_tickets
@@ -15,6 +14,7 @@ from preprocessing.common.errors import Failure, InputError, Kind, StorageError
 from preprocessing.common.storage import open_store
 
 PLACEMENT = TaskPlacement(3, "host:1", "host", ("1",), 2, 4, 1)
+SUPERVISE = "lottery.executor.child.supervise"
 TICKETS = [Ticket(0, step) for step in (0, 5, 10)]
 
 
@@ -29,7 +29,7 @@ def says(kind, message, status):
 
 
 def child(monkeypatch, ends):
-    monkeypatch.setattr(gang_task, "supervise", lambda *given: ends(given[-1]))
+    monkeypatch.setattr(SUPERVISE, lambda *given: ends(given[-1]))
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def gang(small, monkeypatch):
                 )
             return Ended(0, "exit status 0", "")
 
-        monkeypatch.setattr(gang_task, "supervise", supervise)
+        monkeypatch.setattr(SUPERVISE, supervise)
         run_tickets(sweep.assignment(TICKETS), PLACEMENT, parameters=1000)
         return bundles, {result.step: result for result in sweep.run.results()}
 
@@ -80,7 +80,7 @@ def gang(small, monkeypatch):
     return run
 
 
-def test_one_bundle_where_memory_allows(gang):
+def test_one_bundle_if_memory_allows(gang):
     bundles, results = gang(lambda ticket, child: True)
     assert bundles == [[0, 5, 10]]
     assert {result.status for result in results.values()} == {"done"}
@@ -137,7 +137,7 @@ def test_storage_that_is_away_fails_the_task_not_the_ticket(gang, monkeypatch):
     assert not gang.sweep.run.results()
 
 
-def test_a_sign_of_life_that_cannot_be_written_is_no_reason_to_stop(gang, monkeypatch):
+def test_a_heartbeat_that_cannot_be_written_does_not_stop_a_task(gang, monkeypatch):
     def refuse(self, heartbeat):
         raise StorageError("away")
 
@@ -182,16 +182,14 @@ def test_a_child_that_dies_without_a_word_is_known_by_its_status(status, kind, g
 
 def test_a_dense_run_that_dies_twice_ends_with_its_log(gang, monkeypatch):
     deaths = []
-    monkeypatch.setattr(
-        gang_task, "supervise", lambda *_: deaths.append(1) or Ended(-11, "killed by SIGSEGV", "the log")
-    )
+    monkeypatch.setattr(SUPERVISE, lambda *_: deaths.append(1) or Ended(-11, "killed by SIGSEGV", "the log"))
     with pytest.raises(ChildError, match="killed by SIGSEGV.*the log"):
         run_dense(gang.sweep.assignment(()), PLACEMENT)
     assert len(deaths) == 2
 
 
 @pytest.mark.parametrize("line", [b"a print\n", b"\xff\n", b'{"type":"\xff"}\n', b'"\xff"\n'])
-def test_what_a_library_prints_is_no_event(line):
+def test_a_librarys_print_is_not_an_event(line):
     assert decode_event(line) is None
 
 

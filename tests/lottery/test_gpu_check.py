@@ -67,7 +67,7 @@ def test_the_drivers_versions(tmp_path, monkeypatch, script, driver):
         command.write_text(f"#!/bin/sh\n{script}\n")
         command.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    found = gpu_check._driver()
+    found = gpu_check.installed_driver()
     assert found[:2] == driver
     assert found.words in (script or "not found")
 
@@ -98,7 +98,7 @@ def test_of_what_tensorflow_says_the_telling_line_is_given(monkeypatch):
         'print(\'{"gpus": 0, "cuda": "12.5"}\')'
     )
     monkeypatch.setattr(gpu_check, "_LOOK", look)
-    monkeypatch.setattr(gpu_check, "_driver", lambda: NEW)
+    monkeypatch.setattr(gpu_check, "installed_driver", lambda: NEW)
     assert "failed call to cuInit" in gpu_check.problem(("GPU-a",), {"TF_CPP_MIN_LOG_LEVEL": "2"})
     assert gpu_check.problem((), {}) is None
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from lottery.executor import group
-from lottery.executor.group import BundleLimit, Group, Outcome, combined
+from lottery.executor.group import BundleLimit, BundleOutcome, Group, combined
 from lottery.executor.supervisor import ChildError, Ended
 from lottery.run.run_directory import RunDirectory
 from preprocessing.common.errors import Failure, Kind
@@ -39,9 +39,13 @@ def together(run, works, patience=10.0, stage="s"):
 
 
 def test_all_tasks_hear_what_came_of_all(run):
-    said = [Outcome(LOST, True, ("a", "b")), Outcome(KILLED, False, ("b", "c")), Outcome(LOST, False, ("b",))]
+    said = [
+        BundleOutcome(LOST, True, ("a", "b")),
+        BundleOutcome(KILLED, False, ("b", "c")),
+        BundleOutcome(LOST, False, ("b",)),
+    ]
     works = [lambda g, outcome=outcome: g.agree(outcome) for outcome in said]
-    assert together(run, works) == [Outcome(KILLED, True, ("b",))] * 3
+    assert together(run, works) == [BundleOutcome(KILLED, True, ("b",))] * 3
 
 
 def test_messages_follow_one_another_and_do_not_mix(run):
@@ -54,7 +58,7 @@ def test_messages_follow_one_another_and_do_not_mix(run):
 
 def test_a_task_alone_asks_nobody(run):
     alone = Group(run, "s", 0, 0, 1, 0.0)
-    assert alone.agree(Outcome(KILLED, False, ("a",))) == Outcome(KILLED, False, ("a",))
+    assert alone.agree(BundleOutcome(KILLED, False, ("a",))) == BundleOutcome(KILLED, False, ("a",))
     assert alone.least(BundleLimit(3)) == BundleLimit(3)
     assert open_store(run.uri).list() == []
 
@@ -77,5 +81,5 @@ def test_a_task_that_sends_nothing_is_not_waited_for_for_ever(run):
     ],
 )
 def test_what_explains(endings, explains):
-    outcomes = [Outcome(ended, False, ()) for ended in endings]
+    outcomes = [BundleOutcome(ended, False, ()) for ended in endings]
     assert combined(outcomes).ended == combined(outcomes[::-1]).ended == explains

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from lottery.experiment.config import Data, Input
 from lottery.input.order import sample_order
+from preprocessing.common.buffers import Buffers
 from preprocessing.common.errors import InputError
 from preprocessing.dataset.opening import Dataset, Split
+from preprocessing.dataset.row_group_reader import RowGroupReader
 from tests.lottery.datasets import local_dataset, write_dataset
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
@@ -86,7 +88,7 @@ def test_any_start_worker_and_path_give_the_same(
         mapped=mapped,
     )
     runs = list(itertools.pairwise(edges))
-    images, labels = (np.concatenate(parts) for parts in zip(*among._runs(runs), strict=True))
+    images, labels = read(among, runs)
     share = slice(12 * worker // workers, 12 * (worker + 1) // workers)
     assert np.array_equal(images, np.stack([batch[share] for batch, _ in expected]))
     assert np.array_equal(labels, np.stack([batch[share] for _, batch in expected]))
@@ -106,10 +108,10 @@ def test_threads_share_the_work_and_give_the_same(training_input, stored, monkey
 
     monkeypatch.setattr(Split, "image", noted)
     one, three = (Input(threads=threads) for threads in (1, 3))
-    expected = list(training_input(dataset, AUGMENTED, 1, one)._runs([(0, 8)]))
+    expected = [read(training_input(dataset, AUGMENTED, 1, one), [(0, 8)])]
     expected += EvaluationInput(dataset, Data(batch=8), one).batches()
     assert not any(name.startswith("input") for name in at_work)
-    found = list(training_input(dataset, AUGMENTED, 1, three)._runs([(0, 8)]))
+    found = [read(training_input(dataset, AUGMENTED, 1, three), [(0, 8)])]
     assert len(at_work & {"input_0", "input_1"}) == 2
     found += EvaluationInput(dataset, Data(batch=8), three).batches()
     for before, after in zip(expected, found, strict=True):
@@ -136,19 +138,42 @@ def test_no_batch_changes_while_it_is_held(training_input, tensors, mapped):
         assert np.array_equal(labels[0].numpy(), batch_labels)
 
 
-def test_memory_is_used_again(training_input, tensors):
+@pytest.fixture
+def memory(monkeypatch):
+    """The address and size of each array that buffers gave."""
+    given, take = [], Buffers.take
+
+    def noted(self, shape):
+        array = take(self, shape)
+        given.append((array.ctypes.data, array.nbytes))
+        return array
+
+    monkeypatch.setattr(Buffers, "take", noted)
+    return given
+
+
+def test_memory_is_used_again(training_input, tensors, memory):
     source = training_input(tensors[0], Data(batch=12), 0)
     for _ in source.stream([(step, step + 1) for step in range(200)]):
         pass
-    assert len(source._buffers._blocks) <= 8
+    assert len(memory) == 200
+    assert len(set(memory)) <= 8
 
 
-def test_tensorflow_takes_batches_as_they_are(training_input, tensors):
+def test_tensorflow_takes_batches_as_they_are(training_input, tensors, memory):
     """A copy of every batch would halve the speed: the tensor must look at the pipeline's own memory."""
     source = training_input(tensors[0], Data(batch=12), 0)
     tensor, _ = next(source.stream([(0, 1)]))
     shared = np.from_dlpack(_DLPack(tensor))
-    assert any(np.shares_memory(shared, block) for block in source._buffers._blocks)
+    assert (shared.ctypes.data, shared.nbytes) in memory
+
+
+def test_memory_is_not_used_again_while_tensorflow_has_it(training_input, tensors):
+    stream = training_input(tensors[0], Data(batch=12), 0).stream([(step, step + 1) for step in range(9)])
+    tensor, _ = next(stream)
+    before = tensor.numpy()
+    assert len(list(stream)) == 8
+    assert np.array_equal(np.from_dlpack(_DLPack(tensor)), before)
 
 
 class _DLPack:
@@ -219,15 +244,21 @@ def test_a_resume_is_a_seek(training_input, tensors, monkeypatch):
     """The first batch of a step far on reads that batch's row groups, and none of those before it."""
     monkeypatch.setattr("preprocessing.dataset.split.READ_AHEAD_BYTES", 1)  # else later batches' are on their way
     monkeypatch.setattr("preprocessing.dataset.row_groups.MEMORY_CACHE_BYTES", 1)
-    source = training_input(tensors[0], AUGMENTED, 0, Input(shuffle_window=2), mapped=False)
-    groups, fetched = source._split._groups, []
-    fetch = groups._reader.fetch
-    monkeypatch.setattr(groups._reader, "fetch", lambda *of: fetched.append(of[1]) or fetch(*of))
-    images, _ = next(source._runs([(10**6, 10**6 + 1)]))
-    needed = np.unique(groups.locate(source._rows(10**6))[0])
-    assert len(fetched) == len(needed) < len(groups.starts) - 1
-    expected = training_input(tensors[0], AUGMENTED, 0, Input(shuffle_window=2)).batch(10**6)
-    assert np.array_equal(images[0], expected[0])
+    fetched, fetch = [], RowGroupReader.fetch
+
+    def noted(self, file, group):
+        fetched.append((file.name, group))
+        return fetch(self, file, group)
+
+    monkeypatch.setattr(RowGroupReader, "fetch", noted)
+    dataset, step, window = tensors[0], 10**6, Input(shuffle_window=2)
+    images, _ = read(training_input(dataset, AUGMENTED, 0, window, mapped=False), [(step, step + 1)])
+    starts = dataset.split("train").row_group_starts
+    epoch, place = divmod(step, 8)
+    rows = sample_order(dataset.content_hash, 0, epoch, starts, 2)[12 * place : 12 * place + 12]
+    needed = np.unique(np.searchsorted(starts, rows, side="right"))
+    assert len(fetched) == len(needed) < len(starts) - 1
+    assert np.array_equal(images[0], training_input(dataset, AUGMENTED, 0, window).batch(step)[0])
 
 
 @pytest.mark.parametrize("mapped", [True, False])

@@ -1,4 +1,4 @@
-"""What can be known of a model before training is asked of a child beforehand: a plan, too, refuses what cannot run."""
+"""A plan has a child build the model, and refuses what training would refuse at its start."""
 
 import sys
 
@@ -7,8 +7,9 @@ import pytest
 from lottery.driver.prepare import prepare
 from lottery.executor import model_check
 from lottery.executor.child_environment import child_environment
-from lottery.executor.model_check import ModelFacts, Question
-from preprocessing.common.errors import InputError
+from lottery.executor.supervisor import Ended
+from lottery.protocol import Failed, ModelFacts, Question, encode_event
+from preprocessing.common.errors import Failure, InputError, Kind, StorageError
 from tests.lottery.paths import DIGITS
 from tests.lottery.probes import place, probe
 from tests.lottery.small_sweep import SMALL
@@ -24,11 +25,10 @@ def asked(digits, tmp_path, *overrides):
 def test_what_a_model_has_is_told_by_a_child(digits, tmp_path):
     question = asked(digits, tmp_path)
     assert model_check.ask(question, child_environment((), 1)) == ModelFacts(parameters=1470, prunable=1436)
-    assert "tensorflow" not in model_check.__dict__
 
 
 @pytest.mark.cluster
-def test_a_model_is_built_as_it_is_trained_whatever_the_users_keras_says(digits, tmp_path, monkeypatch):
+def test_a_users_keras_json_does_not_change_how_a_model_is_built(digits, tmp_path, monkeypatch):
     (tmp_path / ".keras").mkdir()
     (tmp_path / ".keras" / "keras.json").write_text('{"image_data_format": "channels_first", "backend": "torch"}')
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -65,18 +65,56 @@ def test_one_task_is_asked(small, digits, tmp_path, monkeypatch):
     assert probe(small()) == ()
 
 
-def test_a_child_that_dies_is_a_line(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(InputError, match="model conv_small: building it ended with status 1: no message; check that"):
-        model_check.ask(asked(digits, tmp_path), {})
+@pytest.fixture
+def python(tmp_path, monkeypatch):
+    """Has children run a shell script in place of Python."""
+
+    def write(script):
+        (tmp_path / "python").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "python").chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+
+    return write
 
 
-def test_a_child_that_ends_in_a_librarys_print_is_a_line(digits, tmp_path, monkeypatch):
-    (tmp_path / "python").write_text("""#!/bin/sh\nprintf '{"type":"\\377"}\\n'\n""")
-    (tmp_path / "python").chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    with pytest.raises(InputError, match="model conv_small: building it ended with status 0: no message; check that"):
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("exit 1", "exit status 1: its log is empty"),
+        ("echo 'No module named tensorflow' >&2; exit 1", "exit status 1: No module named tensorflow"),
+        ("""printf '{"type":"\\377"}\\n'""", "exit status 0: its log is empty"),  # a library's print
+        ("sleep 60", "no progress for 1 s: its log is empty"),
+    ],
+)
+def test_a_child_that_gives_no_answer_is_a_line(digits, tmp_path, python, script, words):
+    python(script)
+    with pytest.raises(InputError) as caught:
+        model_check.ask(asked(digits, tmp_path, "gang.hang_after=1"), {})
+    assert type(caught.value) is InputError
+    assert str(caught.value) == (
+        f"model conv_small: the process that built it ended: {words}; "
+        "check that the executors' environment imports TensorFlow, and that their memory is enough"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "message"),
+    [
+        (Kind.BAD_INPUT, InputError, "the child's words"),
+        (Kind.STORAGE, StorageError, "the child's words"),
+        (Kind.OUT_OF_MEMORY, InputError, "model conv_small: the process that built it ended: x: the child's words; "),
+    ],
+)
+def test_a_childs_failure_keeps_its_kind(digits, tmp_path, monkeypatch, kind, error, message):
+    def supervise(module, told, environment, hang_after, on_line):
+        on_line(encode_event(Failed(Failure(kind, "the child's words"))))
+        return Ended(1, "x", "the log")
+
+    monkeypatch.setattr("lottery.executor.child.supervise", supervise)
+    with pytest.raises(InputError) as caught:
         model_check.ask(asked(digits, tmp_path), {})
+    assert type(caught.value) is error
+    assert str(caught.value).startswith(message)
 
 
 def test_masks_that_are_equal_are_pointed_out(digits, tmp_path):

@@ -176,7 +176,7 @@ def test_the_shipped_models_classifier_is_their_last_kernel(tensorflow, name):
     assert others == every[:-1]
 
 
-def test_a_model_without_a_classifier_is_refused_where_it_is_to_be_left_out(tensorflow):
+def test_leaving_out_the_classifier_needs_a_model_that_has_one(tensorflow):
     from lottery.models import build
 
     model = build.build(Model(f"{OWN}:two_heads"), SHAPE, 4, 0)

@@ -92,7 +92,7 @@ def test_a_gpu_of_two_tasks_is_named():
     assert line.startswith("GPU GPU-1 of h was handed to 2 tasks")
 
 
-def test_a_place_where_all_is_well(small):
+def test_a_place_without_problems(small):
     sweep = small()
     assert probe(sweep) == ()
     assert len(open_store(sweep.run.uri).list("probes")) == 1
@@ -131,7 +131,7 @@ def test_a_run_directory_that_lets_two_work_at_once_is_named(small, monkeypatch)
     assert inspected(sweep, monkeypatch).problems == ()
 
 
-def test_an_outage_that_only_the_driver_sees_is_no_bad_input(small, monkeypatch):
+def test_an_outage_that_only_the_driver_sees_is_not_bad_input(small, monkeypatch):
     sweep, write = small(), Store.write
 
     def away(store, path, data):

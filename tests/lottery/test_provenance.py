@@ -39,7 +39,7 @@ OWN = """
 PLAIN = {"code": "return x", "activation": "relu", "factor": "1.0"}
 
 
-def test_nothing_to_say_where_nothing_changed():
+def test_nothing_is_reported_if_nothing_changed():
     assert provenance.changes(BEFORE, BEFORE, "own:build") == ""
 
 

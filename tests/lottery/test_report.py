@@ -56,7 +56,7 @@ def test_best_ticket_controls_and_match_of_each_level():
     assert (third.epoch, third.top1, third.matches) == (None, None, False)
 
 
-def test_a_reset_point_of_which_a_seed_diverged_is_not_judged_by_the_others():
+def test_a_reset_point_with_a_diverged_seed_is_not_judged_by_the_other_seeds():
     results = [result(0, 0.0, 0.8), result(0, 1.0, 0.99, seed=0), result(0, 1.0, None, seed=1, status="diverged")]
     (level,) = publish.levels(DENSE, results)
     assert (level.epoch, level.top1) == (0.0, 0.8)

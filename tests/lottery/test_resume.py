@@ -181,7 +181,7 @@ def same_dense_run(whole, torn):
 
 
 @pytest.mark.parametrize("runs", [0, 2])
-def test_an_error_of_tensorflow_is_no_progress_but_what_came_before_it_is(
+def test_progress_before_a_tensorflow_error_counts_and_the_error_does_not(
     runs, small, worker, often_saved, monkeypatch, tensorflow
 ):
     """Else a network that does not fit into memory would be tried for ever."""

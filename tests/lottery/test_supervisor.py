@@ -3,7 +3,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import psutil
@@ -48,9 +47,9 @@ def hearing(events):
     return hear
 
 
-def run(child, code, hang_after=30.0, stop=None, **environment):
+def run(child, code, hang_after=30.0, **environment):
     events = []
-    ended = supervise(child, instruction(code), {**os.environ, **environment}, hang_after, hearing(events), stop)
+    ended = supervise(child, instruction(code), {**os.environ, **environment}, hang_after, hearing(events))
     return ended, events
 
 
@@ -134,32 +133,18 @@ except ShutdownRequested:
 """
 
 
-def stopped(child, code):
-    """Runs a child that is told to stop when it is ready."""
-    stop, events = threading.Event(), []
+def test_a_child_that_is_told_to_leave_saves_and_leaves(child):
+    events = []
 
     def hear(line):
         hearing(events)(line)
         if "ready" in events[-1]:
-            stop.set()
+            os.kill(events[0]["pid"], signal.SIGTERM)
 
-    return supervise(child, instruction(code), os.environ, 600.0, hear, stop), events
-
-
-def test_a_child_that_is_stopped_saves_and_leaves(child):
-    ended, events = stopped(child, HEEDS)
+    ended = supervise(child, instruction(HEEDS), os.environ, 30.0, hear)
     assert events[-1] == {"saved": 1}
     assert (ended.status, ended.on_notice) == (143, True)
     assert ended.reason == "told to leave by SIGTERM"
-
-
-def test_a_child_that_ignores_a_request_to_stop_is_killed(child, monkeypatch):
-    monkeypatch.setattr(supervisor, "NOTICE", 1.0)
-    deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN); print(json.dumps({'ready': 1}), flush=True); time.sleep(600)"
-    ended, events = stopped(child, deaf)
-    assert ended.status == -signal.SIGKILL
-    assert not ended.on_notice
-    assert gone(events[0]["pid"])
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ from lottery.driver.gang import GangError, GangGpuError, SparkEndedError
 from lottery.driver.plan_report import plan_sweep
 from lottery.driver.prepare import SweepError, prepare
 from lottery.driver.sweep import run_sweep
-from lottery.executor.model_check import ModelFacts
-from lottery.protocol import TaskPlacement
+from lottery.protocol import ModelFacts, TaskPlacement
 from lottery.run.heartbeats import Heartbeat, Heartbeats
 from lottery.run.run_directory import DenseResult, RunDirectory
 from preprocessing.common.errors import InputError, StorageError
@@ -80,7 +79,7 @@ def after_dense(small):
 
 
 @pytest.mark.parametrize("place", ["s3://bucket/cache", "s3:/bucket/cache"])
-def test_a_cache_that_is_no_local_folder_is_refused_before_anything_starts(small, place):
+def test_a_cache_outside_local_folders_is_refused_before_anything_starts(small, place):
     with pytest.raises(InputError, match=r"^input\.cache_dir s3:.*(must be on a local disk|write s3://bucket/cache)"):
         small(f"input.cache_dir={place}")
 
@@ -92,7 +91,7 @@ def test_an_evaluation_split_without_images_is_refused_before_the_dense_run(tmp_
         prepare(DIGITS, uri, str(tmp_path / "runs"), SMALL)
 
 
-def test_nothing_is_planned_anew_where_spark_has_ended(after_dense, monkeypatch, caplog):
+def test_nothing_is_planned_again_after_spark_has_ended(after_dense, monkeypatch, caplog):
     cluster = Cluster(monkeypatch, (4, fails(SparkEndedError("told to end"))), (4, fails(GangError("not begun"))))
     with pytest.raises(SparkEndedError, match="told to end"):
         run_sweep(after_dense, lambda: cluster)

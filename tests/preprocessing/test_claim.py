@@ -1,5 +1,6 @@
 import contextlib
 import errno
+import functools
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -27,9 +29,20 @@ def store(tmp_path):
     return open_store(tmp_path)
 
 
+def decode(store):
+    return msgspec.json.decode(store.read("claim.json"), type=Claim)
+
+
+@functools.cache
+def mine():
+    """A claim of this process, as it is written."""
+    with tempfile.TemporaryDirectory() as folder, claimed(open_store(folder), "sweep"):
+        return decode(open_store(folder))
+
+
 def write(store, **fields):
-    now = time.time()
-    me = Claim("token", socket.gethostname(), os.getpid(), psutil.Process().create_time(), now, now, claim._numbering())
+    now, numbering = time.time(), mine().numbering
+    me = Claim("token", socket.gethostname(), os.getpid(), psutil.Process().create_time(), now, now, numbering)
     store.write("claim.json", msgspec.json.encode(msgspec.structs.replace(me, **fields)))
 
 
@@ -116,7 +129,7 @@ def test_one_that_is_let_go_while_it_is_watched_is_free(store, watched):
 
 def test_a_step_of_the_clock_does_not_end_a_living_process(store):
     """The start that the kernel tells in wall-clock time moves with it; the ticks do not."""
-    ticks = claim._ticks(os.getpid())
+    ticks = mine().process_ticks
     assert ticks > 0
     write(store, process_started=psutil.Process().create_time() - YEAR, process_ticks=ticks)
     with pytest.raises(BusyError), claimed(store, "sweep"):
@@ -142,7 +155,7 @@ def test_one_that_stays_half_written_is_taken_over(store, quick, left):
     assert store.list() == []
 
 
-def test_what_is_no_claim_is_left_alone(store):
+def test_another_json_file_is_not_taken_for_a_claim(store):
     store.write("claim.json", b'{"claims": []}')
     with pytest.raises(InputError, match=r"claim\.json is not a claim; delete it"), claimed(store, "sweep"):
         pass
@@ -151,7 +164,7 @@ def test_what_is_no_claim_is_left_alone(store):
 
 def test_one_of_an_earlier_version_is_understood(store):
     fields = {"token": "t", "host": "h", "process": os.getpid(), "since": 1.0, "heartbeat": 1.0}
-    fields |= {"process_started": psutil.Process().create_time(), "numbering": claim._numbering()}
+    fields |= {"process_started": psutil.Process().create_time(), "numbering": mine().numbering}
     store.write("claim.json", json.dumps(fields).encode())
     with pytest.raises(BusyError, match=f"process {os.getpid()} on h since 1970"), claimed(store, "sweep"):
         pass
@@ -250,9 +263,9 @@ def test_a_container_of_this_host_is_not_looked_into(store):
 def test_the_heartbeat_beats(store, monkeypatch):
     monkeypatch.setattr(claim, "_HEARTBEAT", 0.05)
     with claimed(store, "sweep"):
-        first = msgspec.json.decode(store.read("claim.json"), type=Claim)
+        first = decode(store)
         deadline = time.monotonic() + 10
-        while msgspec.json.decode(store.read("claim.json"), type=Claim).heartbeat == first.heartbeat:
+        while decode(store).heartbeat == first.heartbeat:
             assert time.monotonic() < deadline
             time.sleep(0.02)
     assert not store.exists("claim.json")
@@ -309,21 +322,22 @@ def test_one_that_was_taken_over_is_interrupted(store, monkeypatch, interruptibl
         write(store, token="another", host="elsewhere")
         time.sleep(60)
     assert time.monotonic() - started < 30
-    assert msgspec.json.decode(store.read("claim.json"), type=Claim).token == "another"
+    assert decode(store).token == "another"
 
 
 def test_a_damaged_claim_is_renewed_by_its_holder(store, monkeypatch):
     """A byte that is not UTF-8 once ended the heartbeats, and others took the claim over after a while."""
     monkeypatch.setattr(claim, "_HEARTBEAT", 0.05)
     with claimed(store, "sweep"):
-        mine = msgspec.json.decode(store.read("claim.json"), type=Claim)
+        before = decode(store)
         for damage in (b"\xff", b""):
-            store.write("claim.json", store.read("claim.json").replace(b'"host":"', b'"host":"' + damage)[:200])
+            damaged = store.read("claim.json").replace(b'"host":"', b'"host":"' + damage)[:200]
+            store.write("claim.json", damaged)
             deadline = time.monotonic() + 10
-            while (found := claim._decode(store.read("claim.json"))) is None:
+            while store.read("claim.json") == damaged:
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
-            assert found.token == mine.token
+            assert decode(store).token == before.token
     assert not store.exists("claim.json")
 
 

@@ -74,7 +74,7 @@ def test_killed_in_the_middle_and_run_again(tmp_path: Path, environment: dict[st
 
     again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
-    assert f"{len(records)} of 51 shards are whole from an earlier run" in again.stdout
+    assert f"{len(records)} of 51 shards were finished by an earlier run" in again.stdout
     assert {name: (output / name).stat().st_mtime_ns for name in whole} == before
     # Temporaries that the kill left behind are gone too.
     preprocess(tmp_path / "raw", tmp_path / "serial", rows_per_shard=10)
@@ -172,7 +172,9 @@ def test_a_source_that_changes_under_the_job(running: Any, raw: Path, tmp_path: 
         return shards
 
     monkeypatch.setattr(job, "plan_shards", change_after_planning)
-    with pytest.raises(InputError, match=r"_2\.JPEG has gone since the source was listed: run the same") as caught:
+    with pytest.raises(
+        InputError, match=r"_2\.JPEG has been deleted since the source was listed: run the same"
+    ) as caught:
         preprocess(tmp_path / "raw", tmp_path / "out", start=running)
     assert "\n" not in str(caught.value)
 

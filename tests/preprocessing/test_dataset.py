@@ -86,6 +86,7 @@ def test_the_jpeg_codec(raw: Path, made: Path, tmp_path: Path) -> None:
     assert dataset.content_hash != tensors.content_hash
 
 
+@pytest.mark.petastorm
 @pytest.mark.parametrize("codec", ["tensor", "jpeg"])
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_petastorm_reads_every_row(raw: Path, tmp_path: Path, codec: str, split: str) -> None:

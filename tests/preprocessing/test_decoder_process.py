@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -119,12 +119,12 @@ def test_a_decoder_killed_for_want_of_memory_is_told_and_rejects_nothing(tmp_pat
     assert not list((tmp_path / "out").rglob("*.parquet"))
 
 
-def test_an_answer_that_is_not_text_is_a_decoder_that_died(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_is_not_text_is_a_decoder_that_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A library in the child may have printed it."""
-    with DecoderProcess(32, per_image=False) as process:
-        stdout = process._child.stdout
-        monkeypatch.setattr(process._child, "stdout", io.BytesIO(b'{"status": 0, "reason": "\xff"}\n'))
-        with pytest.raises(DecoderDiedError) as caught:
-            process.decode(WHOLE, 32, np.zeros((32, 32, 3), np.uint8))
-        assert type(caught.value) is DecoderDiedError
-        monkeypatch.setattr(process._child, "stdout", stdout)
+    python = tmp_path / "python"
+    python.write_text("""#!/bin/sh\nprintf '{"status": 0, "reason": "\\377"}\\n'\nexec cat > /dev/null\n""")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with DecoderProcess(32, per_image=False) as process, pytest.raises(DecoderDiedError) as caught:
+        process.decode(WHOLE, 32, np.zeros((32, 32, 3), np.uint8))
+    assert type(caught.value) is DecoderDiedError

@@ -95,7 +95,7 @@ def test_a_compressed_archive_of_the_official_name(
 ) -> None:
     (official / archive).write_bytes(compress((official / archive).read_bytes()))
     with pytest.raises(
-        InputError, match=rf"{archive} is compressed with {kind}, and is read only uncompressed: mv"
+        InputError, match=rf"{archive} is compressed with {kind}, and has to be unpacked first: mv"
     ) as why:
         preprocess(official, tmp_path / "out")
     if shutil.which({"gzip": "gunzip", "bzip2": "bunzip2", "xz": "unxz"}[kind]):
@@ -123,7 +123,7 @@ def test_a_class_tar_that_is_there_twice(official: Path) -> None:
     twice = repack(official / TRAIN, lambda files: files | {f"again/{CLASSES[0]}.tar": files[f"{CLASSES[0]}.tar"]})
     assert len(twice) > len(data)
     (official / TRAIN).write_bytes(twice)
-    with pytest.raises(InputError, match=r"has n01440764\.tar twice"):
+    with pytest.raises(InputError, match=r"holds n01440764\.tar twice"):
         open_source(open_store(official))
 
 

@@ -104,7 +104,7 @@ def test_whole_shards_of_a_stopped_job_are_kept(
     monkeypatch.setattr(job, "convert_shard", real)
     caplog.set_level(logging.INFO, "preprocessing")
     assert preprocess(raw, tmp_path / "out", rows_per_shard=10) == whole
-    assert "2 of 7 shards are whole from an earlier run" in caplog.messages
+    assert "2 of 7 shards were finished by an earlier run" in caplog.messages
     again = {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in converted}
     assert [name for name in converted if again[name] != kept[name]] == [converted[1]]
 
@@ -231,8 +231,8 @@ def test_a_done_dataset_with_a_damaged_file_is_not_done(raw: Path, tmp_path: Pat
     ("build", "says"),
     [
         ([], "does not exist: give the folder"),
-        ([""], "is in no known layout, it is empty; expected ILSVRC2012_img_train"),
-        (["other/x"], "is in no known layout, it holds other/; expected"),
+        ([""], "has no known layout, it is empty; expected ILSVRC2012_img_train"),
+        (["other/x"], "has no known layout, it holds other/; expected"),
         (["train"], "train has no class folders"),
         (["train/n01440764"], "holds no images"),
         (["train/a", "val/b"], "val/b is not a class of train"),

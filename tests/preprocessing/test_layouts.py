@@ -120,12 +120,12 @@ TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSV
     [
         (lambda root: _cut(root / TRAIN, 0.5), r"img_train\.tar is damaged: it ends at byte .*; download it again"),
         (lambda root: _cut(root / TRAIN, 0), r"img_train\.tar is damaged: it ends without the empty blocks"),
-        (lambda root: (root / TRAIN).write_bytes(tar_bytes({"a.txt": b""})), "has no class tars in it"),
+        (lambda root: (root / TRAIN).write_bytes(tar_bytes({"a.txt": b""})), "holds no class tars"),
         (lambda root: _damage_inner(root / TRAIN), r"n01484850\.tar in it is damaged: a damaged header at byte"),
         (lambda root: _cut(root / VAL, 0.5), r"img_val\.tar is damaged: it ends"),
         (lambda root: (root / DEVKIT).unlink(), r"devkit_t12\.tar\.gz is missing, and .*val\.tar has no labels"),
-        (lambda root: _cut(root / DEVKIT, 0.5), r"devkit_t12\.tar\.gz is (cut short|not a sound gzip)"),
-        (lambda root: (root / DEVKIT).write_bytes(b"<html>login</html>"), r"is not a sound gzip file"),
+        (lambda root: _cut(root / DEVKIT, 0.5), r"devkit_t12\.tar\.gz is (cut short|not a valid gzip)"),
+        (lambda root: (root / DEVKIT).write_bytes(b"<html>login</html>"), r"is not a valid gzip file"),
         (lambda root: (root / DEVKIT).write_bytes(devkit([1] * 11)), r"12 images and .* 11 labels"),
         (lambda root: (root / DEVKIT).write_bytes(devkit([9] * 12)), r"ground_truth\.txt names class 9"),
         (

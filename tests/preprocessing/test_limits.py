@@ -18,6 +18,8 @@ from preprocessing.common.storage import open_store
 from preprocessing.dataset import mapping
 from preprocessing.dataset.manifest import FileInfo, Manifest, SplitInfo
 from preprocessing.dataset.opening import Dataset, Reading
+from preprocessing.dataset.row_group import RowGroup
+from preprocessing.dataset.row_group_reader import RowGroupReader
 from preprocessing.dataset.split import Split
 from preprocessing.dataset.verify import verify
 from tests.lottery.datasets import write_dataset
@@ -42,8 +44,8 @@ Dataset.open(path).split("train", Reading(mapped=False, threads=2)).gather(every
 before = opened()
 resource.setrlimit(resource.RLIMIT_NOFILE, (before + 20,) * 2)
 split = Dataset.open(path).split("train")
-assert split._groups.mapped
 blobs, _ = split.stored(everything)
+assert any(".parquet" in line for line in open("/proc/self/maps"))  # mapped
 assert opened() <= before, opened()
 for folder in (None, cache, cache):  # the second time from what was kept
     reading = Reading(folder, mapped=False, threads=2)
@@ -110,10 +112,17 @@ def test_what_cannot_be_mapped_is_read(dataset: Path, monkeypatch: pytest.Monkey
     class Unmappable:
         mmap = staticmethod(lambda *_: mapping._FAILED)
 
+    fetched, fetch = [], RowGroupReader.fetch
+
+    def noted(self: RowGroupReader, file: FileInfo, group: int) -> RowGroup:
+        fetched.append((file.name, group))
+        return fetch(self, file, group)
+
     monkeypatch.setattr(mapping, "_LIBC", Unmappable)
+    monkeypatch.setattr(RowGroupReader, "fetch", noted)
     split = Dataset.open(str(dataset)).split("train")
-    assert not split._groups.mapped
     assert np.array_equal(split.gather(np.array([30, 5]))[0], np.load(f"{dataset}.npy")[[30, 5]])
+    assert len(fetched) == 2
 
 
 def test_a_network_that_fails_is_not_damage(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,9 @@ def test_a_file_that_is_gone_is_named_on_one_line(odd: Path, tmp_path: Path, mon
         return real(splits, settings)  # type: ignore[arg-type]
 
     monkeypatch.setattr(job, "plan_shards", change_after_planning)
-    with pytest.raises(InputError, match=r"(xe.|lines\\x1b|JPEG) has gone since the source was listed") as caught:
+    with pytest.raises(
+        InputError, match=r"(xe.|lines\\x1b|JPEG) has been deleted since the source was listed"
+    ) as caught:
         preprocess(odd, tmp_path / "out")
     str(caught.value).encode()
     assert "\n" not in str(caught.value)

@@ -87,7 +87,7 @@ def test_a_dataset_with_the_largest_numbers(source: Path, tmp_path: Path) -> Non
     assert preprocess(source, tmp_path / "out", start=no_spark, **options) == first
 
 
-def test_help_names_a_default_where_there_is_one() -> None:
+def test_help_names_a_default_if_there_is_one() -> None:
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
         parse(["--help"])

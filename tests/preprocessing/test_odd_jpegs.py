@@ -37,7 +37,7 @@ def test_lossless_pixels_are_exact() -> None:
     assert np.array_equal(gray, np.repeat(pixels[:, :, :1], 3, axis=2))
 
 
-def test_a_damaged_lossless_image_is_no_row() -> None:
+def test_a_damaged_lossless_image_is_rejected() -> None:
     data = lossless(photo(64, 64))
     with pytest.raises(Rejected):
         decode(data[:2000] + data[2300:], 64)
@@ -76,7 +76,7 @@ def test_a_jpeg_that_no_decoder_takes_is_called_by_its_name(name: str) -> None:
         (b"\0\0\0\x18ftypheic", "HEIC"),
     ],
 )
-def test_an_image_of_another_format_is_no_non_image(start: bytes, name: str) -> None:
+def test_an_image_of_another_format_is_called_unsupported(start: bytes, name: str) -> None:
     with pytest.raises(Rejected) as caught:
         decode(start + bytes(100), 8)
     assert (caught.value.reason, caught.value.detail) == (

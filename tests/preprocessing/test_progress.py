@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import logging
 import sys
+import time
+from typing import Any
 
 import pytest
+from tqdm import tqdm
 
-from preprocessing.common.progress import Pace, Progress, format_duration, format_line, format_rate
+from preprocessing.common.progress import Pace, StageProgress, format_duration, format_line, format_rate
 
 
 class Clock:
@@ -60,7 +63,7 @@ def test_figures() -> None:
 
 def test_a_log_gets_few_lines_and_the_last(log: pytest.LogCaptureFixture) -> None:
     clock = Clock()
-    with Progress("convert", 100, "images", every=10.0, clock=clock) as progress:
+    with StageProgress("convert", 100, "images", every=10.0, clock=clock) as progress:
         for second in range(1, 26):
             clock.now = float(second)
             progress.update(second * 4, rejected=second // 5)
@@ -74,7 +77,7 @@ def test_a_log_gets_few_lines_and_the_last(log: pytest.LogCaptureFixture) -> Non
 def test_the_time_left_is_told_from_the_first_progress_on(log: pytest.LogCaptureFixture) -> None:
     """Half a minute of starting and compiling says nothing of the steps that are left."""
     clock = Clock()
-    with Progress("sweep", 1000, "steps", resumed=100, every=10.0, clock=clock) as progress:
+    with StageProgress("sweep", 1000, "steps", resumed=100, every=10.0, clock=clock) as progress:
         for second in range(2, 62, 2):
             clock.now = float(second)
             progress.update(100 if second < 30 else 110 + 10 * (second - 30))
@@ -102,27 +105,33 @@ def test_word_of_progress_that_comes_in_steps_is_measured_from_step_to_step() ->
 
 def test_a_stage_that_is_over_at_once_has_the_rate_of_the_whole(log: pytest.LogCaptureFixture) -> None:
     clock = Clock()
-    with Progress("convert", 100, "images", clock=clock) as progress:
+    with StageProgress("convert", 100, "images", clock=clock) as progress:
         clock.now = 5.0
         progress.update(100)
     assert log.messages == ["convert: 100 of 100 images (100%), 20.0 images/s"]
 
 
 def test_the_bar_of_a_terminal_forgets_the_start_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
+    bars: list[Any] = []
+
+    def noted(**settings: Any) -> Any:
+        bars.append(tqdm(**settings))
+        return bars[-1]
 
     monkeypatch.setattr(sys, "stderr", Terminal())
-    with Progress("sweep", 100, "steps") as progress:
-        progress._bar.start_t -= 1000  # as if it had begun then
+    monkeypatch.setattr("preprocessing.common.progress.tqdm", noted)
+    with StageProgress("sweep", 100, "steps") as progress:
+        (bar,) = bars
+        bar.start_t -= 1000  # as if it had begun then
         progress.update(50)
-        assert time.time() - progress._bar.start_t < 100
-        assert progress._bar.format_dict["n"] == progress._bar.format_dict["initial"] == 50
+        assert time.time() - bar.start_t < 100
+        assert bar.format_dict["n"] == bar.format_dict["initial"] == 50
 
 
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    with Progress("convert", 100, "images", resumed=10) as progress:
+    with StageProgress("convert", 100, "images", resumed=10) as progress:
         progress.update(60, rejected=1)
     shown = terminal.getvalue()
     assert "\r" in shown

@@ -96,14 +96,14 @@ def test_a_source_that_changed(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"12345")
     for rows in ([("x", WHOLE_FILE, 6)], [("x", 3, 6)], [("y", WHOLE_FILE, 6)], [("y", 3, 6)]):
         with pytest.raises(
-            InputError, match=r"has (changed|gone) since the source was listed.*: run the same"
+            InputError, match=r"has (changed|been deleted) since the source was listed.*: run the same"
         ) as caught:
             read(tmp_path, rows)
         assert type(caught.value) is InputError
 
 
 @pytest.mark.parametrize("offset", [WHOLE_FILE, 2])
-def test_a_disk_that_fails_is_no_bad_input(tmp_path: Path, offset: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_disk_is_not_bad_input(tmp_path: Path, offset: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
@@ -116,7 +116,7 @@ def test_a_disk_that_fails_is_no_bad_input(tmp_path: Path, offset: int, monkeypa
 
 
 @pytest.mark.parametrize("using", [None, "other"])
-def test_an_image_decodes_itself_in_whatever_process(using: str | None) -> None:
+def test_an_image_decodes_itself_in_any_process(using: str | None) -> None:
     data, out, seen = jpeg(40, 50), np.zeros((16, 16, 3), np.uint8), []
 
     def other(blob: bytes, size: int, pixels: NDArray[np.uint8]) -> None:

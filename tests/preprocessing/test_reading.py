@@ -20,9 +20,12 @@ from hypothesis import strategies as st
 
 from preprocessing.common.errors import InputError
 from preprocessing.dataset import split as reading_module
+from preprocessing.dataset.manifest import FileInfo
 from preprocessing.dataset.opening import Dataset, Reading
 from preprocessing.dataset.plain_pages import locate_chunks, values
 from preprocessing.dataset.prefetch import read_ahead
+from preprocessing.dataset.row_group import RowGroup
+from preprocessing.dataset.row_group_reader import RowGroupReader
 from tests.preprocessing.raw_images import DAMAGES, do_damage, preprocess
 
 FAR = Reading(mapped=False, threads=3)
@@ -35,9 +38,24 @@ def dataset(request: pytest.FixtureRequest, raw: Path, tmp_path_factory: pytest.
     return Dataset.open(str(output))
 
 
-def test_every_row_group_of_ours_is_mapped(dataset: Dataset) -> None:
-    groups = dataset.split("train")._groups
-    assert all(groups._map(number) is not None for number in range(len(groups.starts) - 1))
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """The files and numbers of the row groups that are read, not mapped."""
+    found: list[tuple[str, int]] = []
+    fetch = RowGroupReader.fetch
+
+    def noted(self: RowGroupReader, file: FileInfo, group: int) -> RowGroup:
+        found.append((file.name, group))
+        return fetch(self, file, group)
+
+    monkeypatch.setattr(RowGroupReader, "fetch", noted)
+    return found
+
+
+def test_every_row_group_that_we_write_is_mapped(dataset: Dataset, fetched: list[tuple[str, int]]) -> None:
+    split = dataset.split("train")
+    split.gather(np.arange(split.count))
+    assert fetched == []
 
 
 @settings(max_examples=25, deadline=None)
@@ -78,13 +96,15 @@ def _rewrite(dataset: Path, **options: object) -> None:
     ],
     ids=["compressed", "dictionary", "many pages", "pages of version 2"],
 )
-def test_other_layouts_are_read_all_the_same(made: Path, tmp_path: Path, options: dict[str, object]) -> None:
+def test_other_layouts_are_read_all_the_same(
+    made: Path, tmp_path: Path, options: dict[str, object], fetched: list[tuple[str, int]]
+) -> None:
     plain, expected = Dataset.open(str(made)).split("train"), np.arange(42)[::-1]
     _rewrite(Path(shutil.copytree(made, tmp_path / "other")), **options)
     split = Dataset.open(str(tmp_path / "other")).split("train")
-    assert split._groups._map(0) is None
     for one, other in zip(split.gather(expected), plain.gather(expected), strict=True):
         assert np.array_equal(one, other)
+    assert {name for name, _ in fetched} == {f"train/{path.name}" for path in (made / "train").glob("*.parquet")}
 
 
 def test_plain_pages_are_known_from_their_header(made: Path) -> None:
@@ -130,7 +150,7 @@ def test_a_mapped_file_that_is_cut_short_is_noticed(copied: Path, monkeypatch: p
     path = copied / "train" / "part-00000.parquet"
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size // 2)
-    monkeypatch.setattr(split._groups, "_checked", -1e9)  # as if a second had passed
+    monkeypatch.setattr("preprocessing.dataset.row_groups.CHECK_SECONDS", -1.0)
     with pytest.raises(InputError, match=r"part-00000\.parquet is damaged: it has .* bytes, the manifest says"):
         split.gather(np.arange(42))
 
@@ -225,15 +245,12 @@ def test_reading_ahead_gives_every_piece(pieces: list[list[int]], budget: int, t
     assert found == [{number: -number for number in piece} for piece in pieces]
 
 
-def test_a_stream_fetches_each_row_group_once(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_fetches_each_row_group_once(
+    made: Path, fetched: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(reading_module, "READ_AHEAD_BYTES", 100_000)
     monkeypatch.setattr("preprocessing.dataset.row_groups.MEMORY_CACHE_BYTES", 1)
     split = Dataset.open(str(made)).split("train", FAR)
-    fetched: list[tuple[str, int]] = []
-    fetch = split._groups._reader.fetch
-    monkeypatch.setattr(
-        split._groups._reader, "fetch", lambda file, group: fetched.append((file.name, group)) or fetch(file, group)
-    )
     for _ in split.stream(np.split(np.arange(42), 14)):
         pass
     assert len(fetched) == len(set(fetched)) == len(split.row_group_starts) - 1

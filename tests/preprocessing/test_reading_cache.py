@@ -122,7 +122,7 @@ def test_a_folder_that_cannot_be_made_is_named(made: Path, tmp_path: Path) -> No
         everything(made, cached(tmp_path / "file" / "cache"))
 
 
-def test_it_is_not_used_where_files_are_mapped(made: Path, tmp_path: Path) -> None:
+def test_it_is_not_used_if_files_are_mapped(made: Path, tmp_path: Path) -> None:
     everything(made, Reading(str(tmp_path / "cache"), 10**9))
     assert not (tmp_path / "cache").exists()
 

@@ -133,5 +133,5 @@ def test_signals_end_the_job_in_order_and_it_can_be_continued(tmp_path: Path) ->
     kept = records()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=2 * SECONDS)
     assert done.returncode == 0, done.stdout
-    assert f"{kept} of 82 shards are whole from an earlier run" in done.stdout
+    assert f"{kept} of 82 shards were finished by an earlier run" in done.stdout
     assert Dataset.open(str(output)).split("train").count == 406

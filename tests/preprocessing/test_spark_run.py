@@ -19,16 +19,28 @@ from py4j.protocol import Py4JError, Py4JNetworkError
 from preprocessing.common.errors import EXIT_STORAGE, InputError, StorageError
 from preprocessing.common.spark_errors import ENDED
 from preprocessing.job.shards import Shard
-from preprocessing.job.spark_run import WorkerDiedError, _collect, convert_all, spare_later_tasks
+from preprocessing.job.spark_run import WorkerDiedError, convert_all, spare_later_tasks, spark_mapper
 from tests.preprocessing.raw_images import SerialSpark
 from tests.preprocessing.spark_texts import HEAD, spark_text
 
 
-def context(error: Exception) -> SimpleNamespace:
+class Counter:
+    """Stands for an accumulator."""
+
+    value = 0
+
+    def add(self, more: int) -> None:
+        self.value += more
+
+
+def run_on_spark_that_raises(error: Exception) -> None:
+    """Runs a job on a SparkContext whose jobs end in this error."""
+
     def fail(*_: object) -> None:
         raise error
 
-    return SimpleNamespace(parallelize=fail)
+    context = SimpleNamespace(parallelize=fail, accumulator=lambda _: Counter())
+    spark_mapper(context)(print, [1])
 
 
 @pytest.mark.parametrize(
@@ -41,7 +53,7 @@ def context(error: Exception) -> SimpleNamespace:
 def test_what_a_task_raises_keeps_its_kind(raised: InputError, kind: type[InputError]) -> None:
     """Storage that fails on an executor is no bad input."""
     with pytest.raises(InputError) as caught:
-        _collect(context(Py4JError(spark_text(raised))), [1], print)
+        run_on_spark_that_raises(Py4JError(spark_text(raised)))
     assert type(caught.value) is kind
     assert str(caught.value) == str(raised)
 
@@ -52,7 +64,7 @@ def test_a_file_that_the_system_refuses_a_task_or_the_driver_is_storages_failure
     raised = OSError(number, os.strerror(number), "/tmp/x")
     for error in (Py4JError(spark_text(raised)), raised):
         with pytest.raises(InputError) as caught:
-            _collect(context(error), [1], print)
+            run_on_spark_that_raises(error)
         assert type(caught.value) is StorageError
         assert caught.value.exit_status == EXIT_STORAGE
         assert str(caught.value).startswith(f"cannot use /tmp/x: {os.strerror(number)}; ")
@@ -61,9 +73,9 @@ def test_a_file_that_the_system_refuses_a_task_or_the_driver_is_storages_failure
 def test_a_worker_that_died_and_one_that_raised() -> None:
     died = HEAD + "org.apache.spark.SparkException: Python worker exited unexpectedly (crashed)\n\tat org.apache.x"
     with pytest.raises(WorkerDiedError, match="^the Spark job failed: Python worker exited unexpectedly .*; see"):
-        _collect(context(Py4JError(died)), [1], print)
+        run_on_spark_that_raises(Py4JError(died))
     with pytest.raises(InputError, match="^the Spark job failed: ValueError: no; see the log above, fix") as caught:
-        _collect(context(Py4JError(spark_text(ValueError("no")))), [1], print)
+        run_on_spark_that_raises(Py4JError(spark_text(ValueError("no"))))
     assert type(caught.value) is InputError
 
 
@@ -119,6 +131,9 @@ def test_spark_that_ends_when_a_job_gives_up(monkeypatch: pytest.MonkeyPatch) ->
 class Local:
     """Stands for a SparkContext that runs tasks here."""
 
+    def accumulator(self, _: int) -> Counter:
+        return Counter()
+
     def parallelize(self, items: list[Any], _: int) -> Local:
         self.items = items
         return self
@@ -134,9 +149,9 @@ class Local:
 def test_a_task_logs_as_the_driver_does(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     ours = logging.getLogger("preprocessing")
     monkeypatch.setattr(ours, "handlers", [])
-    assert _collect(Local(), [1], lambda item: ours.warning("%s", item)) == [None]
+    assert spark_mapper(Local())(lambda item: ours.warning("%s", item), [1]) == [None]
     gc.unfreeze()
-    assert capsys.readouterr().err == "warning: 1\n"
+    assert capsys.readouterr().err.startswith("warning: 1\n")
 
 
 def test_zip_importers_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

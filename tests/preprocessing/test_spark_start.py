@@ -11,7 +11,7 @@ import pyspark
 import pytest
 
 from preprocessing.common.errors import InputError
-from preprocessing.common.spark_start import check_folders, mismatch, no_java, reason
+from preprocessing.common.spark_start import check_folders, install_java, java_options, javas, mismatch, no_java, reason
 
 ROOT = Path(__file__).parents[2]
 GET_SUBJECT = "java.lang.UnsupportedOperationException: getSubject is not supported"
@@ -30,9 +30,11 @@ NO_NAME = "org.apache.hadoop.security.KerberosAuthException: failure to login: x
             GET_SUBJECT,
             "3.5.9",
             "25.0.2",
-            "Java 25.0.2 in /java: Spark 3.5.9 runs on 8, 11, 17; set JAVA_HOME to one of",
+            "Java 25.0.2 in /java: Spark 3.5.9 runs on 8, 11, 17; install openjdk-17-jre-headless",
         ),
-        (GET_SUBJECT, "4.0.1", "11.0.1", "Java 11.0.1 in /java: Spark 4.0.1 runs on 17, 21; set JAVA_HOME to one of"),
+        (GET_SUBJECT, "4.0.1", "11.0.1", "Java 11.0.1 in /java: Spark 4.0.1 runs on 17, 21; install openjdk-21-jre"),
+        ("x: bad port", "4.3.0", "25.0.3", "x: bad port; see the log above, and correct the setting"),
+        ("x: bad port", "5.0.0", "25.0.3", "x: bad port; see the log above, and correct the setting"),
         ("x: bad port", "3.5.9", "1.8.0_292", "x: bad port; see the log above, and correct the setting"),
         ("x: bad port", "3.5.9", "17-ea", "x: bad port; see the log above, and correct the setting"),
         ("x: bad port", "3.5.9", "", "x: bad port; see the log above, and correct the setting"),
@@ -56,11 +58,34 @@ def test_the_cause_is_named(why: str, spark: str, java: str, says: str) -> None:
     assert reason(why, spark, java, "/java", 12345).startswith(says)
 
 
-def test_the_javas_are_those_of_this_spark() -> None:
-    assert no_java("no gateway", "4.0.1").startswith(
-        "no gateway; set JAVA_HOME to a Java that Spark 4.0.1 runs on (17, 21)"
-    )
-    assert "(8, 11, 17)" in no_java("no gateway", "3.5.9")
+@pytest.mark.parametrize(
+    ("spark", "fit"),
+    [
+        ("3.5.9", "8, 11, 17"),
+        ("3.5.2+amzn.0", "8, 11, 17"),
+        ("4.0.1", "17, 21"),
+        ("4.1.4", "17, 21"),
+        ("4.2.0", "17, 21, 25"),
+        ("4.3.0", "17, 21, 25"),
+        ("4.10.0.dev0", "17, 21, 25"),
+        ("5.0.0", ""),
+    ],
+)
+def test_the_javas_are_those_of_this_spark(spark: str, fit: str) -> None:
+    assert ", ".join(javas(spark)) == fit
+    assert no_java("no gateway", spark).startswith(f"no gateway; Spark {spark} runs on Java {fit}: ")
+
+
+def test_without_java_the_packages_of_debian_and_fedora_are_named() -> None:
+    assert "openjdk-17-jre-headless (Debian 12, Ubuntu) or java-17-openjdk-headless" in install_java("3.5.9")
+    assert "openjdk-21-jre-headless (Debian 13, Ubuntu)" in install_java("4.0.5")
+    assert "java-21-openjdk-headless (Fedora, RHEL), or set JAVA_HOME to one" in install_java("4.3.0")
+    assert install_java("5.0.0") == "set JAVA_HOME to one"
+
+
+def test_only_spark_4_asks_for_the_vector_module() -> None:
+    assert java_options("3.5.9") == ""
+    assert java_options("4.0.5") == java_options("4.3.0") == "--add-modules=jdk.incubator.vector"
 
 
 def test_without_java_the_message_names_the_javas_that_fit() -> None:

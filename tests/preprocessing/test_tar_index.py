@@ -41,7 +41,7 @@ def test_a_tar_in_a_tar_is_walked_in_place() -> None:
     assert found == FILES
 
 
-def test_what_is_no_file_has_a_kind() -> None:
+def test_links_and_devices_have_a_kind() -> None:
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w") as archive:
         for name, kind in (("folder", tarfile.DIRTYPE), ("link", tarfile.SYMTYPE), ("pipe", tarfile.FIFOTYPE)):
@@ -84,7 +84,7 @@ def test_an_archive_cut_short(keep: int) -> None:
 
 def test_one_empty_block_is_not_the_end() -> None:
     data = tar_bytes({"a": b"1"})
-    with pytest.raises(TarError, match="an empty block at byte 1,024 and more after it"):
+    with pytest.raises(TarError, match="a single empty block at byte 1,024, with more data after it"):
         index(data[:1024] + bytes(512) + data[:1024] + bytes(1024))
 
 

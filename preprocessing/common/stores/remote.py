@@ -29,11 +29,10 @@ _OPENING = threading.Lock()
 class RemoteStore(Store):
     """A folder that is reached by a client.
 
-    `create` is not exact. The blob is written, and read back after `SETTLE_SECONDS`: of several callers the last to
-    write wins. That needs `data` that tells callers apart, and is wrong if a write takes longer than that. S3 and GCS
-    have an exact way, a conditional put, and pyarrow has no option for it. Nor does it give out the credentials that it
-    finds (a machine's role, a profile), with which such a request could be signed here. On HDFS a rename that fails if
-    the target exists would be exact; pyarrow's `move` deletes the target and goes on.
+    `create` is not exact here. The blob is written, and read back after `SETTLE_SECONDS`: of several callers the last
+    to write wins. That needs `data` that tells callers apart, and is wrong if a write takes longer than that. On HDFS a
+    rename that fails if the target exists would be exact; pyarrow's `move` deletes the target and goes on.
+    `ObjectStore` has an exact way, and takes this one only if a server does not offer it.
     """
 
     @abstractmethod
@@ -45,14 +44,18 @@ class RemoteStore(Store):
             return bytes(stream.read())
 
     def _create(self, path: str, data: bytes) -> bool:
-        if self.exists(path):
+        if self._found(path) not in (None, data):  # ours may be there: from a put whose answer was lost
             return False
         self.write(path, data)
         time.sleep(base.SETTLE_SECONDS)
+        return self._found(path) == data
+
+    def _found(self, path: str) -> bytes | None:
+        """The blob; None if there is none."""
         try:
-            return self.read(path) == data
-        except FileNotFoundError:  # deleted since: whoever did saw another's
-            return False
+            return self.read(path)
+        except FileNotFoundError:
+            return None
 
     @contextlib.contextmanager
     def _replacing(self, name: str) -> Iterator[Path]:

@@ -54,13 +54,13 @@ def test_a_gang_of_groups():
         gang_size.gang_size(3, 20, 20, 4)
 
 
-def test_a_gang_of_its_own_accord():
+def test_the_layout_by_default():
     assert gang_size.layout(Gang(), 256, slots=20, masks=20) == Layout(dense=16, tasks=20, together=1)
     assert gang_size.layout(Gang(), 256, slots=20, masks=3, devices=8) == Layout(dense=16, tasks=3, together=1)
     assert gang_size.layout(Gang(), 256, slots=2, masks=20, separate=False) == Layout(dense=1, tasks=2, together=1)
 
 
-def test_what_is_asked_for_has_to_fit_the_first_time_and_later_fewer_do():
+def test_a_layout_has_to_fit_the_first_time_and_shrinks_later():
     gang = Gang(tasks=4, dense_executors=4, executors_per_ticket=2)
     assert gang_size.layout(gang, 32, slots=4, masks=20) == Layout(dense=4, tasks=4, together=2)
     with pytest.raises(InputError, match=r"gang.dense_executors: 4 executors, but the cluster has 3"):

@@ -1,0 +1,27 @@
+"""Building a model without training it: what a plan asks a child to do."""
+
+from __future__ import annotations
+
+from lottery.protocol import ModelFacts, Question
+from lottery.tickets import masks
+from lottery.training.trainer import Trainer
+from lottery.worker import devices
+from lottery.worker.position import WorkerPosition
+
+
+def build(question: Question) -> ModelFacts:
+    """Builds the model as training does at its start.
+
+    Raises InputError if that fails, if the model gives no logits, or if a mask keeps no weight.
+    """
+    devices.configure(1, question.experiment.training.deterministic)
+    trainer = Trainer(
+        question.experiment,
+        question.shape,
+        question.classes,
+        mean=(0.0,) * 3,
+        std=(1.0,) * 3,
+        strategy=devices.strategy(WorkerPosition()),
+    )
+    masks.check_densities(question.experiment.masks.densities, trainer.prunable)
+    return ModelFacts(trainer.parameters, trainer.prunable)
