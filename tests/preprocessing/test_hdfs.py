@@ -157,13 +157,13 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeClient]]:
         (
             OSError("Connection refused (os error 111)"),
             "Connection refused",
-            "check the address, that the NameNode runs, and the network",
+            "check the address, that NameNode and DataNodes run, and the network",
             True,
         ),
         (
             concurrent.futures.TimeoutError(),
             "no answer in 30 s",
-            "check the address, that the NameNode runs, and the network",
+            "check the address, that NameNode and DataNodes run, and the network",
             True,
         ),
         (
@@ -171,6 +171,18 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeClient]]:
             "the NameNode wants a way to log in that this client lacks",
             "run kinit, or check this machine's Kerberos set-up (krb5.conf, libgssapi_krb5)",
             False,
+        ),
+        (
+            OSError("RPC listener disconnected"),
+            "the connection was closed",
+            "check the address, that NameNode and DataNodes run, and the network",
+            True,
+        ),
+        (
+            RuntimeError('DataTransferError("All DataNodes failed: [DatanodeInfoProto { id: DatanodeIdProto {")'),
+            "no DataNode answers",
+            "check that the DataNodes run and can be reached from here",
+            True,
         ),
         (RuntimeError('BlocksNotFound("/x")'), "some of its blocks are missing", "check that all DataNodes run", True),
     ],

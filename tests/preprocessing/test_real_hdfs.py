@@ -48,7 +48,9 @@ def failure(action: Callable[[], object]) -> str:
 
 def test_a_name_node_that_is_killed_and_comes_back_is_outlasted(hdfs: Hdfs, store: Store) -> None:
     hdfs.name_node.stop(signal.SIGKILL)
-    assert "x: Connection refused; check the address, that the NameNode runs" in failure(lambda: store.write("x", b""))
+    assert "x: Connection refused; check the address, that NameNode and DataNodes run" in failure(
+        lambda: store.write("x", b"")
+    )
     failures: list[Exception] = []
     back = threading.Timer(AWAY, hdfs.name_node.start_again)
     back.start()
@@ -110,7 +112,7 @@ def test_a_data_node_that_is_gone_is_one_line_and_outlasted(hdfs: Hdfs, store: S
     hdfs.data_node.stop()
     try:
         assert "cannot write" in failure(lambda: store.write("x", b"new"))
-        assert "cannot read" in failure(lambda: store.read("x"))
+        assert "x: no DataNode answers; check that the DataNodes run" in failure(lambda: store.read("x"))
         with pytest.raises(OSError, match=r"^[^\n]+$"):
             file.read_at(3, 0)
     finally:

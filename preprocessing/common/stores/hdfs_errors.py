@@ -10,11 +10,13 @@ import re
 
 from preprocessing.common.storage_errors import ExplainedError
 
-_NAME_NODE = "check the address, that the NameNode runs, and the network"
+_NODES = "check the address, that NameNode and DataNodes run, and the network"
 _KERBEROS = "run kinit, or check this machine's Kerberos set-up (krb5.conf, libgssapi_krb5)"
 # A Java exception, by its class without the package, and its message.
 _ANSWER = re.compile(r'(?:Fatal)?RPCError\("(?:[\w.]+[.$])?(\w+)", "(.*)"\)', re.DOTALL)
 _OF_CLIENT = re.compile(r"(\w+)(?:\((.*)\))?", re.DOTALL)  # hdfs-native's own kind of error, as Rust prints it
+_NUMBER = re.compile(r" \(os error \d+\)$")
+_HUNG_UP = re.compile("^RPC listener disconnected$")
 # By Java's exception: the number that the system has for it.
 _NUMBERS = {
     "DSQuotaExceededException": errno.EDQUOT,
@@ -41,7 +43,7 @@ _KINDS = {
     "GSSAPIError": ("Kerberos refuses", _KERBEROS, False),
     "NoSASLMechanism": ("the NameNode wants a way to log in that this client lacks", _KERBEROS, False),
     "BlocksNotFound": ("some of its blocks are missing", "check that all DataNodes run", True),
-    "DataTransferError": ("", "check that the DataNodes run and can be reached from here", True),
+    "DataTransferError": ("no DataNode answers", "check that the DataNodes run and can be reached from here", True),
     "ChecksumError": ("a DataNode sent damaged data", "run `hdfs fsck` on the file", True),
 }
 
@@ -49,7 +51,7 @@ _KINDS = {
 def explained(error: BaseException, seconds: float) -> OSError:
     """The error to raise for one that hdfs-native raised in a call that was given `seconds`."""
     if isinstance(error, concurrent.futures.TimeoutError):
-        return ExplainedError(f"no answer in {seconds:.0f} s", _NAME_NODE)
+        return ExplainedError(f"no answer in {seconds:.0f} s", _NODES)
     text = str(error)
     line = _first_line(text)
     if isinstance(error, FileNotFoundError):
@@ -59,13 +61,13 @@ def explained(error: BaseException, seconds: float) -> OSError:
     if isinstance(error, IsADirectoryError):
         return _numbered(errno.EISDIR)
     if isinstance(error, OSError):
-        return ExplainedError(re.sub(r" \(os error \d+\)$", "", line), _NAME_NODE)
+        return ExplainedError(_HUNG_UP.sub("the connection was closed", _NUMBER.sub("", line)), _NODES)
     answer = _ANSWER.fullmatch(text)
     if answer is not None:
         return _of_name_node(answer[1], _first_line(_unquoted(answer[2])))
     own = _OF_CLIENT.fullmatch(text)
     kind, detail = (own[1], _first_line(_unquoted((own[2] or "").strip('"')))) if own is not None else ("", line)
-    why, remedy, passing = _KINDS.get(kind, ("", _NAME_NODE, True))
+    why, remedy, passing = _KINDS.get(kind, ("", _NODES, True))
     return ExplainedError(why or detail or line, remedy, passing=passing)
 
 
