@@ -20,7 +20,7 @@ setup(
         "matplotlib>=3.8",
         "msgspec>=0.21",  # from here on its errors are ValueErrors
         "opencv-python-headless>=4.9",
-        "pillow>=10.1",
+        "pillow>=10.3",
         "psutil>=5.9",
         "ruamel.yaml>=0.18",
         "safetensors>=0.5",

@@ -226,6 +226,18 @@ def test_an_object_store(remote: Store) -> None:
         remote.read("x")
 
 
+def test_an_upload_is_staged_in_sparks_local_folder(
+    remote: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.setenv("SPARK_LOCAL_DIRS", str(tmp_path))
+    with remote.replacing("z") as local:
+        local.write_bytes(b"large")
+        assert local.is_relative_to(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert remote.read("z") == b"large"
+
+
 class KilledError(Exception):
     pass
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 import threading
 import time
@@ -18,6 +19,7 @@ from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.storage_errors import reason, remedy
 from preprocessing.common.stores import base, local_files
 from preprocessing.common.stores.base import Store
+from preprocessing.common.stores.staging import staging_folder
 
 # The first bucket that a process opens initialises the client's library, and pyarrow lets threads race to do it, which
 # crashes (apache/arrow#39897). Over all stores, as they share the library.
@@ -57,7 +59,7 @@ class RemoteStore(Store):
 
     @contextlib.contextmanager
     def _replacing(self, name: str) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(prefix="lottery-trellis-") as folder:
+        with tempfile.TemporaryDirectory(prefix="lottery-trellis-", dir=staging_folder(os.environ)) as folder:
             local = Path(folder) / PurePosixPath(name).name
             yield local
             with local.open("rb") as file:
