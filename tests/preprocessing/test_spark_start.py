@@ -15,6 +15,11 @@ from preprocessing.common.spark_start import check_folders, install_java, java_o
 
 ROOT = Path(__file__).parents[2]
 GET_SUBJECT = "java.lang.UnsupportedOperationException: getSubject is not supported"
+TOO_MUCH = (
+    "java.lang.IllegalArgumentException: Required executor memory (2048 MB), offHeap memory (0) MB, overhead (16384 "
+    "MB), and PySpark memory (0 MB) is above the max threshold (8192 MB) of this cluster! Please check the values of "
+    "'yarn.scheduler.maximum-allocation-mb' and/or 'yarn.nodemanager.resource.memory-mb'."
+)
 NO_NAME = "org.apache.hadoop.security.KerberosAuthException: failure to login: x: invalid null input: name"
 
 
@@ -33,6 +38,14 @@ NO_NAME = "org.apache.hadoop.security.KerberosAuthException: failure to login: x
         ("x: bad port", "3.5.9", "1.8.0_292", "x: bad port; see the log above, and correct the setting"),
         ("x: bad port", "3.5.9", "17-ea", "x: bad port; see the log above, and correct the setting"),
         ("x: bad port", "3.5.9", "", "x: bad port; see the log above, and correct the setting"),
+        (
+            TOO_MUCH,
+            "3.5.9",
+            "17.0.9",
+            "YARN gives a container at most 8192 MB, and spark.executor.memory and memoryOverhead (or "
+            "spark.yarn.am.memory) ask for more; raise yarn.scheduler.maximum-allocation-mb and "
+            "yarn.nodemanager.resource.memory-mb, or ask for less (java.lang.IllegalArgumentException: Required ",
+        ),
         (
             NO_NAME,
             "3.5.9",
