@@ -109,8 +109,8 @@ def test_messages_and_plans_name_a_source_without_the_settings_of_its_uri(
     plan(Request(uri, str(tmp_path / "out"), Settings(size=8)))
     assert capsys.readouterr().out.startswith("source: s3://bucket/folder/raw, layout folders, 3 classes\n")
     upload(raw / "train", bucket, "folder/other/train")
-    upload(raw / "val", bucket, "folder/other/valid")
-    with pytest.raises(InputError, match="^s3://bucket/folder/other has no val/, but valid/"):
+    bucket.put("folder/other/valid/n9/x.JPEG", b"x")
+    with pytest.raises(InputError, match="^s3://bucket/folder/other/valid/n9 is not a class of train: "):
         open_source(open_store(bucket.uri("folder")).child("other")).classes()
 
 
