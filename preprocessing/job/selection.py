@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,19 +79,28 @@ def account(catalogue: Catalogue, chosen: dict[str, pa.Table]) -> Skipped:
 def choose_classes(classes: Sequence[str], wanted: int | tuple[str, ...] | None, seed: int) -> list[str]:
     """All classes, `wanted` of them drawn by seed, or those named; sorted. Draws with the same seed are nested.
 
+    A class such as `tench, Tinca tinca` is named by any of its parts that no other class has.
     Raises `InputError` for a class that the source does not have, or for more classes than it has.
     """
     if wanted is None:
         return list(classes)
     if isinstance(wanted, tuple):
-        unknown = sorted(set(wanted) - set(classes))
+        named = _by_part(classes)
+        unknown = sorted(set(wanted) - set(named))
         if unknown:
             raise InputError(f"--classes: the source has no class {unknown[0]!r}; it has {_some(classes)}")
-        return sorted(set(wanted))
+        return sorted({named[name] for name in wanted})
     if wanted > len(classes):
         raise InputError(f"--classes {wanted}: the source has {len(classes)}; ask for as many or fewer")
     keys = name_keys("classes", seed, classes)
     return sorted(classes[place] for place in np.argsort(keys, kind="stable")[:wanted])
+
+
+def _by_part(classes: Sequence[str]) -> dict[str, str]:
+    """The classes by their names, and by those parts between commas that only one of them has."""
+    parts = [(part.strip(), name) for name in classes for part in name.split(",")]
+    count = Counter(part for part, _ in parts)
+    return {part: name for part, name in parts if count[part] == 1} | {name: name for name in classes}
 
 
 def hold_out(keys: NDArray[np.uint64], labels: NDArray[np.int32], holdout: float) -> NDArray[np.bool_]:

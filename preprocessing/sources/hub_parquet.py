@@ -25,7 +25,7 @@ from preprocessing.sources.base import (
     check_classes_have_images,
     sort_table,
 )
-from preprocessing.sources.class_numbers import distinct_names
+from preprocessing.sources.class_numbers import distinct_names, name_classes
 from preprocessing.sources.folder_images import skip_unread
 from preprocessing.sources.parquet_files import SUFFIX, find_files, holds_files
 from preprocessing.sources.parquet_images import Labels, extract, read_columns, read_labels
@@ -34,13 +34,13 @@ from preprocessing.sources.split_names import split_files
 
 
 class HubParquetSource(Source):
-    """A row of a Parquet file is an image. A class is a name in the schema's metadata or, without names, a label."""
+    """A row of a Parquet file is an image. A class is a name in the schema's metadata or, without names, a number."""
 
     layout = "parquet"
     looks_like = "train-*.parquet and validation-*.parquet, as on the Hugging Face hub"
     listed_quickly = False
     staged = True
-    takes = ("--image-column", "--label-column")
+    takes = ("--image-column", "--label-column", "--first-label")
 
     def __init__(self, store: Store, options: SourceOptions = NO_OPTIONS) -> None:
         super().__init__(store, options)
@@ -49,6 +49,11 @@ class HubParquetSource(Source):
         first = self._files.splits[TRAIN][0]
         self._columns = read_columns(store, first, options.image_column, options.label_column)
         self.labels_inside = self._columns.names is None
+        if options.first_label and not self.labels_inside:
+            where = store.describe(first)
+            raise InputError(
+                f"--first-label {options.first_label}: {where} has class names, which count from 0: leave it out"
+            )
         self._labels: dict[str, Labels] = {}
 
     @classmethod
@@ -75,11 +80,11 @@ class HubParquetSource(Source):
             return distinct_names(self._columns.names)
         self.read()
         labels = np.unique(np.concatenate([self._labels[path].labels for path in self._files.splits[TRAIN]]))
-        width = len(str(labels[-1])) if len(labels) else 1
-        return {int(label): f"{label:0{width}}" for label in labels}
+        named = name_classes(labels.tolist(), self.options.first_label, self.store.describe())
+        return {int(label): name for label, name in named.items()}
 
     def classes(self) -> list[str]:
-        """The names of the classes; if there are none, the labels of train, with zeros before to the same length."""
+        """The names of the classes, or else the numbers of the labels in train."""
         if not self._classes:
             raise InputError(f"{self.store.describe(self._files.splits[TRAIN][0])} has no rows: download it again")
         return sorted(self._classes.values())
@@ -87,7 +92,7 @@ class HubParquetSource(Source):
     def signature(self, classes: Sequence[str]) -> str:
         """A hash of the files' names, splits and sizes, and of the columns that are read."""
         files = [(split, printable(path), self._sizes[path]) for split, path in self._paths()]
-        return hashlib.sha256(repr((tuple(self._columns), files)).encode()).hexdigest()
+        return hashlib.sha256(repr((tuple(self._columns), self.options.first_label, files)).encode()).hexdigest()
 
     def catalogue(self, classes: Sequence[str], mapper: Mapper = map) -> Catalogue:
         """Every image of `classes`. Reads the labels by `mapper`, unless they have been read."""

@@ -147,11 +147,24 @@ def test_class_names_need_not_be_in_order_nor_unique(tmp_path: Path) -> None:
 
 
 def test_without_names_the_labels_are_the_classes(tmp_path: Path) -> None:
-    write(tmp_path / "hub", "train.parquet", [(label, None, IMAGE) for label in (10, 2, 10)], None)
+    write(tmp_path / "hub", "train.parquet", [(label, None, IMAGE) for label in (10, 2, 10, 0)], None)
     manifest = preprocess(tmp_path / "hub", tmp_path / "out", **SMALL)
-    assert manifest.classes == ["02", "10"]
+    assert manifest.classes == ["00", "02", "10"]
     ids = sorted(pq.read_table(tmp_path / "out" / "train")["id"].to_pylist())
-    assert ids == ["02/train-000001", "10/train-000000", "10/train-000002"]
+    assert ids == ["00/train-000003", "02/train-000001", "10/train-000000", "10/train-000002"]
+
+
+def test_labels_that_may_count_from_1(tmp_path: Path) -> None:
+    write(tmp_path / "hub", "train.parquet", [(label, None, IMAGE) for label in (1, 2)], None)
+    says(
+        tmp_path / "hub", tmp_path, "labels from 1 to 2, and nothing says whether they count from 0 or from 1: give --f"
+    )
+    for first, classes in ((0, ["1", "2"]), (1, ["0", "1"])):
+        options = SourceOptions(first_label=first)
+        manifest = preprocess(tmp_path / "hub", tmp_path / f"out{first}", source_options=options, **SMALL)
+        assert manifest.classes == classes
+    write(tmp_path / "named", "train.parquet", [(0, None, IMAGE), (1, None, IMAGE)])
+    says(tmp_path / "named", tmp_path, "--first-label 1: .* has class names, which count", source_options=options)
 
 
 def test_names_of_images_that_are_not_unique_are_not_used(tmp_path: Path) -> None:
@@ -184,7 +197,7 @@ def test_an_option_of_another_layout_is_refused(raw: Path, tmp_path: Path) -> No
     says(
         raw,
         tmp_path,
-        "--image-column img: only for layout parquet, and the source has layout folders",
+        "--image-column img: only for layout .*parquet.*, and the source has layout folders",
         source_options=SourceOptions("img"),
     )
 

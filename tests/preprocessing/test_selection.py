@@ -123,3 +123,11 @@ def test_default_rows_are_whole_row_groups() -> None:
     images = (1, 64, 1438, 4000, 50_000, 1_281_167)
     assert [default_rows(count, 64) for count in images] == [64, 64, 64, 192, MAX_ROWS, MAX_ROWS]
     assert default_rows(10**6, 3000) == 3000
+
+
+def test_a_class_is_named_by_its_parts() -> None:
+    classes = ["abaya", "crane", "crane, machine", "tench, Tinca tinca"]
+    assert choose_classes(classes, ("Tinca tinca", "tench"), 0) == ["tench, Tinca tinca"]
+    assert choose_classes(classes, ("crane", "machine"), 0) == ["crane", "crane, machine"]
+    with pytest.raises(InputError, match="the source has no class 'Tinca'"):
+        choose_classes(classes, ("Tinca",), 0)
