@@ -48,11 +48,6 @@ class TFRecordSource(ShardSource):
         """Whether it is called as such files are."""
         return _SHARD.match(name) is not None
 
-    @classmethod
-    def recognises(cls, store: Store) -> bool:
-        """Whether there are files called as such files are."""
-        return bool(cls.find(store))
-
     def index(self) -> Index:
         """A function over this source's store."""
         return functools.partial(index_file, self.store)

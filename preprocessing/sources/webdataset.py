@@ -13,7 +13,6 @@ import msgspec
 from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.storage import Store
 from preprocessing.sources.archive import Archive, image_members, read_archive
-from preprocessing.sources.base import TRAIN
 from preprocessing.sources.class_numbers import Label, parse_label
 from preprocessing.sources.file_names import is_hidden, is_image_name
 from preprocessing.sources.shards import Index, LabelledImage, ShardIndex, ShardSource
@@ -40,12 +39,10 @@ class WebDatasetSource(ShardSource):
         return name.lower().endswith(".tar")
 
     @classmethod
-    def recognises(cls, store: Store) -> bool:
-        """Whether one of the first tars has images and labels; or all are damaged, and there is no `train`."""
+    def holds_shards(cls, store: Store) -> bool:
+        """Whether one of the first tars has images and labels, or none of them can be read."""
         kinds = [_has_samples(store, path, size) for path, size in islice(sorted(cls.find(store).items()), 3)]
-        if all(kind is None for kind in kinds):
-            return bool(kinds) and not any(path for path in store.folders() if path == TRAIN)
-        return any(kinds)
+        return bool(kinds) and (any(kinds) or all(kind is None for kind in kinds))
 
     @classmethod
     def near_miss(cls, files: Sequence[str]) -> str | None:

@@ -342,7 +342,7 @@ def test_tars_that_are_no_shards_are_not_taken_for_shards(raw: Path, tmp_path: P
     with pytest.raises(InputError, match="has no known layout"):
         open_source(open_store(tmp_path / "val"))
     shutil.copytree(raw, tmp_path / "folders")
-    put(tmp_path / "folders", backup__tar=b"damaged")
+    put(tmp_path / "folders", backup__tar=tar_bytes(GOOD), old__tfrecord=b"")
     assert open_source(open_store(tmp_path / "folders")).layout == "folders"
 
 

@@ -224,8 +224,8 @@ PLACES = {
     "kaggle": ((f"{KAGGLE}/train/{{}}",), (f"{KAGGLE}/train", f"{KAGGLE}/test", "ILSVRC/Annotations/a", "ILSVRC", "")),
     "tar": ((), ("", "train/a", "other")),
     "tiny-imagenet": (("train/{}",), ("train", "val", "test/images", "other", "")),
-    "webdataset": ((), ("", "train/a", "other")),
-    "tfrecord": ((), ("", "train/a", "other")),
+    "webdataset": ((), ("", "other/a", "other")),
+    "tfrecord": ((), ("", "other/a", "other")),
     "idx": ((), ("", "train/a", "other")),
     "cifar": ((), ("", "train/a", "other")),
 }
