@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from preprocessing.common.errors import InputError, StorageError
+from preprocessing.common.names import one_line
 from preprocessing.common.storage import Store
 from preprocessing.sources.archive import Archive, image_members, read_archive
 from preprocessing.sources.class_numbers import Label, parse_label
@@ -63,7 +64,7 @@ def index_shard(store: Store, label_key: str | None, path: str) -> ShardIndex | 
     except StorageError:
         raise
     except InputError as error:
-        return f"{store.describe(path)}: {error}"
+        return one_line(f"{store.describe(path)}: {error}")  # it may have a member's name
 
 
 def _has_samples(store: Store, path: str, size: int) -> bool | None:
@@ -139,8 +140,9 @@ def _label(name: str, files: dict[str, bytes], key: str | None, skipped: Skipped
         return _json_label(files["json"], key)
     except (ValueError, InputError) as error:
         kind = "cls" if "cls" in files else "json"
-        why = error if isinstance(error, InputError) else f"it is not {'UTF-8' if kind == 'cls' else 'JSON'}"
-        raise InputError(f"the .{kind} of {name}: {why}; download it again") from error
+        encoding = "UTF-8" if kind == "cls" else "JSON"
+        why = error if isinstance(error, InputError) else f"it is not {encoding}: download it again"
+        raise InputError(f"the .{kind} of {name}: {why}") from error
 
 
 def _json_label(data: bytes, key: str | None) -> Label:
@@ -150,7 +152,7 @@ def _json_label(data: bytes, key: str | None) -> Label:
         with contextlib.suppress(KeyError):
             value = found[name]
             if isinstance(value, bool) or not isinstance(value, int | str):
-                raise InputError(f"{name} is neither a number nor text")
+                raise InputError(f"{name} is neither a number nor text: name another key with --label-column")
             return parse_label(str(value))
     there = ", ".join(list(found)[:5]) if isinstance(found, dict) else "no keys"
     raise InputError(f"it has no {' or '.join(keys)} but {there}; name the key with --label-column")

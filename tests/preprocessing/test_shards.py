@@ -300,6 +300,7 @@ GOOD = {"a.jpg": IMAGE, "a.cls": b"0"}
         ({"b.jpg": IMAGE, "b.cls": b"0", "b.CLS": b"1"}, r"b\.CLS is there twice"),
         ({"b.jpg": IMAGE, "b.cls": b""}, r"the \.cls of b\.jpg: the label '' is not a number"),
         ({"b.jpg": IMAGE, "b.cls": b"../x"}, r"the \.cls of b\.jpg: the label '\.\./x' is not a number"),
+        ({"b\nb.jpg": IMAGE}, r"b\\nb\.jpg has no label beside it"),
         ({"b.jpg": IMAGE, "b.cls": b"\xff"}, r"the \.cls of b\.jpg: it is not UTF-8"),
         ({"b.jpg": IMAGE, "b.cls": b"-1"}, "label -1, out of range"),
         ({"b.jpg": IMAGE, "b.cls": b"123456789"}, r"label 123,456,789, out of range \(0 to 999,999\)"),
