@@ -12,6 +12,7 @@ from tests.hadoop.hdfs import Hdfs
 
 _RESOURCE_MANAGER = "org.apache.hadoop.yarn.server.resourcemanager.ResourceManager"
 _NODE_MANAGER = "org.apache.hadoop.yarn.server.nodemanager.NodeManager"
+_EXECUTOR = "org.apache.spark.executor.YarnCoarseGrainedExecutorBackend"
 _GPU = "yarn.io/gpu"
 # Shows each container one GPU, as if YARN isolated them, which it does only with cgroups and its setuid program.
 _NVIDIA_SMI = """#!/bin/sh
@@ -87,6 +88,11 @@ class Yarn:
         for each in self.applications():
             if each.state not in ("FINISHED", "FAILED", "KILLED"):
                 self.application("-kill", each.id)
+
+    def executors(self) -> list[psutil.Process]:
+        """The JVMs of Spark's executors; shells that start them have the same words."""
+        found = [(each, command_line(each)) for each in self.containers()]
+        return [each for each, words in found if words and words[0].endswith("/java") and _EXECUTOR in words]
 
     def masters(self, node: int) -> list[psutil.Process]:
         """The application masters on a node, of applications in client mode."""
