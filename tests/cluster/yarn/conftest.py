@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -15,14 +16,18 @@ NODES = 2
 
 @pytest.fixture(scope="session")
 def hdfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hdfs]:
-    started = Hdfs(tmp_path_factory.mktemp("hadoop") / "hdfs")
+    folder = tmp_path_factory.mktemp("hadoop")
+    started = Hdfs(folder / "hdfs")
     yield started
     started.stop()
+    shutil.rmtree(folder)  # gigabytes, with what the node managers have unpacked
 
 
 @pytest.fixture(scope="session")
-def client(tmp_path_factory: pytest.TempPathFactory, hdfs: Hdfs) -> Client:
-    return Client(tmp_path_factory.mktemp("client"), hdfs)
+def client(tmp_path_factory: pytest.TempPathFactory, hdfs: Hdfs) -> Iterator[Client]:
+    folder = tmp_path_factory.mktemp("client")
+    yield Client(folder, hdfs)
+    shutil.rmtree(folder)  # gigabytes
 
 
 @pytest.fixture(scope="session")
