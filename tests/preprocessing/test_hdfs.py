@@ -185,6 +185,73 @@ def test_a_rival_that_comes_first_wins(fake: type[FakeClient], monkeypatch: pyte
     assert fake.files == {"/x/claim": b"the rival's"}
 
 
+def twice(request: Any) -> Any:
+    """The request as hdfs-native makes it if the answer to the first is lost."""
+
+    def asked_again(*arguments: Any) -> Any:
+        request(*arguments)
+        return request(*arguments)
+
+    return asked_again
+
+
+def test_a_rename_whose_answer_is_lost_can_be_tried_again(
+    fake: type[FakeClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second request finds no temporary file, and that is not a missing file, which nobody would try again."""
+    store = open_store("hdfs://host:9000/x")
+
+    def rename(self: FakeClient, source: str, target: str, overwrite: bool) -> None:
+        if source not in fake.files:
+            raise FileNotFoundError(f"rename source {source} is not found.")
+        fake.files[target] = fake.files.pop(source)
+
+    monkeypatch.setattr(fake, "rename", twice(rename))
+    with pytest.raises(StorageError, match=r"^cannot write hdfs://host:9000/x/a: its temporary file is gone; run") as e:
+        store.write("a", b"new")
+    assert type(e.value) is StorageError
+    assert may_pass(e.value)
+    assert store.create("claim", b"mine")
+    assert not store.create("claim", b"another's")
+    assert fake.files == {"/x/a": b"new", "/x/claim": b"mine"}
+
+
+def test_a_file_whose_making_is_asked_for_twice_is_nobody_elses(
+    fake: type[FakeClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HDFS says that it exists, of the temporary file: `create` has not lost to anybody."""
+    create, answers_lost = fake.create_raw, [True]
+
+    def creating(self: FakeClient, path: str, options: Any) -> Any:
+        if answers_lost and answers_lost.pop():
+            create(self, path, options)
+            raise FileExistsError(f"Failed to CREATE_FILE {path}: this file lease is currently owned by this client")
+        return create(self, path, options)
+
+    monkeypatch.setattr(fake, "create_raw", creating)
+    assert open_store("hdfs://host:9000/x").create("claim", b"mine")
+    assert fake.files == {"/x/claim": b"mine"}
+
+
+def test_what_an_earlier_version_put_aside_does_not_come_back(
+    fake: type[FakeClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it would if it could not be deleted, and what replaced it could."""
+    store, delete = open_store("hdfs://host:9000/x"), fake.delete
+    fake.files.update({"/x/state.replaced": b"old", "/x/state": b"new"})
+
+    def refuse_once(self: FakeClient, path: str, recursive: bool) -> bool:
+        monkeypatch.setattr(fake, "delete", delete)
+        raise OSError("Connection reset by peer (os error 104)")
+
+    monkeypatch.setattr(fake, "delete", refuse_once)
+    with pytest.raises(StorageError, match="^cannot delete hdfs://host:9000/x/state: Connection reset by peer"):
+        store.delete("state")
+    assert store.read("state") == b"new"
+    store.delete("state")
+    assert fake.files == {}
+
+
 @pytest.mark.parametrize("broken", ["rename", "close"])
 def test_a_failed_write_leaves_the_old_blob_and_no_temporary(
     fake: type[FakeClient], monkeypatch: pytest.MonkeyPatch, broken: str
