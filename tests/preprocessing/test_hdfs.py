@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -231,6 +232,37 @@ def test_a_file_whose_making_is_asked_for_twice_is_nobody_elses(
     monkeypatch.setattr(fake, "create_raw", creating)
     assert open_store("hdfs://host:9000/x").create("claim", b"mine")
     assert fake.files == {"/x/claim": b"mine"}
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_rename_that_comes_late_changes_nothing(
+    fake: type[FakeClient], monkeypatch: pytest.MonkeyPatch, deleted: bool
+) -> None:
+    """It got no answer, its temporary file could not be deleted, and the name has changed since."""
+    store, rename = open_store("hdfs://host:9000/x"), fake.rename
+    goes_on, done = threading.Event(), threading.Event()
+
+    def late(self: FakeClient, source: str, target: str, overwrite: bool) -> None:
+        goes_on.wait(60)
+        try:
+            rename(self, source, target, overwrite)
+        finally:
+            done.set()
+
+    def refuse(self: FakeClient, path: str, recursive: bool) -> bool:
+        raise OSError("Connection reset by peer (os error 104)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hdfs_connection, "ANSWER_SECONDS", 0.2)
+        patch.setattr(fake, "rename", late)
+        patch.setattr(fake, "delete", refuse)
+        with pytest.raises(StorageError, match="no answer"):
+            store.write("a", b"old")
+    assert len(fake.files) == 1
+    store.delete("a") if deleted else store.write("a", b"new")
+    goes_on.set()
+    assert done.wait(60)
+    assert fake.files == ({} if deleted else {"/x/a": b"new"})
 
 
 def test_what_an_earlier_version_put_aside_does_not_come_back(

@@ -18,6 +18,9 @@ from preprocessing.common.stores.remote import RemoteStore
 _REPLACED = ".replaced"
 _PIECE = 8 << 20  # bytes
 _TRIES = 3  # of `create`: a rival's file may be there at the rename, and gone when it is read
+# By URI: temporary files of failed writes that could not be deleted. A rename that got no answer in time may still be
+# carried out while its file is there, and would put old data in the place of newer.
+_LEFT: dict[str, set[str]] = {}
 
 
 class HdfsStore(RemoteStore):
@@ -56,6 +59,7 @@ class HdfsStore(RemoteStore):
         self._put(name, iter(partial(file.read, _PIECE), b""))
 
     def _put(self, name: str, pieces: Iterable[bytes]) -> None:
+        self._delete_left(name)
         with self._temporary(name, pieces) as temporary:
             try:
                 self._fs.move(temporary, name, replace=True)
@@ -76,6 +80,7 @@ class HdfsStore(RemoteStore):
         raise ExplainedError("what was put there is not there", "run the same command again")
 
     def _delete(self, name: str) -> None:
+        self._delete_left(name)
         with contextlib.suppress(FileNotFoundError):
             super()._delete(name + _REPLACED)  # first, since it would be taken for the blob
         super()._delete(name)
@@ -85,14 +90,26 @@ class HdfsStore(RemoteStore):
 
     @contextlib.contextmanager
     def _temporary(self, name: str, pieces: Iterable[bytes]) -> Iterator[str]:
-        """A file of these bytes, to be given its name in the block; deleted if the block fails."""
+        """A file of these bytes, to be given its name in the block; deleted if the block fails, at once or later."""
         temporary = local_files.temporary(name)
         try:
             self._fs.write(temporary, pieces)
             yield temporary
         except BaseException:
-            self._discard(temporary)
+            _LEFT.setdefault(self._key(name), set()).add(temporary)
+            with contextlib.suppress(OSError):
+                self._delete_left(name)
             raise
+
+    def _delete_left(self, name: str) -> None:
+        """Deletes the temporary files of earlier writes of that name, before the name changes again."""
+        for temporary in tuple(_LEFT.get(self._key(name), ())):
+            with contextlib.suppress(FileNotFoundError):
+                super()._delete(temporary)
+            _LEFT[self._key(name)].discard(temporary)
+
+    def _key(self, name: str) -> str:
+        return f"{self._place.scheme}://{self._place.host}{name}"
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:
