@@ -74,6 +74,8 @@ def explained(error: BaseException, seconds: float) -> OSError:
 def _of_name_node(exception: str, message: str) -> OSError:
     if exception == "AccessControlException":
         return PermissionError(message)  # names the user and the folder
+    if "SafeModeException" in message:  # which one of two NameNodes wraps in a RetriableException while it starts
+        exception = "SafeModeException"
     if exception in _NUMBERS:
         return _numbered(_NUMBERS[exception])
     if "must both be directories" in message:  # a rename of a file onto a folder
