@@ -76,7 +76,7 @@ def test_the_users_python_wins(tmp_path: Path) -> None:
     ("version", "says"),
     [
         ("3.10", "PYTHON=mine is Python 3.10: needs 3.11, 3.12 or 3.13; name another, or leave PYTHON out"),
-        ("", "PYTHON=mine does not run as a Python; name another, or leave PYTHON out"),
+        ("", "PYTHON=mine does not run as a Python; install it, name another, or leave PYTHON out"),
     ],
 )
 def test_a_python_of_the_user_that_does_not_fit_is_named(tmp_path: Path, version: str, says: str) -> None:
@@ -87,7 +87,7 @@ def test_a_python_of_the_user_that_does_not_fit_is_named(tmp_path: Path, version
 
 def test_a_python_of_the_user_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert find([tmp_path], "python3.12") == (
-        "error: PYTHON=python3.12 does not run as a Python; name another, or leave PYTHON out"
+        "error: PYTHON=python3.12 does not run as a Python; install it, name another, or leave PYTHON out"
     )
 
 
