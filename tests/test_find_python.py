@@ -108,7 +108,11 @@ def test_a_virtual_environment_counts_as_the_python_that_it_was_made_with(tmp_pa
     assert find([tmp_path]) == str(Path(sys.executable).resolve())
 
 
-def test_the_versions_are_those_of_the_package() -> None:
+def test_the_versions_are_those_of_the_package(tmp_path: Path) -> None:
     (low, high) = re.search(r'python_requires=">=3\.(\d+),<3\.(\d+)"', (ROOT / "setup.py").read_text()).groups()  # type: ignore[union-attr]
     *_, last = versions = [f"3.{minor}" for minor in range(int(low), int(high))]
     assert f'supported="{", ".join(versions[:-1])} or {last}"' in SCRIPT.read_text()
+    for version in versions:
+        path = python(tmp_path / version / f"python{version}", version)
+        assert find([path.parent]) == str(path)
+    assert find([], str(python(tmp_path / "next", f"3.{high}"))).endswith("name another, or leave PYTHON out")
