@@ -80,13 +80,16 @@ test-cluster: setup
 test-yarn: hadoop
 	. scripts/activate && python -m pytest -m yarn $(PYTEST_ARGS)
 
-# Hadoop's daemons in one jar, of the version of the client in pyspark.
+# Hadoop's daemons, of the version of the client in pyspark.
 hadoop: setup
-	@command -v mvn >/dev/null || { echo "error: no Maven (mvn) on the PATH: apt-get install maven" >&2; exit 2; }
-	version=$$(ls .venv/lib/python3*/site-packages/pyspark/jars | sed -n 's/^hadoop-client-api-\(.*\)\.jar$$/\1/p') && \
-	    jar=hadoop-client-minicluster-$$version.jar && mkdir -p .hadoop && { test -f .hadoop/$$jar || \
-	    timeout 300 mvn --batch-mode --quiet dependency:copy -DoutputDirectory=.hadoop \
-	        -Dartifact=org.apache.hadoop:hadoop-client-minicluster:$$version; } && test -f .hadoop/$$jar
+	@for tool in mvn javac; do command -v $$tool >/dev/null || \
+	    { echo "error: no $$tool on the PATH; try: apt-get install maven default-jdk-headless" >&2; exit 2; }; done
+	@jars=$$(echo .venv/lib/python3*/site-packages/pyspark/jars) && \
+	    version=$$(ls $$jars | sed -n 's/^hadoop-client-api-\(.*\)\.jar$$/\1/p') && folder=.hadoop/$$version && \
+	    test -f $$folder/.complete || \
+	    { timeout 300 mvn --batch-mode --quiet --file tests/hadoop/pom.xml dependency:copy-dependencies \
+	        -DoutputDirectory="$$PWD/$$folder" -Dhadoop.version=$$version && \
+	      javac -cp "$$jars/*" -d $$folder tests/hadoop/QuickLocalFs.java && touch $$folder/.complete; }
 
 # The tests that start Spark, on another version of it: `make test-spark SPARK=4.0`. Spark 4 needs a Java of the
 # machine's own.

@@ -1,10 +1,11 @@
-"""Hadoop's own programs, from `make hadoop`'s jar and pyspark's: a daemon in the background, a command to its end."""
+"""Hadoop's own programs, from the jars of `make hadoop` and pyspark: daemons in the background, commands."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,9 +20,13 @@ import pyspark
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 60.0
-COMMAND_SECONDS = 60.0
+COMMAND_SECONDS = 120.0
 _PYSPARK_JARS = Path(pyspark.__file__).parent / "jars"
 _LOGGING = """rootLogger.level = info
+logger.gpu.name = org.apache.hadoop.yarn.server.nodemanager.NodeResourceMonitorImpl
+logger.gpu.level = off
+logger.discovery.name = org.apache.hadoop.yarn.server.nodemanager.containermanager.resourceplugin.gpu.GpuDiscoverer
+logger.discovery.level = off
 rootLogger.appenderRef.out.ref = out
 appender.out.type = Console
 appender.out.name = out
@@ -32,7 +37,7 @@ appender.out.layout.pattern = %d{HH:mm:ss,SSS} %p %c{1}: %m%n%ex
 
 
 class Daemon:
-    """A main class of Hadoop in a process of its own, on this machine's loopback. Its log is `folder/name.log`."""
+    """A main class of Hadoop in a process of its own, on loopback. Its log is `name.log` beside `conf`."""
 
     def __init__(
         self,
@@ -40,11 +45,11 @@ class Daemon:
         main_class: str,
         conf: Path,
         settings: Mapping[str, str] | None = None,
-        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.log = conf.parent / f"{name}.log"
         self._command = java(main_class, conf, settings=settings or {}, logging=True)
-        self._environment = {**os.environ, "HADOOP_CONF_DIR": str(conf), **(environment or {})}
+        self._environment = {name: value for name, value in os.environ.items() if name != "HADOOP_CONF_DIR"}
+        self._environment["JAVA_HOME"] = java_home()
         self.process = self._start()
 
     def ended(self) -> bool:
@@ -98,27 +103,33 @@ def java(main_class: str, conf: Path, settings: Mapping[str, str] | None = None,
     options = [
         *("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"),
         "--add-opens=java.base/java.lang=ALL-UNNAMED",  # the resource manager's web pages reflect on it
-        *("-cp", os.pathsep.join([str(conf), str(minicluster_jar()), f"{_PYSPARK_JARS}/*"])),
+        *("-cp", os.pathsep.join([str(conf), str(jars()), f"{jars()}/*", f"{_PYSPARK_JARS}/*"])),
     ]
     if logging:
         described = conf.parent / "log4j2.properties"  # not in `conf`, where spark-submit would take it
         described.write_text(_LOGGING)
         options.append(f"-Dlog4j2.configurationFile={described}")
-    program = Path(os.environ["JAVA_HOME"], "bin", "java") if os.environ.get("JAVA_HOME") else "java"
     return [
-        str(program),
+        f"{java_home()}/bin/java",
         *options,
         main_class,
         *(word for pair in (settings or {}).items() for word in ("-D", "=".join(pair))),
     ]
 
 
-def minicluster_jar() -> Path:
-    """The jar with Hadoop's daemons, of the version of pyspark's client."""
+def java_home() -> str:
+    """The Java that `scripts/activate` has found; containers need it by this variable."""
+    named, found = os.environ.get("JAVA_HOME"), shutil.which("java")
+    assert named or found, "no Java: run `. scripts/activate`"
+    return named or str(Path(str(found)).resolve().parents[1])
+
+
+def jars() -> Path:
+    """The folder with Hadoop's daemons, of the version of pyspark's client."""
     (client,) = _PYSPARK_JARS.glob("hadoop-client-api-*.jar")
-    jar = ROOT / ".hadoop" / client.name.replace("client-api", "client-minicluster")
-    assert jar.exists(), f"{jar} is missing: run `make hadoop`"
-    return jar
+    folder = ROOT / ".hadoop" / client.stem.removeprefix("hadoop-client-api-")
+    assert (folder / ".complete").exists(), f"{folder} is not complete: run `make hadoop`"
+    return folder
 
 
 def write_settings(path: Path, settings: Mapping[str, object]) -> None:

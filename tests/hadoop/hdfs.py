@@ -65,6 +65,8 @@ class Hdfs:
                 "dfs.replication": 1,
                 "dfs.namenode.http-address": f"127.0.0.1:{self._http}",
                 "dfs.namenode.datanode.registration.ip-hostname-check": "false",
+                "dfs.namenode.safemode.extension": 0,  # ms; by default half a minute more after every start
+                "dfs.namenode.edits.noeditlogchannelflush": "true",  # no wait for the disk with each change
                 "dfs.namenode.fs-limits.min-block-size": 4096,
                 **loopback,
             },
