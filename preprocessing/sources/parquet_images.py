@@ -130,7 +130,11 @@ def _read_labels(where: str, file: Any, columns: Columns) -> Labels:
             f"{where}: row {wrong[0]:,} has label {labels[wrong[0]]}, and not one of {expected}: correct the file, "
             "give --label-column, or, if the split has no labels, move it out of the source"
         )
-    names = pc.struct_field(table.column(columns.image), "path") if has_names else pa.chunked_array([pa.nulls(rows)])
+    names = (
+        pc.struct_field(table.column(columns.image), "path")
+        if has_names
+        else pa.chunked_array([pa.nulls(rows, pa.string())])
+    )
     return Labels(labels, names.cast(pa.string()).combine_chunks(), _mean_bytes(file.metadata))
 
 
