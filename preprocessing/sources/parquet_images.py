@@ -253,7 +253,7 @@ def _opened(store: Store, path: str) -> Iterator[Any]:
     try:
         with store.open_input(path) as source:
             watched = _Watched(source)
-            yield pq.ParquetFile(watched, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True)
+            yield pq.ParquetFile(watched, buffer_size=_BUFFER, pre_buffer=False)
     except FileNotFoundError as error:
         raise InputError(f"{where} was deleted a moment ago: put it back, and run the same command again") from error
     except (InputError, GeneratorExit):
