@@ -57,7 +57,7 @@ def read_archive(store: Store, archive: Archive, work: Callable[[ReadAt, Iterato
             read_at: ReadAt = lambda offset, length: source.read_at(length, offset)  # noqa: E731
             packed = compression(read_at(archive.offset, min(8, archive.length)))
             if packed:
-                return _explain_compression(store, archive, *packed)
+                return explain_compression(store, archive, *packed)
             if not store.is_local:
                 read_at = ReadAhead(read_at, archive.offset + archive.length)
             return work(read_at, members(read_at, archive.offset, archive.length))
@@ -105,7 +105,8 @@ def compression(start: bytes) -> tuple[str, str, str] | None:
     return None
 
 
-def _explain_compression(store: Store, archive: Archive, kind: str, command: str, suffix: str) -> str:
+def explain_compression(store: Store, archive: Archive, kind: str, command: str, suffix: str) -> str:
+    """What to do with a file that is compressed as `compression` says."""
     if archive.name != archive.path:
         inner = f"{store.describe(archive.path)}: {archive.name}.tar in it is compressed with {kind}"
         return f"{inner}, which cannot be read: download the official file"

@@ -206,7 +206,8 @@ def _places(root: Folder) -> list[tuple[_Version, str]]:
     names, found = {file.name for file in root.files}, list[tuple[_Version, str]]()
     for version in _VERSIONS:
         place = next((name for name in version.archives if name in names), None)
-        if min(version.batches) in names:
+        labels = {column.names for column in version.labels.values()}
+        if names >= version.batches.keys() or not names.isdisjoint(labels):
             found.append((version, ""))
         elif version.folder in root.folders:
             found.append((version, version.folder))

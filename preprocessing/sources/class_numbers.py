@@ -23,7 +23,7 @@ def parse_label(text: str) -> Label:
     if _NUMBER.fullmatch(text):
         return int(text)
     if not 0 < len(text) <= 255 or "/" in text or one_line(text) != text or text in (".", ".."):
-        raise InputError(f"the label {one_line(text[:40])!r} is not a number and cannot be a class's name")
+        raise InputError(f"the label {one_line(text[:40])!r} is not a number and cannot be a class's name: correct it")
     return text
 
 

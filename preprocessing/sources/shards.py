@@ -69,6 +69,17 @@ class ShardSource(Source):
         self._indexes: dict[str, ShardIndex] = {}
 
     @classmethod
+    def recognises(cls, store: Store) -> bool:
+        """Whether there are shards, and no class folders in `train`."""
+        train = list_folder(store, TRAIN)
+        return all(map(is_hidden, train.folders)) and cls.holds_shards(store)
+
+    @classmethod
+    def holds_shards(cls, store: Store) -> bool:
+        """Whether there are shards."""
+        return bool(cls.find(store))
+
+    @classmethod
     @abc.abstractmethod
     def is_shard(cls, name: str) -> bool:
         """Whether a file of this name may be a shard."""

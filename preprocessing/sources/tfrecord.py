@@ -13,7 +13,7 @@ from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.names import one_line
 from preprocessing.common.storage import Store
 from preprocessing.common.storage_errors import reason, remedy
-from preprocessing.sources.archive import ReadAhead, compression
+from preprocessing.sources.archive import Archive, ReadAhead, compression, explain_compression
 from preprocessing.sources.base import NO_OPTIONS, SourceOptions
 from preprocessing.sources.class_numbers import Label, parse_label
 from preprocessing.sources.shards import Index, LabelledImage, ShardIndex, ShardSource
@@ -48,11 +48,6 @@ class TFRecordSource(ShardSource):
         """Whether it is called as such files are."""
         return _SHARD.match(name) is not None
 
-    @classmethod
-    def recognises(cls, store: Store) -> bool:
-        """Whether there are files called as such files are."""
-        return bool(cls.find(store))
-
     def index(self) -> Index:
         """A function over this source's store."""
         return functools.partial(index_file, self.store)
@@ -84,7 +79,7 @@ def index_file(store: Store, path: str) -> ShardIndex | str:
             size = source.size()
             packed = compression(source.read_at(min(8, size), 0))
             if packed:
-                return f"{where} is compressed with {packed[0]}, and has to be unpacked first"
+                return explain_compression(store, Archive(path, path, 0, size), *packed)
             read_at = ReadAhead(lambda offset, length: source.read_at(length, offset), size)
             images = []
             for number, record in enumerate(records(read_at, size), 1):

@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from preprocessing.common.errors import InputError, StorageError
+from preprocessing.common.names import one_line
 from preprocessing.common.storage import Store
 from preprocessing.sources.archive import Archive, image_members, read_archive
-from preprocessing.sources.base import TRAIN
 from preprocessing.sources.class_numbers import Label, parse_label
 from preprocessing.sources.file_names import is_hidden, is_image_name
 from preprocessing.sources.shards import Index, LabelledImage, ShardIndex, ShardSource
@@ -40,12 +40,10 @@ class WebDatasetSource(ShardSource):
         return name.lower().endswith(".tar")
 
     @classmethod
-    def recognises(cls, store: Store) -> bool:
-        """Whether one of the first tars has images and labels; or all are damaged, and there is no `train`."""
+    def holds_shards(cls, store: Store) -> bool:
+        """Whether one of the first tars has images and labels, or none of them can be read."""
         kinds = [_has_samples(store, path, size) for path, size in islice(sorted(cls.find(store).items()), 3)]
-        if all(kind is None for kind in kinds):
-            return bool(kinds) and not any(path for path in store.folders() if path == TRAIN)
-        return any(kinds)
+        return bool(kinds) and (any(kinds) or all(kind is None for kind in kinds))
 
     @classmethod
     def near_miss(cls, files: Sequence[str]) -> str | None:
@@ -66,7 +64,7 @@ def index_shard(store: Store, label_key: str | None, path: str) -> ShardIndex | 
     except StorageError:
         raise
     except InputError as error:
-        return f"{store.describe(path)}: {error}"
+        return one_line(f"{store.describe(path)}: {error}")  # it may have a member's name
 
 
 def _has_samples(store: Store, path: str, size: int) -> bool | None:
@@ -142,8 +140,9 @@ def _label(name: str, files: dict[str, bytes], key: str | None, skipped: Skipped
         return _json_label(files["json"], key)
     except (ValueError, InputError) as error:
         kind = "cls" if "cls" in files else "json"
-        why = error if isinstance(error, InputError) else f"it is not {'UTF-8' if kind == 'cls' else 'JSON'}"
-        raise InputError(f"the .{kind} of {name}: {why}; download it again") from error
+        encoding = "UTF-8" if kind == "cls" else "JSON"
+        why = error if isinstance(error, InputError) else f"it is not {encoding}: download it again"
+        raise InputError(f"the .{kind} of {name}: {why}") from error
 
 
 def _json_label(data: bytes, key: str | None) -> Label:
@@ -153,7 +152,7 @@ def _json_label(data: bytes, key: str | None) -> Label:
         with contextlib.suppress(KeyError):
             value = found[name]
             if isinstance(value, bool) or not isinstance(value, int | str):
-                raise InputError(f"{name} is neither a number nor text")
+                raise InputError(f"{name} is neither a number nor text: name another key with --label-column")
             return parse_label(str(value))
     there = ", ".join(list(found)[:5]) if isinstance(found, dict) else "no keys"
     raise InputError(f"it has no {' or '.join(keys)} but {there}; name the key with --label-column")

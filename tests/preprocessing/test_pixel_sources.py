@@ -274,6 +274,12 @@ def test_damaged_archives(tmp_path: Path, spoil: Any, says: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_called_as_a_batch_is_not_cifar(tmp_path: Path) -> None:
+    write_files(tmp_path, {"test.bin": b"", "data_batch_1.bin": b""})
+    with pytest.raises(InputError, match="has no known layout"):
+        open_source(open_store(tmp_path))
+
+
 def test_two_versions_in_one_folder(tmp_path: Path) -> None:
     write_files(tmp_path, {"cifar-10-binary.tar.gz": b"", "cifar-100-binary.tar": b""})
     with pytest.raises(InputError, match=r"has both cifar-10-binary\.tar\.gz and cifar-100-binary\.tar"):

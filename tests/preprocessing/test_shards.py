@@ -300,6 +300,7 @@ GOOD = {"a.jpg": IMAGE, "a.cls": b"0"}
         ({"b.jpg": IMAGE, "b.cls": b"0", "b.CLS": b"1"}, r"b\.CLS is there twice"),
         ({"b.jpg": IMAGE, "b.cls": b""}, r"the \.cls of b\.jpg: the label '' is not a number"),
         ({"b.jpg": IMAGE, "b.cls": b"../x"}, r"the \.cls of b\.jpg: the label '\.\./x' is not a number"),
+        ({"b\nb.jpg": IMAGE}, r"b\\nb\.jpg has no label beside it"),
         ({"b.jpg": IMAGE, "b.cls": b"\xff"}, r"the \.cls of b\.jpg: it is not UTF-8"),
         ({"b.jpg": IMAGE, "b.cls": b"-1"}, "label -1, out of range"),
         ({"b.jpg": IMAGE, "b.cls": b"123456789"}, r"label 123,456,789, out of range \(0 to 999,999\)"),
@@ -342,7 +343,7 @@ def test_tars_that_are_no_shards_are_not_taken_for_shards(raw: Path, tmp_path: P
     with pytest.raises(InputError, match="has no known layout"):
         open_source(open_store(tmp_path / "val"))
     shutil.copytree(raw, tmp_path / "folders")
-    put(tmp_path / "folders", backup__tar=b"damaged")
+    put(tmp_path / "folders", backup__tar=tar_bytes(GOOD), old__tfrecord=b"")
     assert open_source(open_store(tmp_path / "folders")).layout == "folders"
 
 
