@@ -23,6 +23,11 @@ unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PIP_USER PIP_TARGET PIP_PREFIX VEN
 
 setup: .venv/.complete
 
+# A .venv whose Python is gone, as after an upgrade of the system, is set up anew.
+ifneq ($(shell test -x .venv/bin/python && echo yes),yes)
+.PHONY: .venv/.complete
+endif
+
 # The stamp comes last, so that an interrupted set-up starts over. Bytecode is compiled here, once: with it a child
 # process imports TensorFlow in 4 s, without it in 14 s.
 .venv/.complete: requirements.lock setup.py
@@ -61,7 +66,8 @@ test-petastorm: .venv-petastorm/.complete
 	VENV=.venv-petastorm && . scripts/activate && python -m pytest -m "not cluster and not yarn" $(PYTEST_ARGS)
 
 .venv-petastorm/.complete: .venv/.complete requirements-petastorm.lock
-	$(BIN)/uv venv --quiet --clear --python 3.11 .venv-petastorm
+	@$(BIN)/uv venv --quiet --clear --python 3.11 .venv-petastorm || { echo "error: petastorm needs Python 3.11:" \
+	    "there is none on the PATH, and uv could not fetch it, for the reason above; install python3.11" >&2; exit 2; }
 	$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python .venv-petastorm/bin/python \
 	    requirements-petastorm.lock
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python .venv-petastorm/bin/python -e .

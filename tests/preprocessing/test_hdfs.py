@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -183,6 +184,104 @@ def test_a_rival_that_comes_first_wins(fake: type[FakeClient], monkeypatch: pyte
     monkeypatch.setattr(fake, "create_raw", overtaken)
     assert not store.create("claim", b"mine")
     assert fake.files == {"/x/claim": b"the rival's"}
+
+
+def twice(request: Any) -> Any:
+    """The request as hdfs-native makes it if the answer to the first is lost."""
+
+    def asked_again(*arguments: Any) -> Any:
+        request(*arguments)
+        return request(*arguments)
+
+    return asked_again
+
+
+def test_a_rename_whose_answer_is_lost_can_be_tried_again(
+    fake: type[FakeClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second request finds no temporary file, and that is not a missing file, which nobody would try again."""
+    store = open_store("hdfs://host:9000/x")
+
+    def rename(self: FakeClient, source: str, target: str, overwrite: bool) -> None:
+        if source not in fake.files:
+            raise FileNotFoundError(f"rename source {source} is not found.")
+        fake.files[target] = fake.files.pop(source)
+
+    monkeypatch.setattr(fake, "rename", twice(rename))
+    with pytest.raises(StorageError, match=r"^cannot write hdfs://host:9000/x/a: its temporary file is gone; run") as e:
+        store.write("a", b"new")
+    assert type(e.value) is StorageError
+    assert may_pass(e.value)
+    assert store.create("claim", b"mine")
+    assert not store.create("claim", b"another's")
+    assert fake.files == {"/x/a": b"new", "/x/claim": b"mine"}
+
+
+def test_a_file_whose_making_is_asked_for_twice_is_nobody_elses(
+    fake: type[FakeClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HDFS says that it exists, of the temporary file: `create` has not lost to anybody."""
+    create, answers_lost = fake.create_raw, [True]
+
+    def creating(self: FakeClient, path: str, options: Any) -> Any:
+        if answers_lost and answers_lost.pop():
+            create(self, path, options)
+            raise FileExistsError(f"Failed to CREATE_FILE {path}: this file lease is currently owned by this client")
+        return create(self, path, options)
+
+    monkeypatch.setattr(fake, "create_raw", creating)
+    assert open_store("hdfs://host:9000/x").create("claim", b"mine")
+    assert fake.files == {"/x/claim": b"mine"}
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_rename_that_comes_late_changes_nothing(
+    fake: type[FakeClient], monkeypatch: pytest.MonkeyPatch, deleted: bool
+) -> None:
+    """It got no answer, its temporary file could not be deleted, and the name has changed since."""
+    store, rename = open_store("hdfs://host:9000/x"), fake.rename
+    goes_on, done = threading.Event(), threading.Event()
+
+    def late(self: FakeClient, source: str, target: str, overwrite: bool) -> None:
+        goes_on.wait(60)
+        try:
+            rename(self, source, target, overwrite)
+        finally:
+            done.set()
+
+    def refuse(self: FakeClient, path: str, recursive: bool) -> bool:
+        raise OSError("Connection reset by peer (os error 104)")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hdfs_connection, "ANSWER_SECONDS", 0.2)
+        patch.setattr(fake, "rename", late)
+        patch.setattr(fake, "delete", refuse)
+        with pytest.raises(StorageError, match="no answer"):
+            store.write("a", b"old")
+    assert len(fake.files) == 1
+    store.delete("a") if deleted else store.write("a", b"new")
+    goes_on.set()
+    assert done.wait(60)
+    assert fake.files == ({} if deleted else {"/x/a": b"new"})
+
+
+def test_what_an_earlier_version_put_aside_does_not_come_back(
+    fake: type[FakeClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it would if it could not be deleted, and what replaced it could."""
+    store, delete = open_store("hdfs://host:9000/x"), fake.delete
+    fake.files.update({"/x/state.replaced": b"old", "/x/state": b"new"})
+
+    def refuse_once(self: FakeClient, path: str, recursive: bool) -> bool:
+        monkeypatch.setattr(fake, "delete", delete)
+        raise OSError("Connection reset by peer (os error 104)")
+
+    monkeypatch.setattr(fake, "delete", refuse_once)
+    with pytest.raises(StorageError, match="^cannot delete hdfs://host:9000/x/state: Connection reset by peer"):
+        store.delete("state")
+    assert store.read("state") == b"new"
+    store.delete("state")
+    assert fake.files == {}
 
 
 @pytest.mark.parametrize("broken", ["rename", "close"])

@@ -27,6 +27,15 @@ JAVA = "\\n\\tat org.apache.hadoop.hdfs.server.namenode.FSDirWriteFileOp.startFi
         ),
         (
             RuntimeError(
+                'RPCError("org.apache.hadoop.ipc.RetriableException", "org.apache.hadoop.hdfs.server.namenode.'
+                f'SafeModeException: Cannot create file/x. Name node is in safe mode.{JAVA}")'
+            ),
+            "the NameNode is in safe mode",
+            "wait until `hdfs dfsadmin -safemode get` says OFF",
+            True,
+        ),
+        (
+            RuntimeError(
                 'RPCError("org.apache.hadoop.security.AccessControlException", "Permission denied: user=me, '
                 f'access=WRITE, inode=\\"/\\":hdfs:supergroup:drwxr-xr-x{JAVA}")'
             ),

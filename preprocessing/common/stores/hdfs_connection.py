@@ -1,4 +1,4 @@
-"""Calls of HDFS that always end: hdfs-native waits for ever for a NameNode that neither answers nor hangs up."""
+"""Calls to HDFS that always end: hdfs-native waits for ever for a NameNode that neither answers nor hangs up."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Connection:
             return self._client
 
     def call(self, action: Callable[[Client], T]) -> T:
-        """What the NameNode answers. `OSError` after 30 s without, as for every failure: see `hdfs_errors`."""
+        """The NameNode's answer. `OSError` if there is none in 30 s, as for every failure: see `hdfs_errors`."""
         client = self.open()
         try:
             return finish(ANSWER_SECONDS, action, client)
@@ -80,7 +80,7 @@ def connection(url: str) -> Connection:
 
 
 def finish(seconds: float, action: Callable[..., T], *arguments: object) -> T:
-    """What the function returns; an `OSError` that explains why there is nothing, after `seconds` at the most.
+    """The result of the function, or an `OSError` that explains why there is none, after `seconds` at most.
 
     It runs in a thread of its own. One that hangs is left behind, and keeps no process from ending.
     """
@@ -131,7 +131,7 @@ def _client(url: str) -> Client:
 
 
 def _default(url: str) -> str:
-    """What `hdfs://` or `viewfs://` without a host stands for: core-site.xml says it."""
+    """The URL that `hdfs://` or `viewfs://` without a host stands for, from core-site.xml."""
     scheme, file, found = urlsplit(url).scheme, _configuration() / "core-site.xml", None
     if file.is_file():
         properties = ElementTree.parse(file).getroot().iter("property")

@@ -1,4 +1,4 @@
-"""What the client of HDFS raises, as the `OSError` that it stands for: one line, with a remedy."""
+"""The errors of HDFS's client as the `OSError` that each stands for: one line, with a remedy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ANSWER = re.compile(r'(?:Fatal)?RPCError\("(?:[\w.]+[.$])?(\w+)", "(.*)"\)', re
 _OF_CLIENT = re.compile(r"(\w+)(?:\((.*)\))?", re.DOTALL)  # hdfs-native's own kind of error, as Rust prints it
 _NUMBER = re.compile(r" \(os error \d+\)$")
 _HUNG_UP = re.compile("^RPC listener disconnected$")
-# By Java's exception: the number that the system has for it.
+# The error number for each of Java's exceptions.
 _NUMBERS = {
     "DSQuotaExceededException": errno.EDQUOT,
     "NSQuotaExceededException": errno.EDQUOT,
@@ -26,7 +26,7 @@ _NUMBERS = {
     "PathComponentTooLongException": errno.ENAMETOOLONG,
     "PathIsNotEmptyDirectoryException": errno.EISDIR,
 }
-# By Java's exception: why, the remedy, and whether it may pass by itself. Where the reason is empty, Java's is given.
+# For each of Java's exceptions: the reason (Java's own if empty), the remedy, and whether it may pass by itself.
 _EXCEPTIONS = {
     "SafeModeException": ("the NameNode is in safe mode", "wait until `hdfs dfsadmin -safemode get` says OFF", True),
     "StandbyException": ("no NameNode is active", "check that one is, with `hdfs haadmin -getAllServiceState`", True),
@@ -37,7 +37,7 @@ _EXCEPTIONS = {
     "AuthorizationException": ("", "check what the cluster lets this user do", False),
 }
 _NO_DATA_NODE = re.compile("could only be written to 0 of|Unable to add a new datanode")
-# By hdfs-native's own kind of error.
+# The same for each of hdfs-native's own kinds of error.
 _KINDS = {
     "SASLError": ("Kerberos refuses", _KERBEROS, False),
     "GSSAPIError": ("Kerberos refuses", _KERBEROS, False),
@@ -74,6 +74,8 @@ def explained(error: BaseException, seconds: float) -> OSError:
 def _of_name_node(exception: str, message: str) -> OSError:
     if exception == "AccessControlException":
         return PermissionError(message)  # names the user and the folder
+    if "SafeModeException" in message:  # which one of two NameNodes wraps in a RetriableException while it starts
+        exception = "SafeModeException"
     if exception in _NUMBERS:
         return _numbered(_NUMBERS[exception])
     if "must both be directories" in message:  # a rename of a file onto a folder
@@ -96,7 +98,7 @@ def _first_line(text: str) -> str:
 
 
 def _unquoted(text: str) -> str:
-    """What Rust's debug format quoted, which is Python's way for all that Hadoop's messages hold."""
+    """A string without the quoting of Rust's debug format, which for Hadoop's messages is the same as Python's."""
     try:
         return str(ast.literal_eval(f'"{text}"'))
     except (SyntaxError, ValueError):

@@ -1,4 +1,4 @@
-"""What stores use of a `pyarrow.fs.FileSystem`, for HDFS: without a JVM, which pyarrow's own needs."""
+"""The part of `pyarrow.fs.FileSystem` that stores use, for HDFS: without the JVM that pyarrow's own needs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class HdfsFiles:
     def write(self, name: str, pieces: Iterable[bytes]) -> None:
         """Makes a file, and the folders to it; `FileExistsError` if there is one. A failure leaves a part of it."""
         options = WriteOptions(overwrite=False, create_parent=True)
-        # What is around `inner` closes it when it is garbage, and then waits for ever for a NameNode that is away.
+        # The wrapper around `inner` would close it when collected as garbage, and wait for ever if no NameNode answers.
         writer = self._connection.call(lambda client: client.inner.create(name, options))
         for piece in pieces:
             finish(TRANSFER_SECONDS, writer.write, piece)
