@@ -63,8 +63,8 @@ def describe(request: Request, ready: Prepared, chosen: Chosen) -> list[str]:
     ]
     if units:
         size = format_bytes(sum(unit.size for unit in units))
-        kept_blobs = f", {len(staged):,} of them by an earlier run" if staged else ""
-        lines.append(f"stage: {len(units):,} files, about {size}{kept_blobs}; deleted again at the end")
+        before = f" ({len(staged):,} were staged by an earlier run)" if staged else ""
+        lines.append(f"stage: {len(units):,} files, about {size}{before}; deleted at the end")
     if chosen.skipped.total():
         lines.insert(2, chosen.skipped.summary())
     if kept:

@@ -130,7 +130,11 @@ def _read_labels(where: str, file: Any, columns: Columns) -> Labels:
             f"{where}: row {wrong[0]:,} has label {labels[wrong[0]]}, and not one of {expected}: correct the file, "
             "give --label-column, or, if the split has no labels, move it out of the source"
         )
-    names = pc.struct_field(table.column(columns.image), "path") if has_names else pa.chunked_array([pa.nulls(rows)])
+    names = (
+        pc.struct_field(table.column(columns.image), "path")
+        if has_names
+        else pa.chunked_array([pa.nulls(rows, pa.string())])
+    )
     return Labels(labels, names.cast(pa.string()).combine_chunks(), _mean_bytes(file.metadata))
 
 
@@ -249,7 +253,7 @@ def _opened(store: Store, path: str) -> Iterator[Any]:
     try:
         with store.open_input(path) as source:
             watched = _Watched(source)
-            yield pq.ParquetFile(watched, buffer_size=_BUFFER, pre_buffer=False, page_checksum_verification=True)
+            yield pq.ParquetFile(watched, buffer_size=_BUFFER, pre_buffer=False)
     except FileNotFoundError as error:
         raise InputError(f"{where} was deleted a moment ago: put it back, and run the same command again") from error
     except (InputError, GeneratorExit):

@@ -105,3 +105,11 @@ def test_a_signature_is_that_of_all_names_at_once(raw: Path, monkeypatch: pytest
     before = open_source(open_store(raw)).signature(CLASSES)
     monkeypatch.setattr(listed_source, "_BLOCK", 5)
     assert open_source(open_store(raw)).signature(CLASSES) == before
+
+
+def test_ids_are_in_order_where_those_of_the_listing_are_not(tmp_path: Path) -> None:
+    put(tmp_path, *(f"train/{name}/{number}.JPEG" for name in ("a", "a b", "a-b", "ä") for number in range(3)))
+    ids = open_source(open_store(tmp_path)).catalogue(("a", "a b", "a-b", "ä")).splits["train"]["id"].to_pylist()
+    assert ids == sorted(ids)
+    assert len(ids) == 12
+    assert ids.index("a b/0.JPEG") < ids.index("a/0.JPEG")

@@ -193,6 +193,15 @@ def test_columns_by_other_names(tmp_path: Path) -> None:
     )
 
 
+def test_images_without_a_path_field(tmp_path: Path) -> None:
+    (tmp_path / "hub").mkdir()
+    images = pa.array([{"bytes": IMAGE}] * 2, pa.struct([("bytes", pa.large_binary())]))
+    pq.write_table(pa.table({"label": pa.array([1, 0], pa.uint8()), "image": images}), tmp_path / "hub/train.parquet")
+    preprocess(tmp_path / "hub", tmp_path / "out", **SMALL)
+    ids = sorted(pq.read_table(tmp_path / "out" / "train")["id"].to_pylist())
+    assert ids == ["0/train-000001", "1/train-000000"]
+
+
 def test_an_option_of_another_layout_is_refused(raw: Path, tmp_path: Path) -> None:
     says(
         raw,
@@ -327,7 +336,12 @@ def test_storage_that_fails_is_not_called_damage(hub: Path, monkeypatch: pytest.
 
 
 def test_staging_goes_on_where_it_was_killed(
-    raw: Path, hub: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    hub: Path,
+    made: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: Any,
 ) -> None:
     caplog.set_level(logging.INFO, "preprocessing")
     real, staged = staging._stage, []
@@ -344,6 +358,8 @@ def test_staging_goes_on_where_it_was_killed(
     blobs = sorted((tmp_path / "out").glob("_work/*/staged/*"))
     assert len(blobs) == 8
     blobs[0].write_bytes(blobs[0].read_bytes()[:-1])  # a blob, as its name is shorter than its index's
+    plan(Request(str(hub), str(tmp_path / "out"), Settings(size=32, row_group_rows=8, rows_per_shard=20)))
+    assert " (3 were staged by an earlier run); deleted at the end\n" in capsys.readouterr().out
     first, staged[:] = list(staged), []
     monkeypatch.setattr(staging, "_stage", lambda *options: staged.append(options[2].path) or real(*options))
     manifest = preprocess(hub, tmp_path / "out", rows_per_shard=20)
@@ -359,7 +375,7 @@ def test_a_plan_names_the_room_for_staging(hub: Path, tmp_path: Path, capsys: An
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("layout parquet, 3 classes")
     staging_line = next(line for line in lines if line.startswith("stage: "))
-    assert re.fullmatch(r"stage: 6 files, about \d+(\.\d+)? kB; deleted again at the end", staging_line)
+    assert re.fullmatch(r"stage: 6 files, about \d+(\.\d+)? kB; deleted at the end", staging_line)
     assert not (tmp_path / "out").exists()
 
 

@@ -23,6 +23,7 @@ from preprocessing.sources.file_names import TOOL_FOLDERS, is_hidden
 from preprocessing.sources.layouts import open_source
 from preprocessing.sources.skipped import Skipped
 from tests.preprocessing.archives import gzip_bytes, write_kaggle, write_official
+from tests.preprocessing.hub_files import write_hub
 from tests.preprocessing.pixel_files import archive, cifar10_files, grays, write_idx
 from tests.preprocessing.raw_images import CLASSES, jpeg, no_spark, preprocess, write_folders
 from tests.preprocessing.shard_files import cls_tar, slim_records, write_shards, write_tiny
@@ -228,6 +229,7 @@ PLACES = {
     "tfrecord": ((), ("", "other/a", "other")),
     "idx": ((), ("", "train/a", "other")),
     "cifar": ((), ("", "train/a", "other")),
+    "parquet": ((), ("", "data", "other")),
 }
 
 
@@ -237,6 +239,9 @@ def write_source(layout: str, folders: Path, root: Path) -> int:
     if layout == "webdataset":
         write_shards(folders, root, cls_tar, "{split}-{number}.tar")
         return 2 * rows
+    if layout == "parquet":
+        write_hub(folders, root, files=2)
+        return rows
     if layout == "tfrecord":
         write_shards(folders, root, slim_records, "{split}-{number:05}-of-00002")
         return rows
@@ -283,7 +288,7 @@ def test_every_file_is_a_row_rejected_or_skipped(tmp_path: Path, seed: int) -> N
     for parent in PLACES[layout][1]:
         scatter(root, parent, HIDDEN, chance)
     files += count_files(root) - before
-    options = {**SMALL, "images_per_class": chance.choice([None, 1]), "holdout": 1}
+    options = {**SMALL, "images_per_class": chance.choice([None, 2]), "holdout": 1}
     if layout != "tar":  # a class tar that is not chosen is not opened
         options["classes"] = chance.choice([None, 2])
     manifest = preprocess(root, tmp_path / "out", **options)
