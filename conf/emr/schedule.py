@@ -22,7 +22,7 @@ def run_job_flow(bucket: str, subnet: str) -> dict[str, Any]:
         "Name": "lottery-trellis",
         "ReleaseLabel": "emr-7.10.0",
         "LogUri": f"s3://{bucket}/logs/",
-        "Applications": [{"Name": "Hadoop"}, {"Name": "Spark"}],
+        "Applications": [{"Name": "Spark"}],
         "Configurations": json.loads((HERE / "configurations.json").read_text()),
         "ServiceRole": "EMR_DefaultRole",
         "JobFlowRole": "EMR_EC2_DefaultRole",

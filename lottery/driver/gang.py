@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,16 +14,20 @@ from py4j.protocol import Py4JError
 from pyspark import BarrierTaskContext, SparkContext
 from pyspark.errors import PySparkException
 
+from lottery.driver.containers import memory_for_tasks
 from lottery.executor.rendezvous import meet
 from lottery.protocol import TaskPlacement
 from preprocessing.common import log
 from preprocessing.common.errors import Failure, InputError, Kind, StorageError
 from preprocessing.common.spark_errors import ENDED, driver_failure, reported, task_failure
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
-_SLOTS_TIMEOUT = 120.0  # seconds for executors to register
+_SETTLE = 120.0  # seconds, at most, for a lost executor to be replaced: the others are idle meanwhile
 _SLOTS_STABLE = 5  # polls in a row with the same number of slots
+_TELL_EVERY = 30.0  # seconds
 
 
 class GangError(Exception):
@@ -37,32 +42,48 @@ class GangGpuError(GangError):
     """The stage failed because of a GPU that Spark has and a task does not see."""
 
 
-def wait_for_slots(context: SparkContext, last: int = 0, settle: bool = False) -> int:
+def wait_for_slots(context: SparkContext, seconds: float, last: int = 0, settle: bool = False) -> int:
     """How many tasks can run at once, after executors have stopped registering; without a wait if it is still `last`.
 
     Right after the start the number is 0 and grows. A barrier stage that needs more slots than there are would fail
-    only after ten minutes. If `spark.executor.instances` is set, this waits for that number of executors; with
-    `settle`, after a failure, until the number stays the same, as an executor may be about to go.
+    only after ten minutes. If `spark.executor.instances` is set, this waits up to `seconds` for that number of
+    executors, and goes on with those that there are then. With `settle`, after a failure, it waits until the number
+    stays the same, as an executor may be about to go, and for two minutes at most. What is awaited is logged.
 
     Raises InputError if no executor registers, SparkEndedError if Spark has ended.
     """
-    expected = int(setting(context, "spark.executor.instances"))
-    deadline = time.monotonic() + _SLOTS_TIMEOUT
+    seconds = min(seconds, _SETTLE) if settle else seconds
+    expected = int(settings(context).get("spark.executor.instances", "0"))
+    began = told = time.monotonic()
     history: list[int] = []
-    while time.monotonic() < deadline:
+    while (now := time.monotonic()) < began + seconds:
         state = _cluster(context)
         history.append(state.slots)
         stable = len(history) >= _SLOTS_STABLE and len(set(history[-_SLOTS_STABLE:])) == 1
         complete = state.executors >= expected and (stable or bool(expected and not settle))
         if state.slots and (state.is_local or state.slots == last or complete):
             return state.slots
+        if now - told >= _TELL_EVERY:
+            told = now
+            logger.info(_awaited(state, expected, began + seconds - now))
         time.sleep(1.0)
     if history[-1]:
-        return history[-1]  # fewer executors than expected, and no more to come
+        logger.warning("%s; going on without the others", _registered(state, expected))
+        return history[-1]
     raise InputError(
-        f"no executor had registered after {_SLOTS_TIMEOUT:.0f} s; "
-        "check the cluster manager, and that it can give what spark.executor.* ask for"
+        f"no executor had registered after {seconds:.0f} s; check the cluster manager, and that it can give what "
+        "spark.executor.* ask for; if it only takes longer, as large archives do, raise gang.wait_for_executors"
     )
+
+
+def _awaited(state: _Cluster, expected: int, left: float) -> str:
+    return f"waiting for executors, for {left:.0f} s more at most: {_registered(state, expected)}"
+
+
+def _registered(state: _Cluster, expected: int) -> str:
+    of = f" of {expected}" if expected else ""
+    slots = f"{state.slots} slot" + ("s" if state.slots != 1 else "")
+    return f"{state.executors}{of} executors have registered, with {slots} for tasks"
 
 
 class _Cluster(NamedTuple):
@@ -80,10 +101,22 @@ def _cluster(context: SparkContext) -> _Cluster:
         return _Cluster(int(spark.maxNumConcurrentTasks(profile)), executors, bool(spark.isLocal()))
 
 
-def setting(context: SparkContext, name: str) -> str:
-    """What a setting is in a context; "0" if it is not set. Raises SparkEndedError if Spark has ended."""
+def settings(context: SparkContext) -> dict[str, str]:
+    """All settings of a context. Raises SparkEndedError if Spark has ended."""
     with _alive():
-        return str(context.getConf().get(name, "0"))
+        return dict(context.getConf().getAll())
+
+
+def hadoop_settings(context: SparkContext, names: Iterable[str]) -> dict[str, str]:
+    """What the driver's Hadoop configuration says: HADOOP_CONF_DIR's files, else Hadoop's defaults; unset ones not.
+
+    Raises SparkEndedError if Spark has ended.
+    """
+    with _alive():
+        jvm: Any = context._jsc
+        configuration = jvm.hadoopConfiguration()
+        found = {name: configuration.get(name) for name in names}
+        return {name: str(value) for name, value in found.items() if value is not None}
 
 
 @contextmanager
@@ -114,11 +147,13 @@ def run_gang(
     Raises InputError for bad input that a task met, StorageError if storage failed, SparkEndedError if Spark has ended,
     GangGpuError if a GPU is lost, else GangError: Spark never retries a barrier stage that is collected.
     """
+    memory = memory_for_tasks(settings(context))
 
     def task(_: Iterator[int]) -> Iterator[T | Failure]:
         try:
             log.configure()
-            yield _work(BarrierTaskContext.get(), work, together, ports)
+            barrier = BarrierTaskContext.get()
+            yield _work(barrier, _placement(barrier, memory), work, together, ports)
         except Exception as error:
             failure = task_failure(error)
             if tasks > 1 or failure.kind is Kind.OTHER:  # the other tasks have to be stopped, or a traceback is wanted
@@ -136,8 +171,13 @@ def run_gang(
     return [row for row in rows if not isinstance(row, Failure)]
 
 
-def _work(barrier: BarrierTaskContext, work: Callable[[TaskPlacement], T], together: int, ports: tuple[int, int]) -> T:
-    placement = _placement(barrier)
+def _work(
+    barrier: BarrierTaskContext,
+    placement: TaskPlacement,
+    work: Callable[[TaskPlacement], T],
+    together: int,
+    ports: tuple[int, int],
+) -> T:
     if together == 1:
         return work(placement)
     with meet(barrier.allGather, placement.host, placement.task, ports) as endpoints:
@@ -164,7 +204,8 @@ def cancel(context: SparkContext) -> None:
         context.cancelAllJobs()
 
 
-def _placement(context: BarrierTaskContext) -> TaskPlacement:
+def _placement(context: BarrierTaskContext, memory: int | None) -> TaskPlacement:
+    """Where a task runs; `memory` is what its executor's container leaves to all tasks there."""
     # Neither barrier() nor, if every task trains alone, allGather(): the first of them starts a timer thread in the
     # JVM that is not a daemon (Spark 3.5), and in local mode, where executor and driver are one JVM, spark-submit then
     # never ends.
@@ -180,4 +221,5 @@ def _placement(context: BarrierTaskContext) -> TaskPlacement:
         cores=context.cpus(),
         tasks=len(executors),
         tasks_on_host=hosts.count(hosts[rank]),
+        memory=None if memory is None else memory // executors.count(executors[rank]),
     )

@@ -73,7 +73,7 @@ def plan_sweep(
 def _look_at(sweep: Sweep, context: SparkContext, left: Sequence[Ticket]) -> _Cluster:
     try:
         with afterwards(sweep.run.tidy):
-            slots = wait_for_slots(context)
+            slots = wait_for_slots(context, sweep.experiment.gang.wait_for_executors)
             gang = gang_layout(sweep, context, slots, left, first=True)
             tasks = max(gang.tasks, gang.dense)
             return _Cluster(slots, gang, preflight.inspect(sweep, context, tasks, sweep.question()))

@@ -1,4 +1,4 @@
-"""What has to be right before a gang is worth starting: settings on the driver, all else on the executors too."""
+"""What has to be right before a gang starts: settings, checked on the driver; the rest, on every executor too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from pyspark import SparkContext
 
-from lottery.driver.gang import run_gang
+from lottery.driver import containers
+from lottery.driver.gang import hadoop_settings, run_gang, settings
 from lottery.driver.prepare import Sweep
 from lottery.executor import gpu_check, model_check
 from lottery.executor.child_environment import child_environment
@@ -60,6 +61,15 @@ def setting_problems(settings: Mapping[str, str]) -> list[str]:
     return problems
 
 
+def log_warnings(context: SparkContext) -> None:
+    """Logs what in the cluster's settings may end executors, before they are waited for.
+
+    Raises SparkEndedError if Spark has ended.
+    """
+    for line in containers.warnings(settings(context), hadoop_settings(context, containers.HADOOP_SETTINGS)):
+        logger.warning(line)
+
+
 def raise_if_any(problems: Sequence[str], kind: type[InputError] = InputError) -> None:
     """Raises the last of the problems as an error of this kind; the others are logged as errors before."""
     for problem in problems[:-1]:
@@ -70,9 +80,9 @@ def raise_if_any(problems: Sequence[str], kind: type[InputError] = InputError) -
 
 @dataclass(frozen=True)
 class Probe:
-    """What one task of the gang found where it runs.
+    """What one task of the gang found on its machine.
 
-    `problems` are lines with their remedies. `outages` are, too, of storage that failed and may work later.
+    `problems` are lines with their remedies, and so are `outages`: storage that failed, and may work again later.
     """
 
     placement: TaskPlacement
@@ -85,7 +95,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class Findings:
-    """What a preflight found: all tasks' probes, and the problems and outages, each once."""
+    """What a preflight found: all tasks' probes, and their problems and outages without repeats."""
 
     probes: tuple[Probe, ...]
     problems: tuple[str, ...]

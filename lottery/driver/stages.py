@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from pyspark import SparkContext
 
 from lottery.driver import preflight
-from lottery.driver.gang import GangError, GangGpuError, SparkEndedError, cancel, is_local, setting, wait_for_slots
+from lottery.driver.gang import GangError, GangGpuError, SparkEndedError, cancel, is_local, settings, wait_for_slots
 from lottery.driver.prepare import Sweep, SweepError
 from lottery.tickets.gang_size import Layout, layout
 from lottery.tickets.tickets import Ticket
@@ -69,7 +69,8 @@ class Stages:
         """
         self.name = uuid.uuid4().hex
         try:
-            self._slots = wait_for_slots(self.context, self._slots, settle=not self._first)
+            patience = self._sweep.experiment.gang.wait_for_executors
+            self._slots = wait_for_slots(self.context, patience, self._slots, settle=not self._first)
         except InputError as error:
             if self._first:
                 raise
@@ -108,5 +109,5 @@ def gang_layout(sweep: Sweep, context: SparkContext, slots: int, left: Sequence[
     """How many tasks train the dense run and these tickets on these slots; see `gang_size.layout`."""
     gang, batch = sweep.experiment.gang, sweep.experiment.data.batch
     masks = len({(ticket.seed, ticket.level) for ticket in left})
-    devices = int(setting(context, "spark.task.resource.gpu.amount")) or 1
+    devices = int(settings(context).get("spark.task.resource.gpu.amount", "0")) or 1
     return layout(gang, batch, slots, masks, devices, separate=not is_local(context), first=first)

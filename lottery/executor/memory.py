@@ -10,16 +10,19 @@ import psutil
 
 from lottery.protocol import TaskPlacement
 
-_TIMEOUT = 60.0  # seconds; without the persistence daemon the driver starts with the question
+_TIMEOUT = 60.0  # seconds; without the persistence daemon nvidia-smi first initialises the driver
 _MIB = 1 << 20
 
 
 def task_memory(placement: TaskPlacement) -> int:
     """Bytes for a task's states: they are tensors on its GPU, if it has one, and in main memory when they are saved.
 
-    If nvidia-smi does not report the GPU's memory, the machine's alone counts.
+    If nvidia-smi does not report the GPU's memory, main memory alone counts. That is the smaller of what the machine
+    has and what the container may use: YARN sets no limit that a process could see, and kills a container above it.
     """
     in_main_memory = host_memory(placement.tasks_on_host)
+    if placement.memory is not None:
+        in_main_memory = min(in_main_memory, placement.memory)
     on_gpus = gpu_memory(placement.gpus) if placement.gpus else None
     return in_main_memory if on_gpus is None else min(on_gpus, in_main_memory)
 

@@ -154,6 +154,7 @@ class Gang(_Section, frozen=True):
     checkpoint: PositiveFloat | Auto = "auto"  # seconds between checkpoints; `auto`: Daly's rule
     mean_time_between_failures: PositiveFloat = 86_400.0  # seconds, of one executor
     check_gpus: bool = True  # that TensorFlow sees the executors' GPUs: on all of them beforehand, and in each child
+    wait_for_executors: PositiveFloat = 600.0  # seconds, at the start, for all of spark.executor.instances
     hang_after: PositiveFloat = 900.0  # seconds without a sign of progress, after which a child is killed
 
 

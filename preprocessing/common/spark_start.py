@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -73,6 +74,13 @@ def reason(why: str, spark: str, java: str, java_home: str, user: int) -> str:
         return (
             f"user id {user} has no entry in /etc/passwd, where Spark looks for a name; add one "
             f"(name:x:{user}:0::/tmp:/bin/sh), or run as a user that has one"
+        )
+    refused = re.search(r"above the max threshold \((\d+) MB\)", why)
+    if refused:
+        return (
+            f"YARN gives a container at most {refused[1]} MB, and spark.executor.memory and memoryOverhead (or "
+            "spark.yarn.am.memory) ask for more; raise yarn.scheduler.maximum-allocation-mb and "
+            f"yarn.nodemanager.resource.memory-mb, or ask for less ({why})"
         )
     fit = javas(spark)
     release = java.removeprefix("1.").split(".")[0].split("-")[0]

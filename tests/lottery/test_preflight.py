@@ -1,8 +1,11 @@
 import itertools
+from types import SimpleNamespace
 
 import pytest
+from pyspark import SparkConf
 
 from lottery.driver import preflight
+from lottery.driver.gang import SparkEndedError
 from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.storage import Store, open_store
 from preprocessing.common.stores.local import LocalStore
@@ -68,6 +71,19 @@ def test_all_problems_are_shown(caplog):
         ("ERROR", "second"),
     ]
     preflight.raise_if_any([])
+
+
+def test_settings_of_yarn_that_end_executors_are_logged(caplog):
+    hadoop = {"yarn.nodemanager.vmem-check-enabled": "true", "yarn.scheduler.maximum-allocation-vcores": "4"}
+    conf = SparkConf(loadDefaults=False).setAll([("spark.master", "yarn"), ("spark.executor.cores", "6")])
+    jvm = SimpleNamespace(hadoopConfiguration=lambda: hadoop)
+    preflight.log_warnings(SimpleNamespace(getConf=lambda: conf, _jsc=jvm))
+    assert [(record.levelname, record.message.split(":")[0]) for record in caplog.records] == [
+        ("WARNING", "yarn.nodemanager.vmem-check-enabled=true"),
+        ("WARNING", "spark.executor.cores=6"),
+    ]
+    with pytest.raises(SparkEndedError):
+        preflight.log_warnings(SimpleNamespace(getConf=lambda: conf, _jsc=None))
 
 
 def test_a_gpu_of_two_tasks_is_named():

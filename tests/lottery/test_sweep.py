@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from pyspark import SparkConf
 
 from lottery.driver import plan_report, preflight, stages
 from lottery.driver import sweep as driver
@@ -39,13 +40,13 @@ class Cluster:
         monkeypatch.setattr(stages, "cancel", lambda context: None)
 
     def getConf(self):  # noqa: N802 - Spark's
-        return {}
+        return SparkConf(loadDefaults=False)
 
-    def wait_for_slots(self, context, last=0, settle=False):
+    def wait_for_slots(self, context, seconds, last=0, settle=False):
         self.settled.append(settle)
         slots, _ = self.stages[0]
         if not slots:
-            raise InputError("no executor had registered after 120 s")
+            raise InputError("no executor had registered after 600 s")
         return slots
 
     def run_probes(self, context, tasks, work):

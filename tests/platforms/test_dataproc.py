@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,7 +42,9 @@ MESSAGES: dict[str, dict[str, Any]] = {
         "serviceAccountScopes": [str],
         "tags": [str],
         "metadata": STRINGS,
+        "shieldedInstanceConfig": "ShieldedInstanceConfig",
     },
+    "ShieldedInstanceConfig": {"enableSecureBoot": bool, "enableVtpm": bool, "enableIntegrityMonitoring": bool},
     "InstanceGroupConfig": {
         "numInstances": int,
         "machineTypeUri": str,
@@ -119,8 +122,39 @@ def test_there_is_a_machine_with_a_gpu_for_every_executor(template: dict[str, An
     assert config["workerConfig"]["numInstances"] == int(SETTINGS["spark.executor.instances"])
     (gpu,) = config["workerConfig"]["accelerators"]
     assert gpu["acceleratorCount"] == 1
-    assert config["softwareConfig"]["imageVersion"].startswith("2.3-")
+    assert config["softwareConfig"]["imageVersion"].startswith("2.3-")  # the GPU action refuses Spark 4, as in 3.0
     assert config["gceClusterConfig"]["internalIpOnly"] is True
+
+
+def test_the_gpu_action_can_install_its_driver(template: dict[str, Any]) -> None:
+    config = template["placement"]["managedCluster"]["config"]
+    machines = config["gceClusterConfig"]
+    assert machines["shieldedInstanceConfig"] == {"enableSecureBoot": False}  # else it ends: the driver is not signed
+    assert machines["metadata"]["rapids-runtime"] != "SPARK"
+    assert machines["metadata"]["install-gpu-agent"] == "false"
+    assert re.fullmatch(r"12\.\d\.\d", machines["metadata"]["cuda-version"])
+    assert config["initializationActions"][0]["executionTimeout"] == "5400s"  # as in Google's tests of it
+
+
+def test_yarn_does_not_end_executors_for_their_virtual_memory(template: dict[str, Any]) -> None:
+    software = template["placement"]["managedCluster"]["config"]["softwareConfig"]
+    assert software["properties"] == {"yarn:yarn.nodemanager.vmem-check-enabled": "false"}
+
+
+def test_gcloud_reads_the_properties_file_as_spark_does() -> None:
+    read = YAML(typ="safe", pure=True).load(path("dataproc").read_text().strip().replace("=", ": "))  # as gcloud does
+    assert {name: as_text(value) for name, value in read.items()} == SETTINGS
+
+
+def as_text(value: Any) -> str:
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def test_the_command_by_hand_gives_every_property_as_text() -> None:
+    (option,) = re.findall(r"^#   --properties (.+)$", path("dataproc").read_text(), re.MULTILINE)
+    done = subprocess.run(["bash", "-c", f"echo {option}"], cwd=ROOT, capture_output=True, text=True, check=True)
+    delimiter, text = done.stdout.rstrip("\n").removeprefix("^").split("^", 1)  # as `gcloud topic escaping` says
+    assert dict(pair.split("=", 1) for pair in text.split(delimiter)) == SETTINGS
 
 
 def test_the_initialisation_reads_the_metadata_that_the_workflow_sets(template: dict[str, Any]) -> None:

@@ -100,6 +100,23 @@ def test_yarn_looks_for_cgroups_where_they_are_mounted(cluster: dict[str, Any]) 
     assert found["spark-defaults"]["Properties"]["spark.dynamicAllocation.enabled"] == "false"
 
 
+def test_yarn_does_not_end_executors_for_their_virtual_memory(cluster: dict[str, Any]) -> None:
+    (site,) = [each for each in cluster["Configurations"] if each["Classification"] == "yarn-site"]
+    assert site["Properties"]["yarn.nodemanager.vmem-check-enabled"] == "false"
+
+
+def test_the_primary_machine_is_smaller_than_an_executor_and_sets_no_limit(cluster: dict[str, Any]) -> None:
+    (site,) = [each for each in cluster["Configurations"] if each["Classification"] == "yarn-site"]
+    assert int(site["Properties"]["yarn.scheduler.maximum-allocation-mb"]) >= (2 + 16) * 1024
+    assert int(site["Properties"]["yarn.scheduler.maximum-allocation-vcores"]) >= int(SETTINGS["spark.executor.cores"])
+    assert (SETTINGS["spark.executor.memory"], SETTINGS["spark.executor.memoryOverhead"]) == ("2g", "16g")
+
+
+def test_the_applications_are_those_of_every_release(cluster: dict[str, Any]) -> None:
+    assert cluster["Applications"] == [{"Name": "Spark"}]  # which brings YARN; emr-spark-8.0.0 has no Hadoop to name
+    assert "--applications Name=Spark --" in (EMR / "create_cluster.sh").read_text()
+
+
 def test_a_missing_argument_is_named() -> None:
     done = subprocess.run([sys.executable, EMR / "schedule.py"], capture_output=True, text=True, check=False)
     assert done.returncode != 0

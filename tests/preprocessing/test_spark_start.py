@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyspark
 import pytest
 
 from preprocessing.common.errors import InputError
+from preprocessing.common.spark_session import waiting
 from preprocessing.common.spark_start import check_folders, install_java, java_options, javas, mismatch, no_java, reason
 
 ROOT = Path(__file__).parents[2]
 GET_SUBJECT = "java.lang.UnsupportedOperationException: getSubject is not supported"
+TOO_MUCH = (
+    "java.lang.IllegalArgumentException: Required executor memory (2048 MB), offHeap memory (0) MB, overhead (16384 "
+    "MB), and PySpark memory (0 MB) is above the max threshold (8192 MB) of this cluster! Please check the values of "
+    "'yarn.scheduler.maximum-allocation-mb' and/or 'yarn.nodemanager.resource.memory-mb'."
+)
 NO_NAME = "org.apache.hadoop.security.KerberosAuthException: failure to login: x: invalid null input: name"
 
 
@@ -33,6 +41,14 @@ NO_NAME = "org.apache.hadoop.security.KerberosAuthException: failure to login: x
         ("x: bad port", "3.5.9", "1.8.0_292", "x: bad port; see the log above, and correct the setting"),
         ("x: bad port", "3.5.9", "17-ea", "x: bad port; see the log above, and correct the setting"),
         ("x: bad port", "3.5.9", "", "x: bad port; see the log above, and correct the setting"),
+        (
+            TOO_MUCH,
+            "3.5.9",
+            "17.0.9",
+            "YARN gives a container at most 8192 MB, and spark.executor.memory and memoryOverhead (or "
+            "spark.yarn.am.memory) ask for more; raise yarn.scheduler.maximum-allocation-mb and "
+            "yarn.nodemanager.resource.memory-mb, or ask for less (java.lang.IllegalArgumentException: Required ",
+        ),
         (
             NO_NAME,
             "3.5.9",
@@ -101,3 +117,18 @@ def test_a_pyspark_of_another_version_than_spark_is_named() -> None:
     says = mismatch("3.5.9", "3.3.4", "/opt/spark")
     assert says is not None
     assert says.startswith("Spark 3.3.4 in SPARK_HOME=/opt/spark with pyspark 3.5.9: the two versions must be the same")
+
+
+def test_whoever_waits_for_yarn_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with waiting("yarn", 0.05):
+        deadline = time.monotonic() + 10
+        while len(caplog.messages) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    said = list(caplog.messages)
+    time.sleep(0.2)
+    assert caplog.messages == said  # no longer
+    assert said[0].startswith("waiting for YARN to start the application, 0 s so far: its queue may be full")
+    with waiting("spark://127.0.0.1:7077", 0.05):
+        time.sleep(0.2)
+    assert caplog.messages == said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 import threading
 import time
@@ -18,6 +19,7 @@ from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.storage_errors import reason, remedy
 from preprocessing.common.stores import base, local_files
 from preprocessing.common.stores.base import Store
+from preprocessing.common.stores.staging import staging_folder
 
 # The first bucket that a process opens initialises the client's library, and pyarrow lets threads race to do it, which
 # crashes (apache/arrow#39897). Over all stores, as they share the library.
@@ -28,9 +30,8 @@ class RemoteStore(Store):
     """A folder that is reached by a client.
 
     `create` is not exact here. The blob is written, and read back after `SETTLE_SECONDS`: of several callers the last
-    to write wins. That needs `data` that tells callers apart, and is wrong if a write takes longer than that. On HDFS a
-    rename that fails if the target exists would be exact; pyarrow's `move` deletes the target and goes on.
-    `ObjectStore` has an exact way, and takes this one only if a server does not offer it.
+    to write wins. That needs `data` that tells callers apart, and is wrong if a write takes longer than that.
+    `HdfsStore` and `ObjectStore` have exact ways. `ObjectStore` takes this one only if a server does not offer its own.
     """
 
     @abstractmethod
@@ -57,7 +58,7 @@ class RemoteStore(Store):
 
     @contextlib.contextmanager
     def _replacing(self, name: str) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(prefix="lottery-trellis-") as folder:
+        with tempfile.TemporaryDirectory(prefix="lottery-trellis-", dir=staging_folder(os.environ)) as folder:
             local = Path(folder) / PurePosixPath(name).name
             yield local
             with local.open("rb") as file:
