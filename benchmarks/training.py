@@ -1,8 +1,8 @@
-"""What masks, bundles, starts and checkpoints cost, in one run.
+"""What masks, bundles, switching tickets, starts and checkpoints cost, in one run.
 
 `python -m benchmarks.training` prints a table and, last, one JSON line. It makes its own data: the demo's digits, and
 smooth noise of 256 px as JPEG. Every measurement is a process of its own, bound to one core. Names in brackets are
-ratios of two measurements of the same run; names that end in _s are seconds.
+ratios of two measurements of the same run; names that end in _s are seconds, in _ms milliseconds.
 """
 
 from __future__ import annotations
@@ -30,7 +30,14 @@ from lottery.tickets.scheduling import schedule
 from lottery.tickets.tickets import Ticket
 from preprocessing.common.program import run_or_explain
 
-TARGETS = {"[mask]": 1.03, "[bundle]": 0.70, "digits_s": 60.0, "start_s": 12.0, "checkpoint_s": 1.0}
+TARGETS = {
+    "[mask]": 1.03,
+    "[bundle]": 0.70,
+    "switch_ms": 2.0,
+    "digits_s": 60.0,
+    "start_s": 12.0,
+    "checkpoint_s": 1.0,
+}
 
 # A small model at 224 px, for [bundle]; MobileNetV2 whole, for the rest. 64 images are 4 or 8 steps an epoch.
 _LARGE = ("data={batch: 8, crop: 224}", "trellis=[0]", "masks.densities=[0.5, 0.2, 0.1, 0.05, 0.02]", "tickets={}")
@@ -67,7 +74,7 @@ def main() -> int:
 def summary(found: dict[str, float], rounds: int) -> dict[str, Any]:
     """What was found, with the ratios apart from the seconds."""
     ratios = {name.strip("[]"): value for name, value in found.items() if name.startswith("[")}
-    return {"rounds": rounds, "ratios": ratios, **{name: found[name] for name in found if name.endswith("_s")}}
+    return {"rounds": rounds, "ratios": ratios, **{name: found[name] for name in found if not name.startswith("[")}}
 
 
 class _Bench:
@@ -121,11 +128,10 @@ class _Bench:
             raise RuntimeError(f"the child ended with exit status {child.returncode}")
         return time.perf_counter() - started
 
-    def in_process(self, function: str) -> float:
-        """What a function of this module returns in a process of its own, given the folder and the rounds."""
-        child = _start(
-            ["-c", f"import benchmarks.training as b; print(b.{function}({str(self.folder)!r}, {self.rounds}))"]
-        )
+    def in_process(self, function: str, *arguments: Any) -> float:
+        """What a function of this module returns in a process of its own."""
+        given = ", ".join(map(repr, arguments))
+        child = _start(["-c", f"import benchmarks.training as b; print(b.{function}({given}))"])
         said, _ = child.communicate()
         if child.returncode:
             raise RuntimeError(f"{function} ended with exit status {child.returncode}")
@@ -194,7 +200,7 @@ def mask_ratio(folder: str, rounds: int) -> float:
     masked, dense = (
         Trainer(sweep.experiment, (224, 224, 3), 4, sweep.dataset.mean, sweep.dataset.std, strategy) for _ in range(2)
     )
-    dense._masks.clear()  # before its step is traced
+    _unmask(dense)
     images = np.random.default_rng(0).integers(256, size=(1, 8, 224, 224, 3)).astype(np.uint8)
     labels, rates = np.zeros((1, 8), np.int32), np.full(1, 1e-3, np.float32)
     times: dict[Trainer, list[float]] = {masked: [], dense: []}
@@ -204,6 +210,60 @@ def mask_ratio(folder: str, rounds: int) -> float:
             trainer.run(images, labels, rates)
             seconds.append(time.perf_counter() - started)
     return statistics.median(times[masked][2:]) / statistics.median(times[dense][2:])
+
+
+def _unmask(trainer: Any) -> None:
+    """Takes the mask out of a trainer's step, before that is traced."""
+    graph = trainer._graph
+    write = graph._write
+    graph._mask = graph._replica._mask = 1.0  # TensorFlow drops a product with a constant 1
+    graph._write = lambda variable, value: None if variable is graph._mask else write(variable, value)
+
+
+def switch_ms(rounds: int) -> float:
+    """What a bundle of five adds to a ticket's step if each run is one step: MobileNetV2, two images of 32 px.
+
+    The median, over pairs that follow each other at once, of a ticket's CPU time in the bundle less its CPU time among
+    the steps of one call.
+    """
+    from lottery.experiment.config import SGD, Data, Experiment, LearningRate, Masks, Model, Training
+    from lottery.tickets import masks
+    from lottery.training.trainer import Trainer
+    from lottery.worker import devices
+    from lottery.worker.position import WorkerPosition
+
+    devices.configure(1, True)
+    recipe = Training(length=2, optimizer=SGD(momentum=0.9), learning_rate=LearningRate(0.01), weight_decay=1e-4)
+    experiment = Experiment(
+        "switch", Data(batch=2), Model("mobilenet_v2"), recipe, (0,), Masks((0.5, 0.2, 0.1, 0.05, 0.02))
+    )
+    strategy = devices.strategy(WorkerPosition())
+    trainer = Trainer(experiment, (32, 32, 3), 1000, (128.0,) * 3, (64.0,) * 3, strategy)
+    state = trainer.first_state(0)
+    kernels = {path: state[path] for path in trainer.kernels}
+    tickets: list[tuple[Any, Any]] = []
+    for mask in masks.global_magnitude_masks(kernels, experiment.masks.densities):
+        tickets.append(({path: value * mask.get(path, 1) for path, value in state.items()}, mask))
+    steps = 2 * len(tickets)
+    images = np.random.default_rng(0).integers(256, size=(steps, 2, 32, 32, 3)).astype(np.uint8)
+    labels, rates = np.zeros((steps, 2), np.int32), np.full(steps, 1e-3, np.float32)
+    found = []
+    for _ in range(8 * rounds + 2):
+        started = time.process_time()
+        trainer.load(*tickets[0])
+        trainer.run(images, labels, rates)
+        alone = time.process_time() - started
+        started = time.process_time()
+        for step in range(2):
+            now = slice(step, step + 1)
+            for place, (current, mask) in enumerate(tickets):
+                trainer.load(current, mask)
+                trainer.run(images[now], labels[now], rates[now])
+                tickets[place] = trainer.state(), mask
+        together = time.process_time() - started
+        found.append(1000 * (together - alone) / steps)
+        print(f"switch_ms: a step in one call {1000 * alone / steps:.1f}, {found[-1]:.2f} more", file=sys.stderr)
+    return statistics.median(found[2:])
 
 
 def checkpoint_seconds(folder: str, rounds: int) -> float:
@@ -234,7 +294,7 @@ def checkpoint_seconds(folder: str, rounds: int) -> float:
 def _on_photos(function: str) -> Any:
     def measure(bench: _Bench) -> float:
         bench.photos()
-        return bench.in_process(function)
+        return bench.in_process(function, str(bench.folder), bench.rounds)
 
     return measure
 
@@ -242,6 +302,7 @@ def _on_photos(function: str) -> Any:
 _MEASUREMENTS = {
     "[mask]": _on_photos("mask_ratio"),
     "[bundle]": measure_bundle,
+    "switch_ms": lambda bench: bench.in_process("switch_ms", bench.rounds),
     "digits_s": measure_digits,
     "start_s": measure_start,
     "checkpoint_s": _on_photos("checkpoint_seconds"),

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from lottery.training.scores import Scores
-from lottery.training.trainer import State, Trainer
+from lottery.training.trainer import Trainer
 
 
 def evaluate(
     trainer: Trainer,
-    states: Sequence[State],
+    states: Sequence[Mapping[str, Any]],
     batches: Iterable[tuple[Any, Any]],
     block: int = 1,
     on_progress: Callable[[], None] = lambda: None,
@@ -40,7 +40,7 @@ def evaluate(
                 if len(labels):
                     totals[index] += trainer.score_sums(images, labels)
                 on_progress()
-            states[index] = {**state, **trainer.seed_generators()}
+            states[index] = trainer.evaluated()
     return [trainer.scores(total) for total in totals]
 
 

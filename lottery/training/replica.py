@@ -12,9 +12,10 @@ import tensorflow as tf
 from lottery.experiment.config import AdamW, Experiment, Training
 from lottery.models import custom
 from lottery.training import loss_scale, scores
+from lottery.training.layout import Layout
+from lottery.training.state import KERNELS, REST, SCALE, SEED_GENERATOR
 
 _SUM = tf.distribute.ReduceOp.SUM
-SEED_GENERATOR = "seed_generator_state"  # Keras' name of a SeedGenerator's variable: int64 [2], seed and counter
 _SEED_STRIDE = 0x9E3779B97F4A7C  # between the seeds of two replicas: odd, and far from any seed that a user gives
 
 
@@ -22,10 +23,11 @@ class Replica:
     """One of the replicas that compute a step together, each on its part of the global batch.
 
     Args:
-        model: called statelessly; its variables are mirrored.
+        model: called statelessly.
         experiment: batch and recipe.
-        masks: by kernel path, variables of 0 and 1.
-        scale: the loss scale, a variable; used with mixed_float16 only.
+        layouts: where the model's variables and the loss scale lie in the vectors.
+        vectors: the state, mirrored variables by name.
+        mask: 0 and 1 for the vector of kernels, a mirrored variable.
         shape: [height, width, channels] of an image.
         classes: number of classes.
         mean, std: per channel, in units of 0..255; a channel that is constant, std 0, becomes 0.
@@ -36,8 +38,9 @@ class Replica:
         self,
         model: keras.Model,
         experiment: Experiment,
-        masks: Mapping[str, Any],
-        scale: Any,
+        layouts: Mapping[str, Layout],
+        vectors: Mapping[str, Any],
+        mask: Any,
         shape: tuple[int, int, int],
         classes: int,
         mean: Sequence[float],
@@ -45,18 +48,25 @@ class Replica:
         replicas: int,
         local: int,
     ) -> None:
-        self._model, self._masks, self._scale = model, masks, scale
+        self._model, self._layouts, self._vectors, self._mask = model, layouts, vectors, mask
+        paths = {variable.path for variable in model.non_trainable_variables}
+        self._others = [name for name, layout in layouts.items() if paths & layout.places.keys()]
+        seeds = {variable.path for variable in model.non_trainable_variables if variable.name == SEED_GENERATOR}
+        self.drawing = [name for name in self._others if seeds & layouts[name].places.keys()]
+        self._seeds = seeds
+        self._weights = [name for name in (KERNELS, REST) if name in layouts]
         self._training_argument = custom.training_argument(model, True)
         self._training, self._batch = experiment.training, experiment.data.batch
+        self._mixed = self._training.precision == "mixed_float16"
         self._shape, self._classes, self._replicas, self._local = shape, classes, replicas, local
         deviation = np.asarray(std, np.float32)
         self._mean = tf.constant(mean, tf.float32)
         self._deviation = tf.constant(np.where(deviation == 0, np.float32(1), deviation))
 
-    def step(self, images: Any, labels: Any) -> tuple[Any, list[Any], list[Any], Any]:
+    def step(self, images: Any, labels: Any) -> tuple[Any, dict[str, Any], dict[str, Any], Any]:
         """(loss, gradients, new values of the model's other variables, whether to take the step).
 
-        All but the seed generators are the same on every replica.
+        Gradients and values are vectors by name. All but the seed generators are the same on every replica.
 
         Args:
             images, labels: this worker's part of the global batch, from which a replica takes its own.
@@ -66,12 +76,12 @@ class Replica:
         place = replica % self._local
         images, labels = (tensor[place * share : (place + 1) * share] for tensor in (images, labels))
         images, labels = tf.ensure_shape(images, [share, *self._shape]), tf.ensure_shape(labels, [share])
-        weights = [tf.convert_to_tensor(weight.value) for weight in self._model.trainable_variables]
-        others = [tf.convert_to_tensor(other.value) for other in self._model.non_trainable_variables]
+        values = self._values()
         offset = tf.cast(replica, tf.int64) * tf.constant([_SEED_STRIDE, 0], tf.int64)
-        offsets = [offset if other.name == SEED_GENERATOR else None for other in self._model.non_trainable_variables]
-        others = [other if by is None else other + by for other, by in zip(others, offsets, strict=True)]
-        scale = self._scale if self._training.precision == "mixed_float16" else 1.0
+        values |= {path: values[path] + offset for path in self._seeds}
+        weights = [values[weight.path] for weight in self._model.trainable_variables]
+        others = [values[other.path] for other in self._model.non_trainable_variables]
+        scale = self._vectors[SCALE][0] if self._mixed else 1.0
         with tf.GradientTape() as tape:
             tape.watch(weights)
             logits, others, extra = self._model.stateless_call(
@@ -81,16 +91,22 @@ class Replica:
             if extra:  # a user's model has regularizers, or adds losses of its own
                 loss += tf.add_n([tf.cast(term, tf.float32) for term in extra]) / self._replicas
             scaled = loss * scale
-        gradients = tape.gradient(scaled, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        others = [other if by is None else other - by for other, by in zip(others, offsets, strict=True)]
-        loss, gradients, others = self._reduce(loss, gradients, others)
-        if self._training.precision != "mixed_float16":
-            return loss, self._shape_gradients(gradients), others, True
-        finite = loss_scale.all_finite(gradients)
-        return loss, self._shape_gradients([gradient / scale for gradient in gradients]), others, finite
+        found = tape.gradient(scaled, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        new = {other.path: value for other, value in zip(self._model.non_trainable_variables, others, strict=True)}
+        new |= {path: new[path] - offset for path in self._seeds}
+        by_path = {weight.path: value for weight, value in zip(self._model.trainable_variables, found, strict=True)}
+        loss, gradients, changed = self._reduce(loss, self._join(by_path), self._join(new))
+        if not self._mixed:
+            return loss, self._shape_gradients(gradients), changed, True
+        finite = loss_scale.all_finite(list(gradients.values()))
+        gradients = {name: gradient / scale for name, gradient in gradients.items()}
+        return loss, self._shape_gradients(gradients), changed, finite
 
-    def sums(self, images: Any, labels: Any) -> Any:
-        """`scores.sums` over this replica's part of this worker's part of a batch, of any size."""
+    def sums(self, images: Any, labels: Any) -> tuple[Any, dict[str, Any]]:
+        """`scores.sums` over this replica's part of this worker's part of a batch, of any size.
+
+        And the vectors in `drawing`, with the seed generators as the model has left them.
+        """
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         count = tf.shape(labels)[0]
         share = -(-count // self._local)
@@ -98,7 +114,27 @@ class Replica:
         # A replica with no image left scores one that does not count: convolutions refuse empty batches.
         first, counts = tf.where(first < count, first, 0), tf.cast(first < count, tf.float64)
         images, labels = (tensor[first : first + share] for tensor in (images, labels))
-        return counts * scores.sums(self._model(self._normalise(images), training=False), labels)
+        values = self._values()
+        mapping = [(variable, values[variable.path]) for variable in self._model.variables]
+        with keras.StatelessScope(mapping) as scope:
+            logits = self._model(self._normalise(images), training=False)
+        for variable in self._model.non_trainable_variables:
+            if variable.path in self._seeds:
+                values[variable.path] = scope.get_current_value(variable)
+        drawn = {name: self._layouts[name].join(values) for name in self.drawing}
+        return counts * scores.sums(logits, labels), drawn
+
+    def _values(self) -> dict[str, Any]:
+        """The model's variables by path: slices of the vectors."""
+        values: dict[str, Any] = {}
+        for name in (*self._weights, *self._others):
+            values |= self._layouts[name].split(tf.convert_to_tensor(self._vectors[name]))
+        return values
+
+    def _join(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values by path as vectors by name."""
+        names = [name for name in (*self._weights, *self._others) if self._layouts[name].places.keys() <= values.keys()]
+        return {name: self._layouts[name].join(values) for name in names}
 
     def _normalise(self, images: Any) -> Any:
         return (tf.cast(images, tf.float32) - self._mean) / self._deviation
@@ -112,43 +148,39 @@ class Replica:
         each = tf.nn.softmax_cross_entropy_with_logits(targets, tf.cast(logits, tf.float32))
         return tf.reduce_sum(each) / self._batch
 
-    def _reduce(self, loss: Any, gradients: list[Any], others: list[Any]) -> tuple[Any, list[Any], list[Any]]:
+    def _reduce(
+        self, loss: Any, gradients: dict[str, Any], others: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """Sums over replicas of loss and gradients, means of the statistics."""
         if self._replicas == 1:
             return loss, gradients, others
-        context = tf.distribute.get_replica_context()
-        means = [index for index, other in enumerate(others) if other.dtype.is_floating]
-        parts = [others[index] / self._replicas for index in means]
-        loss, *reduced = context.all_reduce(_SUM, [loss, *gradients, *parts])
-        others = list(others)
-        for index, mean in zip(means, reduced[len(gradients) :], strict=True):
-            others[index] = mean
-        return loss, reduced[: len(gradients)], others
+        means = {name: other / self._replicas for name, other in others.items() if other.dtype.is_floating}
+        parts = {**gradients, **means}
+        loss, *reduced = tf.distribute.get_replica_context().all_reduce(_SUM, [loss, *parts.values()])
+        found = dict(zip(parts, reduced, strict=True))
+        return loss, {name: found[name] for name in gradients}, {**others, **{name: found[name] for name in means}}
 
-    def _shape_gradients(self, gradients: list[Any]) -> list[Any]:
+    def _shape_gradients(self, gradients: dict[str, Any]) -> dict[str, Any]:
         """The gradients with 0 at masked weights, so that their slots, 0 at the start, stay 0; clipped; with L2 decay.
 
         Clipping bounds the norm of the loss's gradient over the weights that are kept.
         """
-        weights = self._model.trainable_variables
-        masks = [self._masks.get(weight.path) for weight in weights]
-        gradients = [
-            gradient if mask is None else gradient * mask for gradient, mask in zip(gradients, masks, strict=True)
-        ]
+        gradients = {**gradients, KERNELS: gradients[KERNELS] * self._mask}
         if self._training.clip_norm is not None:
-            gradients, _ = tf.clip_by_global_norm(gradients, self._training.clip_norm)
+            norm = tf.linalg.global_norm(self._by_weight(gradients))
+            clipped, _ = tf.clip_by_global_norm(list(gradients.values()), self._training.clip_norm, norm)
+            gradients = dict(zip(gradients, clipped, strict=True))
         strength = self._training.weight_decay
         if strength and not decoupled(self._training):
-            gradients = [
-                gradient + strength * weight.value if is_kernel(weight) else gradient
-                for gradient, weight in zip(gradients, weights, strict=True)
-            ]
+            gradients[KERNELS] += strength * self._vectors[KERNELS]
         return gradients
 
-
-def is_kernel(variable: Any) -> bool:
-    """Whether weight decay applies to this variable."""
-    return str(variable.name).endswith("kernel")
+    def _by_weight(self, gradients: Mapping[str, Any]) -> list[Any]:
+        """The gradient of each weight: a norm that is summed weight by weight keeps the bits of earlier versions."""
+        values: dict[str, Any] = {}
+        for name, gradient in gradients.items():
+            values |= self._layouts[name].split(gradient)
+        return [values[weight.path] for weight in self._model.trainable_variables]
 
 
 def decoupled(training: Training) -> bool:

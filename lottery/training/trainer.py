@@ -1,4 +1,4 @@
-"""The compiled training step: any number of batches in one call, for whichever ticket's state is loaded."""
+"""Training and evaluation of whichever ticket's state is loaded."""
 
 from __future__ import annotations
 
@@ -16,26 +16,34 @@ from lottery.experiment.config import Experiment
 from lottery.models import build, custom, fingerprint
 from lottery.run.provenance import Provenance
 from lottery.tickets.masks import Mask
-from lottery.training import loss_scale, optimizers, scores
-from lottery.training.replica import SEED_GENERATOR, Replica, decoupled, is_kernel
+from lottery.training import optimizers, scores
+from lottery.training.graph import Graph
 from lottery.training.scores import Scores
+from lottery.training.state import (
+    KERNELS,
+    State,
+    first_misfit,
+    fresh_optimizer,
+    layouts,
+    slot_path,
+)
 from preprocessing.common.errors import InputError
-
-# The values of all of a trainer's variables by path: weights, statistics, seed generators, optimizer slots, loss scale.
-State = Mapping[str, Any]
-
-_SUM = tf.distribute.ReduceOp.SUM
 
 
 class Trainer:
     """One model and one optimizer that train many tickets in turn.
 
-    A ticket is its state and its mask: `load` puts them into the variables, `run` trains, `state` takes the state
-    out. So the step is traced once for all tickets, and a ticket trained among others sees the same arithmetic as
-    one trained alone.
+    A ticket is its state and its mask: `load` chooses them, `run` trains, `state` is what has become of the state. So
+    the step is traced once for all tickets, and a ticket trained among others sees the same arithmetic as one trained
+    alone.
+
+    A state is a few flat vectors (`lottery.training.state`), which go into the compiled function and come out of it
+    once per run: switching tickets costs the host next to nothing, however many variables the model has. Inside, they
+    are TensorFlow variables of which the model's are slices. Taking a vector in or out shares its memory; the first
+    step that changes a vector that someone still holds copies it.
 
     The step is a function of the state: the model is called statelessly on every replica, gradients and new
-    statistics are reduced (`lottery.training.replica`), and only then are the variables written, the same on every
+    statistics are reduced (`lottery.training.replica`), and only then are the vectors written, the same on every
     replica. So the state can be read from any one replica.
 
     Args:
@@ -77,41 +85,13 @@ class Trainer:
             raise InputError(
                 f"model {experiment.model.name}: has no kernels to prune; docs/models.md says which can be"
             )
-        with strategy.scope():
-            self._masks = {kernel.path: tf.Variable(tf.ones(kernel.shape), trainable=False) for kernel in kernels}
-            self._slots = {
-                weight.path: [tf.Variable(tf.zeros(weight.shape), trainable=False) for _ in self._rule.slots]
-                for weight in self._model.trainable_variables
-            }
-            self._iteration = tf.Variable(0, trainable=False, dtype=tf.int64)
-            self._scale = tf.Variable(loss_scale.FIRST_SCALE, trainable=False)
-            self._good_steps = tf.Variable(0, trainable=False, dtype=tf.int64)
         self._kernels = {kernel.path: kernel for kernel in kernels}
-        self._variables = self._name_variables()
-        self._replica = Replica(
-            self._model, experiment, self._masks, self._scale, shape, classes, mean, std, self._replicas, self._local
-        )
-        self._loaded = False
+        scaled = self._training.precision == "mixed_float16"
+        self._layouts = layouts(self._model, experiment.model.name, self._rule.slots, scaled)
+        self._graph = Graph(self._model, experiment, self._layouts, self._rule, strategy, shape, classes, (mean, std))
+        self._state: State | None = None
         self._loaded_mask: Mask | None = None
-        # Tracing a large model takes seconds. With signatures, runs and batches of all lengths share one trace; without
-        # AutoGraph, which rewrites Python that does not need it, it takes half as long.
-        self._compiled_steps = tf.function(
-            self._steps,
-            input_signature=(
-                tf.TensorSpec([None, None, *shape], tf.uint8),
-                tf.TensorSpec([None, None], tf.int32),
-                tf.TensorSpec([None], tf.float32),
-            ),
-            autograph=False,
-        )
-        self._compiled_sums = tf.function(
-            self._sums,
-            input_signature=(tf.TensorSpec([None, *shape], tf.uint8), tf.TensorSpec([None], tf.int32)),
-            autograph=False,
-        )
-        self._compiled_total = tf.function(
-            self._total, input_signature=(tf.TensorSpec([4], tf.float64),), autograph=False
-        )
+        self._masks: dict[int, tuple[Mask | None, Any]] = {}
 
     @property
     def kernels(self) -> list[str]:
@@ -149,53 +129,44 @@ class Trainer:
 
     def slots(self, kernel: str) -> list[str]:
         """Paths of the optimizer's slots of a kernel, which must be 0 wherever its mask is."""
-        return [_slot_path(kernel, slot) for slot in self._rule.slots]
+        return [slot_path(kernel, slot) for slot in self._rule.slots]
 
     def first_state(self, seed: int) -> dict[str, NDArray[Any]]:
         """Freshly initialised weights, a function of `seed` alone, with a fresh optimizer."""
-        pristine = not self._loaded and seed == self._experiment.seed
+        pristine = seed == self._experiment.seed  # the model's own variables never change
         model = self._model if pristine else self._build(seed, again=True)
         weights = {variable.path: variable.numpy() for variable in model.variables}
         return {**self.fresh_optimizer(), **weights}
 
     def fresh_optimizer(self) -> dict[str, NDArray[Any]]:
         """The optimizer's part of a state before its first step: slots of 0, and the first loss scale."""
-        fresh = {
-            path: np.zeros(variable.shape, variable.dtype.as_numpy_dtype)
-            for path, variable in self._variables.items()
-            if path.startswith("optimizer/")
-        }
-        if "optimizer/loss_scale" in fresh:
-            fresh["optimizer/loss_scale"] = np.array(loss_scale.FIRST_SCALE, np.float32)
-        return fresh
+        return fresh_optimizer(self._layouts)
 
-    def check(self, state: State, origin: str = "the saved state", remedy: str = "") -> None:
+    def check(self, state: Mapping[str, Any], origin: str = "the saved state", remedy: str = "") -> None:
         """Raises InputError if a state does not fit this model: a user may have changed the model since.
 
         `origin` names the file; `remedy` is what else to do.
         """
-        for path, variable in self._variables.items():
-            wanted = tuple(variable.shape), variable.dtype.as_numpy_dtype
-            if path not in state or (tuple(state[path].shape), state[path].dtype) != wanted:
-                raise InputError(
-                    f"model {self._experiment.model.name}: has {path} of shape {tuple(variable.shape)}, {origin} has "
-                    "not; a model that was changed is another experiment: give it another name"
-                    + (f"; where it was not changed, {remedy}" if remedy else "")
-                )
+        misfit = first_misfit(self._layouts, state)
+        if misfit is not None:
+            raise InputError(
+                f"model {self._experiment.model.name}: has {misfit}, {origin} has not; a model that was changed is "
+                "another experiment: give it another name" + (f"; where it was not changed, {remedy}" if remedy else "")
+            )
 
-    def load(self, state: State, mask: Mask | None) -> None:
-        """Puts a ticket's state and mask (None: nothing is masked) into the variables."""
-        self._loaded = True
-        for path, variable in self._variables.items():
-            variable.assign(state[path])
-        if mask is not self._loaded_mask or self._loaded_mask is None:
-            for path, variable in self._masks.items():
-                variable.assign(tf.ones(variable.shape) if mask is None else mask[path].astype(np.float32))
-            self._loaded_mask = mask
+    def load(self, state: Mapping[str, Any], mask: Mask | None) -> None:
+        """Chooses the ticket that `run` trains: its state, as arrays by path or from `state`, and its mask.
 
-    def state(self) -> dict[str, tf.Tensor]:
-        """The values of all variables by path, as tensors that later steps do not change."""
-        return {path: tf.identity(variable) for path, variable in self._variables.items()}
+        None masks nothing. What is not on the device yet is copied there; a mask is kept there.
+        """
+        self._state, self._loaded_mask = self._on_device(state), mask
+        self._mask_on_device(mask)
+
+    def state(self) -> State:
+        """The state that was loaded (first of all, the experiment's), after what has been run on it since."""
+        if self._state is None:
+            self._state = self._on_device(self.first_state(self._experiment.seed))
+        return self._state
 
     def to_device(self, images: Any) -> Any:
         """A run's images on the device that computes, copied once for all tickets of a bundle.
@@ -216,32 +187,34 @@ class Trainer:
             labels: int32 [steps, batch].
             rates: the learning rate of each step, float32 [steps].
         """
+        state = self.state()
         with custom.explained(self._experiment.model.name):
-            losses: NDArray[np.float32] = self._compiled_steps(images, labels, rates).numpy()
-        return losses
+            mask = self._mask_on_device(self._loaded_mask)
+            losses, vectors = self._graph.run(state.vectors, mask, images, labels, rates)
+            found: NDArray[np.float32] = losses.numpy()
+        self._state = State(vectors, self._layouts)
+        return found
 
-    def load_model(self, state: State) -> None:
-        """Puts a state's weights and statistics into the model. An evaluation needs no mask and no optimizer."""
-        self._loaded = True
-        for variable in self._model.variables:
-            variable.value.assign(state[variable.path])
+    def load_model(self, state: Mapping[str, Any]) -> None:
+        """Chooses the state that `score_sums` evaluates. An evaluation needs no mask and no optimizer."""
+        self._state = self._on_device(state)
+        self._graph.enter(self._state.vectors)
 
     def score_sums(self, images: Any, labels: Any) -> NDArray[np.float64]:
         """`scores.sums` of the loaded model over uint8 [n, height, width, channels] and int32 [n]: float64 [4]."""
-        sums: NDArray[np.float64] = self._compiled_sums(images, labels).numpy()
+        sums: NDArray[np.float64] = self._graph.sums(images, labels).numpy()
         return sums
+
+    def evaluated(self) -> State:
+        """The state given to `load_model`, with its seed generators as `score_sums` left them.
+
+        A user's model may draw noise in an evaluation.
+        """
+        return State({**self.state().vectors, **self._graph.drawn()}, self._layouts)
 
     def scores(self, sums: NDArray[np.float64]) -> Scores:
         """The scores from the `score_sums` of all batches, added up; over all workers, each of which has to call it."""
-        return scores.means(self._compiled_total(sums).numpy())
-
-    def seed_generators(self) -> dict[str, tf.Tensor]:
-        """The part of the loaded state that an evaluation may change: a user's model may draw noise in it."""
-        return {
-            variable.path: tf.identity(variable.value)
-            for variable in self._model.non_trainable_variables
-            if variable.name == SEED_GENERATOR
-        }
+        return scores.means(self._graph.total(sums).numpy())
 
     def _build(self, seed: int, scope: AbstractContextManager[Any] | None = None, again: bool = False) -> keras.Model:
         config, precision = self._experiment.model, self._training.precision
@@ -257,101 +230,23 @@ class Trainer:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.synchronized = True
 
-    def _name_variables(self) -> dict[str, Any]:
-        """Every variable that a training's future depends on, by path."""
-        named = [(variable.path, variable.value) for variable in self._model.variables]
-        named += [
-            (_slot_path(path, name), slot)
-            for path, slots in self._slots.items()
-            for name, slot in zip(self._rule.slots, slots, strict=True)
-        ]
-        named.append(("optimizer/iteration", self._iteration))
-        if self._training.precision == "mixed_float16":
-            named += [("optimizer/loss_scale", self._scale), ("optimizer/good_steps", self._good_steps)]
-        variables = dict(named)
-        if len(variables) != len(named):
-            paths = [path for path, _ in named]
-            twice = next(path for path in paths if paths.count(path) > 1)
-            raise InputError(
-                f"model {self._experiment.model.name}: two variables are called {twice}; give layers distinct names"
-            )
-        return variables
+    def _on_device(self, state: Mapping[str, Any]) -> State:
+        if isinstance(state, State) and state.layouts is self._layouts:
+            return state
+        with tf.device(self._strategy.extended.worker_devices[0]):
+            vectors = {name: tf.constant(layout.pack(state)) for name, layout in self._layouts.items()}
+        return State(vectors, self._layouts)
 
-    def _apply(self, gradients: list[Any], others: list[Any], rate: Any) -> None:
-        """Writes the weights, their slots and the other variables, on every replica."""
-        update = self._strategy.extended.update
-        for weight, gradient in zip(self._model.trainable_variables, gradients, strict=True):
-            strength = self._training.weight_decay if is_kernel(weight) and decoupled(self._training) else 0.0
-
-            def step(
-                variable: Any, gradient: Any, slots: list[Any], mask: Any, iteration: Any, strength: float = strength
-            ) -> None:
-                if strength:
-                    optimizers.decay(variable, rate, strength)
-                self._rule.update(variable, gradient, slots, rate, iteration)
-                if mask is not None:
-                    variable.assign(variable * mask)
-
-            mask = self._masks.get(weight.path)
-            update(weight.value, step, args=(gradient, self._slots[weight.path], mask, self._iteration))
-        for variable, value in zip(self._model.non_trainable_variables, others, strict=True):
-            update(variable.value, _assign, args=(value,))
-        update(self._iteration, _assign_add, args=(1,))
-
-    def _apply_where_finite(self, finite: Any, gradients: list[Any], others: list[Any], rate: Any) -> None:
-        """`_apply`, unless a gradient overflowed float16; and the next loss scale."""
-        finite = self._strategy.experimental_local_results(finite)[0]
-
-        def take() -> Any:
-            self._apply(gradients, others, rate)
-            return tf.no_op()
-
-        tf.cond(finite, take, tf.no_op)
-        before, run = tf.convert_to_tensor(self._scale), tf.convert_to_tensor(self._good_steps)
-        scale, good = loss_scale.next_scale(before, run, finite)
-        self._strategy.extended.update(self._scale, _assign, args=(scale,))
-        self._strategy.extended.update(self._good_steps, _assign, args=(good,))
-
-    def _steps(self, images: Any, labels: Any, rates: Any) -> Any:
-        # One trace for runs of every length: the loop is in the graph, outside of strategy.run.
-        count = tf.shape(rates)[0]
-
-        def train(step: Any, losses: Any) -> tuple[Any, Any]:
-            loss, gradients, others, finite = self._strategy.run(self._replica.step, args=(images[step], labels[step]))
-            if self._training.precision == "mixed_float16":
-                self._apply_where_finite(finite, gradients, others, rates[step])
-            else:
-                self._apply(gradients, others, rates[step])
-            return step + 1, losses.write(step, self._strategy.experimental_local_results(loss)[0])
-
-        losses = tf.TensorArray(tf.float32, count)
-        _, losses = tf.while_loop(lambda step, _: step < count, train, (tf.constant(0), losses))
-        return losses.stack()
-
-    def _sums(self, images: Any, labels: Any) -> Any:
-        each = self._strategy.run(self._replica.sums, args=(images, labels))
-        return tf.add_n(self._strategy.experimental_local_results(each))
-
-    def _total(self, own: Any) -> Any:
-        """The sum of every worker's `own`, once at the end: batch by batch, all would wait for the slowest."""
-        if not self.is_distributed:
-            return own
-
-        def all_of_them() -> Any:
-            context = tf.distribute.get_replica_context()
-            first = tf.equal(context.replica_id_in_sync_group % self._local, 0)
-            return context.all_reduce(_SUM, tf.where(first, own, tf.zeros_like(own)))
-
-        return self._strategy.experimental_local_results(self._strategy.run(all_of_them))[0]
-
-
-def _slot_path(weight: str, slot: str) -> str:
-    return f"optimizer/{weight}/{slot}"
-
-
-def _assign(variable: Any, value: Any) -> Any:
-    return variable.assign(value)
-
-
-def _assign_add(variable: Any, value: Any) -> Any:
-    return variable.assign_add(value)
+    def _mask_on_device(self, mask: Mask | None) -> Any:
+        """The mask as a vector of 0 and 1 over all kernels, kept for the next ticket of the same mask."""
+        if id(mask) not in self._masks:
+            layout = self._layouts[KERNELS]
+            shapes = {path: place.shape for path, place in layout.places.items()}
+            kept = {
+                path: np.ones(shape) if mask is None else mask.get(path, np.ones(shape))
+                for path, shape in shapes.items()
+            }
+            with tf.device(self._strategy.extended.worker_devices[0]):
+                vector = tf.constant(layout.pack(kept))
+            self._masks[id(mask)] = mask, vector  # the mask itself, so that no other one gets its id
+        return self._masks[id(mask)][1]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -11,7 +12,6 @@ from lottery.run.checkpoint import Checkpoint
 from lottery.run.run_directory import DENSE
 from lottery.tickets.masks import Mask
 from lottery.tickets.tickets import Ticket
-from lottery.training.trainer import State
 
 Status = Literal["training", "done", "diverged", "failed"]
 
@@ -22,7 +22,7 @@ class Member:
 
     ticket: Ticket | None = None
     mask: Mask | None = None
-    state: State = field(default_factory=dict)
+    state: Mapping[str, Any] = field(default_factory=dict)  # the variables by path: arrays, or the trainer's `state`
     step: int = 0  # steps of the schedule and of the stream that are done
     seconds: float = 0.0  # its own, without the bundle's other members
     loss_sum: float = 0.0  # over the steps since the last evaluation

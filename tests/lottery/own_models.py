@@ -233,3 +233,25 @@ def noise_in_evaluation(shape, classes):
             layers.Dense(classes, name="classifier"),
         ]
     )
+
+
+class OneNameTwice(keras.Model):
+    """Keras lets a subclassed model have two layers of one name."""
+
+    def __init__(self, classes):
+        super().__init__()
+        self.flatten = layers.Flatten(name="flatten")
+        self.first, self.second = (layers.Dense(classes, name="twice") for _ in range(2))
+
+    def call(self, images):
+        features = self.flatten(images)
+        return self.first(features) + self.second(features)
+
+
+def one_name_twice(shape, classes):
+    return OneNameTwice(classes)
+
+
+def double(shape, classes):
+    dense = layers.Dense(classes, dtype="float64", name="wide")
+    return keras.Sequential([keras.Input(shape), layers.Flatten(name="flatten"), dense])
