@@ -19,9 +19,14 @@ endif
 # Variables meant for another Python or virtual environment. (scripts/activate unsets those for another Spark.)
 unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PIP_USER PIP_TARGET PIP_PREFIX VENV KEEP_SPARK CDPATH
 
-.PHONY: setup lock lint format test test-petastorm test-cluster test-spark test-fresh dist demo clean
+.PHONY: setup lock lint format test test-petastorm test-cluster test-yarn hadoop test-spark test-fresh dist demo clean
 
 setup: .venv/.complete
+
+# A .venv whose Python is gone, as after an upgrade of the system, is set up anew.
+ifneq ($(shell test -x .venv/bin/python && echo yes),yes)
+.PHONY: .venv/.complete
+endif
 
 # The stamp comes last, so that an interrupted set-up starts over. Bytecode is compiled here, once: with it a child
 # process imports TensorFlow in 4 s, without it in 14 s.
@@ -54,14 +59,15 @@ format: setup
 	$(BIN)/ruff format .
 
 test: setup
-	. scripts/activate && python -m pytest -m "not cluster and not petastorm" $(PYTEST_ARGS)
+	. scripts/activate && python -m pytest -m "not cluster and not petastorm and not yarn" $(PYTEST_ARGS)
 
 # The same tests on the oldest versions that setup.py allows, and those that read with petastorm, which needs them.
 test-petastorm: .venv-petastorm/.complete
-	VENV=.venv-petastorm && . scripts/activate && python -m pytest -m "not cluster" $(PYTEST_ARGS)
+	VENV=.venv-petastorm && . scripts/activate && python -m pytest -m "not cluster and not yarn" $(PYTEST_ARGS)
 
 .venv-petastorm/.complete: .venv/.complete requirements-petastorm.lock
-	$(BIN)/uv venv --quiet --clear --python 3.11 .venv-petastorm
+	@$(BIN)/uv venv --quiet --clear --python 3.11 .venv-petastorm || { echo "error: petastorm needs Python 3.11:" \
+	    "there is none on the PATH, and uv could not fetch it, for the reason above; install python3.11" >&2; exit 2; }
 	$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes --python .venv-petastorm/bin/python \
 	    requirements-petastorm.lock
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python .venv-petastorm/bin/python -e .
@@ -69,6 +75,21 @@ test-petastorm: .venv-petastorm/.complete
 
 test-cluster: setup
 	. scripts/activate && python -m pytest -m cluster $(PYTEST_ARGS)
+
+# On a Hadoop of its own, YARN and HDFS, on this machine's loopback.
+test-yarn: hadoop
+	. scripts/activate && python -m pytest -m yarn $(PYTEST_ARGS)
+
+# Hadoop's daemons, of the version of the client in pyspark.
+hadoop: setup
+	@for tool in mvn javac; do command -v $$tool >/dev/null || \
+	    { echo "error: no $$tool on the PATH; try: apt-get install maven default-jdk-headless" >&2; exit 2; }; done
+	@jars=$$(echo .venv/lib/python3*/site-packages/pyspark/jars) && \
+	    version=$$(ls $$jars | sed -n 's/^hadoop-client-api-\(.*\)\.jar$$/\1/p') && folder=.hadoop/$$version && \
+	    test -f $$folder/.complete || \
+	    { timeout 300 mvn --batch-mode --quiet --file tests/hadoop/pom.xml dependency:copy-dependencies \
+	        -DoutputDirectory="$$PWD/$$folder" -Dhadoop.version=$$version && \
+	      javac -cp "$$jars/*" -d $$folder tests/hadoop/QuickLocalFs.java && touch $$folder/.complete; }
 
 # The tests that start Spark, on another version of it: `make test-spark SPARK=4.0`. Spark 4 needs a Java of the
 # machine's own.
@@ -99,4 +120,4 @@ demo: setup
 	demo/run
 
 clean:
-	rm -rf .venv .venv-petastorm .venv-spark-* build dist *.egg-info
+	rm -rf .venv .venv-petastorm .venv-spark-* .hadoop build dist *.egg-info

@@ -17,6 +17,7 @@ setup(
         "numpy>=1.26",
         "botocore>=1.36",  # the first with `request_checksum_calculation`
         "google-auth[requests]>=2.30",
+        "hdfs-native>=0.14.7,<0.15",  # what HDFS answers is known by the text of its errors
         "matplotlib>=3.8",
         "msgspec>=0.21",  # from here on its errors are ValueErrors
         "opencv-python-headless>=4.9",

@@ -141,7 +141,7 @@ def print_table(results: dict[str, dict[str, float]], ratios: dict[str, float], 
                 f"{name:20}{row['per_cpu_second']:14,.0f}{row['per_second']:12,.0f}{row['resident_mb']:13,.0f}  {what}"
             )
         elif not _is_installed(name):
-            print(f"{name:20}is not installed: pip install lottery-trellis[{EXTRAS[name]}]")
+            print(f"{name:20}is not installed: pip install '.[{EXTRAS[name]}]'")
     for name, why in LEFT_OUT.items():
         print(f"{name:20}is not measured: it {why}")
     print()

@@ -88,7 +88,7 @@ class Instructions(_Line, frozen=True, tag="instructions"):
 
 
 class Question(_Line, frozen=True, tag="question"):
-    """Asks a child for `ModelFacts`: of the experiment's model, for images of shape [height, width, channels]."""
+    """Asks a child for the `ModelFacts` of the experiment's model, for images of shape [height, width, channels]."""
 
     experiment: Experiment
     shape: tuple[int, int, int]

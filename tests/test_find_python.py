@@ -76,7 +76,7 @@ def test_the_users_python_wins(tmp_path: Path) -> None:
     ("version", "says"),
     [
         ("3.10", "PYTHON=mine is Python 3.10: needs 3.11, 3.12 or 3.13; name another, or leave PYTHON out"),
-        ("", "PYTHON=mine does not run as a Python; name another, or leave PYTHON out"),
+        ("", "PYTHON=mine does not run as a Python; install it, name another, or leave PYTHON out"),
     ],
 )
 def test_a_python_of_the_user_that_does_not_fit_is_named(tmp_path: Path, version: str, says: str) -> None:
@@ -87,7 +87,7 @@ def test_a_python_of_the_user_that_does_not_fit_is_named(tmp_path: Path, version
 
 def test_a_python_of_the_user_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert find([tmp_path], "python3.12") == (
-        "error: PYTHON=python3.12 does not run as a Python; name another, or leave PYTHON out"
+        "error: PYTHON=python3.12 does not run as a Python; install it, name another, or leave PYTHON out"
     )
 
 
@@ -108,7 +108,11 @@ def test_a_virtual_environment_counts_as_the_python_that_it_was_made_with(tmp_pa
     assert find([tmp_path]) == str(Path(sys.executable).resolve())
 
 
-def test_the_versions_are_those_of_the_package() -> None:
+def test_the_versions_are_those_of_the_package(tmp_path: Path) -> None:
     (low, high) = re.search(r'python_requires=">=3\.(\d+),<3\.(\d+)"', (ROOT / "setup.py").read_text()).groups()  # type: ignore[union-attr]
     *_, last = versions = [f"3.{minor}" for minor in range(int(low), int(high))]
     assert f'supported="{", ".join(versions[:-1])} or {last}"' in SCRIPT.read_text()
+    for version in versions:
+        path = python(tmp_path / version / f"python{version}", version)
+        assert find([path.parent]) == str(path)
+    assert find([], str(python(tmp_path / "next", f"3.{high}"))).endswith("name another, or leave PYTHON out")

@@ -42,13 +42,22 @@ def _outside_the_jvm(settings: Mapping[str, str]) -> int:
 
 
 def warnings(settings: Mapping[str, str], hadoop: Mapping[str, str]) -> list[str]:
-    """One line for each setting with which YARN would kill executors, or refuse them, with its remedy.
+    """One line for each setting with which YARN would kill executors, or refuse them, or TensorFlow could not start.
 
     Only warnings: `hadoop` is what the submitting machine's HADOOP_CONF_DIR says, and the cluster's machines may have
-    other values.
+    other values. Each line ends with the remedy.
     """
-    if settings.get("spark.master") != "yarn":
-        return []
+    lines = _of_yarn(settings, hadoop) if settings.get("spark.master") == "yarn" else []
+    if "spark.executor.pyspark.memory" in settings:
+        lines.append(
+            f"spark.executor.pyspark.memory={settings['spark.executor.pyspark.memory']}: limits the address space of "
+            "every process that a task starts, and TensorFlow maps far more than it uses; "
+            "add it to spark.executor.memoryOverhead instead"
+        )
+    return lines
+
+
+def _of_yarn(settings: Mapping[str, str], hadoop: Mapping[str, str]) -> list[str]:
     lines = []
     if hadoop.get(_VIRTUAL_MEMORY_CHECK) == "true":
         lines.append(
@@ -61,12 +70,6 @@ def warnings(settings: Mapping[str, str], hadoop: Mapping[str, str]) -> list[str
             f"spark.executor.cores={cores}: YARN refuses containers of more than {_MOST_CORES}={most} cores, and ends "
             "the application; raise the limit in the ResourceManager's yarn-site.xml, or lower spark.executor.cores "
             "and spark.task.cpus"
-        )
-    if "spark.executor.pyspark.memory" in settings:
-        lines.append(
-            f"spark.executor.pyspark.memory={settings['spark.executor.pyspark.memory']}: limits the address space of "
-            "every process that a task starts, and TensorFlow maps far more than it uses; "
-            "add it to spark.executor.memoryOverhead instead"
         )
     return lines
 

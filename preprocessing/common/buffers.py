@@ -17,7 +17,7 @@ _FREE = 4
 
 class _Block(NamedTuple):
     memory: NDArray[np.uint8]
-    user: weakref.ref[NDArray[np.uint8]]  # what was made of it last; dead once nothing uses the memory
+    user: weakref.ref[NDArray[np.uint8]]  # the array last made of it; gone once nothing uses the memory
 
     @property
     def free(self) -> bool:
@@ -27,8 +27,8 @@ class _Block(NamedTuple):
 class Buffers:
     """Arrays of uint8 that TensorFlow uses without a copy.
 
-    Memory is handed out again only when no array, view or tensor uses it: in numpy every view refers to the array that
-    it was made of, and TensorFlow refers to the view it was given for as long as a tensor lives. Without reuse each
+    Memory is handed out again only when no array, view or tensor uses it: every numpy view refers to the array that it
+    was made from, and TensorFlow refers to the view that it was given as long as a tensor lives. Without reuse each
     batch would take new pages from the kernel, and to fill those takes longer than the copy.
     """
 
@@ -41,8 +41,8 @@ class Buffers:
         size = int(np.prod(shape))
         with self._lock:
             memory = self._free_memory(size + _ALIGNMENT)
-            # Of a memoryview, since numpy lets the views of an array refer past it to another array that it was made
-            # of.
+            # Made from a memoryview, not from the array: else numpy would let views refer to `memory` directly, and
+            # `user` could be gone while they are in use.
             user = np.frombuffer(memory.data, np.uint8)
             self._blocks.append(_Block(memory, weakref.ref(user)))
         start = -user.ctypes.data % _ALIGNMENT

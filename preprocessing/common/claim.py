@@ -82,15 +82,19 @@ def claimed(store: Store, job: str) -> Iterator[None]:
     def let_go() -> None:
         ended.set()
         beating.join()
-        pauses = () if store.is_local else PATIENT_PAUSES
-        if retrying(lambda: _holds(store, me), pauses):
-            retrying(lambda: store.delete(CLAIM), pauses)
+        retrying(lambda: _let_go(store, me), () if store.is_local else PATIENT_PAUSES)
         if folder is not None and made:
             with contextlib.suppress(OSError):
                 folder.rmdir()  # if it is still empty
 
     with afterwards(let_go):
         yield
+
+
+def _let_go(store: Store, claim: Claim) -> None:
+    """Deletes the claim if it is still ours: a deletion that seemed to fail may have let another job in."""
+    if _holds(store, claim):
+        store.delete(CLAIM)
 
 
 def check_unclaimed(store: Store) -> None:

@@ -108,9 +108,18 @@ def parse(text: str) -> Place:
         if host not in ("", "localhost"):
             raise InputError(f"{text}: names a host, {host}; write file:///{host}/... for a path of this machine")
         return Place("", "", os.path.abspath(unquote("/" + path)))  # noqa: PTH100
-    if not host and scheme not in ("hdfs", "viewfs"):
+    if scheme in ("hdfs", "viewfs"):
+        _check_hadoop(text, host, query)
+    elif not host:
         raise InputError(f"{text}: names no bucket; write {scheme}://bucket/folder")
     return Place(scheme, host, (slash + path).rstrip("/"), query)
+
+
+def _check_hadoop(text: str, host: str, query: str) -> None:
+    if query:
+        raise InputError(f"{text}: takes no settings after a ?; put them in core-site.xml or hdfs-site.xml")
+    if "@" in host:
+        raise InputError(f"{text}: names a user; leave out what is before the @, and set HADOOP_USER_NAME")
 
 
 def local_path(text: str, what: str) -> Path:

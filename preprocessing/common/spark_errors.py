@@ -14,7 +14,7 @@ import msgspec
 from preprocessing.common import storage_errors
 from preprocessing.common.errors import Failure, Kind, failure_of
 
-ENDED = "Spark has ended, by SIGTERM or because its process was killed"
+ENDED = "Spark has ended, by SIGTERM or because its process or application was killed"
 _MARK = "lottery-trellis failure: "
 _MARKED = re.compile(rf"{_MARK}(\{{.*\}})")
 _ENDED = re.compile(r"SparkContext was shut down|stopped SparkContext")
@@ -23,6 +23,7 @@ _FULL = re.compile(r".*(?:No space left on device|Disk quota exceeded)")
 _TELLING = (
     r"Traceback \(most recent call last\):\n(?:[ \t].*\n)+(\S.*)",  # Python's, before a task begins: a missing package
     r"most recent failure: Lost task [^:]*: (?:[\w.$]+: )?(.+)",
+    r"barrier task .* finished unsuccessfully\.\n(\S.*)",
     r"Job aborted due to stage failure: (.*)",
     r"^: (.*)",  # py4j's: the Java exception, after a line that names the call
     r"(\S.*)",

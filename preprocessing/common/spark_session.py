@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +12,10 @@ from typing import Any
 from preprocessing.common.clean_up import afterwards
 from preprocessing.common.errors import InputError
 from preprocessing.common.spark_start import check_folders, mismatch, no_java, reason
+
+logger = logging.getLogger(__name__)
+
+_WAIT_SECONDS = 30.0  # between the lines that report what YARN is waited for
 
 
 @contextmanager
@@ -33,7 +39,8 @@ def start(configuration: Callable[[], Any]) -> Any:
         SparkContext._ensure_initialized()  # before this, a configuration does not have spark-submit's settings
         conf = configuration()
         check_folders(conf.get("spark.local.dir", None), os.environ)
-        context = SparkContext.getOrCreate(conf)
+        with waiting(conf.get("spark.master", None) or ""):
+            context = SparkContext.getOrCreate(conf)
     except PySparkException as error:
         why = " ".join(str(error).split())
         raise InputError(f"Spark cannot start: {no_java(why, pyspark.__version__)}") from error
@@ -47,6 +54,36 @@ def start(configuration: Callable[[], Any]) -> Any:
         context.stop()
         raise InputError(fault)
     return context
+
+
+@contextmanager
+def waiting(master: str, seconds: float = _WAIT_SECONDS) -> Iterator[None]:
+    """While the block, which starts Spark on YARN, takes longer than this: a line of progress each time.
+
+    Spark waits without a limit until YARN has room for the application, and logs it where nobody looks, at INFO.
+    """
+    if not master.startswith("yarn"):
+        yield
+        return
+    ended = threading.Event()
+
+    def report() -> None:
+        waited = 0.0
+        while not ended.wait(seconds):
+            waited += seconds
+            logger.info(
+                "waiting for YARN to start the application, %.0f s so far: its queue may be full, or a machine is "
+                "unpacking the environment; `yarn application -list` shows what is ahead",
+                waited,
+            )
+
+    thread = threading.Thread(target=report, name="waiting for YARN", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _versions() -> tuple[str, str, str]:

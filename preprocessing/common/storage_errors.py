@@ -8,7 +8,7 @@ import re
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ALWAYS_ALIKE = (errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
-_CLIENT = re.compile("AWS Error|google::cloud|HDFS")
+_CLIENT = re.compile("AWS Error|google::cloud")
 _AWS = re.compile(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))?")
 _AWS_MESSAGE = re.compile(r"operation: (?:Unable to parse ExceptionName: )?(\w+)")
 _CREDENTIALS = "check the credentials, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or the machine's role"
@@ -42,6 +42,14 @@ _REMEDIES = {
 }
 
 
+class ExplainedError(OSError):
+    """A failure that its client explains: the reason, in one line, the remedy, and whether it may pass by itself."""
+
+    def __init__(self, reason: str, remedy: str, *, passing: bool = True) -> None:
+        super().__init__(reason)
+        self.remedy, self.passing = remedy, passing
+
+
 def reason(error: BaseException) -> str:
     """What went wrong, in one line."""
     known = _aws_reason(error)
@@ -57,8 +65,8 @@ def remedy(error: BaseException, local: bool) -> str:
     known, number = _aws_reason(error), getattr(error, "errno", None)
     if known is not None:
         return known[1]
-    if re.search("libjvm|libhdfs", str(error)):
-        return "set JAVA_HOME, and HADOOP_HOME or ARROW_LIBHDFS_DIR, on this machine"
+    if isinstance(error, ExplainedError):
+        return error.remedy
     if isinstance(error, PermissionError):
         return "check the permissions of this user"
     if is_full(error):
@@ -77,11 +85,13 @@ def is_full(error: BaseException) -> bool:
 
 def of_client(error: BaseException) -> bool:
     """Whether the error comes from the client of an object store or HDFS, and not from a parser."""
-    return _CLIENT.search(str(error)) is not None
+    return isinstance(error, ExplainedError) or _CLIENT.search(str(error)) is not None
 
 
 def may_pass(error: BaseException) -> bool:
     """Whether a failure of storage may be temporary."""
+    if isinstance(error, ExplainedError):
+        return error.passing
     if isinstance(error, FileNotFoundError | PermissionError) or getattr(error, "errno", None) in _ALWAYS_ALIKE:
         return False
     answer = _aws_answer(error)

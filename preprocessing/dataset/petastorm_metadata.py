@@ -1,7 +1,7 @@
 """`_common_metadata`, for petastorm's readers. It holds a pickle, so nothing of ours ever reads it.
 
 petastorm 0.13.1 cannot be imported beside a current pyarrow, so its pickle is written here, opcode by opcode. A test in
-petastorm's own environment holds the bytes against those of petastorm.
+petastorm's own environment compares the bytes with petastorm's.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ def unischema(size: int, codec: Codec, quality: int) -> bytes:
     pickled.new("petastorm.unischema", "Unischema")
     pickled.state()
     pickled.mark().text("_name").text("LotteryTrellis").text("_fields")
-    pickled.of_class("collections", "OrderedDict").opcodes(pickle.EMPTY_TUPLE, pickle.REDUCE).remember()
+    pickled.add_global("collections", "OrderedDict").opcodes(pickle.EMPTY_TUPLE, pickle.REDUCE).memoize()
     pickled.mark()
-    places = []
+    indices = []
     for name, dtype in (("image", "uint8"), ("label", "int32"), ("id", "str_")):
-        name_place = pickled.text(name).last
-        pickled.of_class("petastorm.unischema", "UnischemaField").mark().text(name).of_class("numpy", dtype)
+        name_index = pickled.text(name).last
+        pickled.add_global("petastorm.unischema", "UnischemaField").mark().text(name).add_global("numpy", dtype)
         if name == "image":
-            pickled.integer(size).integer(size).integer(3).opcodes(pickle.TUPLE3).remember()
+            pickled.integer(size).integer(size).integer(3).opcodes(pickle.TUPLE3).memoize()
             _image_codec(pickled, codec, quality)
         else:
             pickled.opcodes(pickle.EMPTY_TUPLE)
             _scalar_codec(pickled, "IntegerType" if name == "label" else "StringType")
-        pickled.opcodes(pickle.NEWFALSE, pickle.TUPLE).remember()
-        places.append((name_place, pickled.opcodes(pickle.NEWOBJ).remember().last))
+        pickled.opcodes(pickle.NEWFALSE, pickle.TUPLE).memoize()
+        indices.append((name_index, pickled.opcodes(pickle.NEWOBJ).memoize().last))
     pickled.opcodes(pickle.SETITEMS)
-    for name_place, field_place in places:  # a Unischema has each field as an attribute, too
-        pickled.recall(name_place).recall(field_place)
+    for name_index, field_index in indices:  # a Unischema has each field as an attribute, too
+        pickled.get(name_index).get(field_index)
     return pickled.opcodes(pickle.SETITEMS, pickle.BUILD).done()
 
 
@@ -76,30 +76,30 @@ def _scalar_codec(pickled: _Pickle, spark_type: str) -> None:
 
 
 class _Pickle:
-    """A pickle of protocol 2 in the making, of classes that need not be installed.
+    """Builds a pickle of protocol 2, whose classes need not be installed.
 
-    As Python's pickler does, it remembers each class, text, tuple and object in the order in which they come, and
-    recalls a class or text that comes again.
+    Like Python's own pickler, it memoizes each class, text, tuple and object in the order in which they come, and gets
+    a class or text that comes again from the memo.
     """
 
     def __init__(self) -> None:
         self._written = bytearray(pickle.PROTO + b"\x02")
         self._known: dict[object, int] = {}
-        self._remembered = 0
-        self.last = -1  # the place of what was remembered or recalled last
+        self._memoized = 0
+        self.last = -1  # memo index of what was memoized, or got from the memo, last
 
     def opcodes(self, *codes: bytes) -> _Pickle:
         self._written += b"".join(codes)
         return self
 
-    def remember(self) -> _Pickle:
-        self.last = self._remembered
-        self._remembered += 1
+    def memoize(self) -> _Pickle:
+        self.last = self._memoized
+        self._memoized += 1
         return self.opcodes(pickle.BINPUT, bytes([self.last]))
 
-    def recall(self, place: int) -> _Pickle:
-        self.last = place
-        return self.opcodes(pickle.BINGET, bytes([place]))
+    def get(self, index: int) -> _Pickle:
+        self.last = index
+        return self.opcodes(pickle.BINGET, bytes([index]))
 
     def mark(self) -> _Pickle:
         return self.opcodes(pickle.MARK)
@@ -115,23 +115,23 @@ class _Pickle:
         data = value.encode()
         return self._once(value, pickle.BINUNICODE + len(data).to_bytes(4, "little") + data)
 
-    def of_class(self, module: str, name: str) -> _Pickle:
+    def add_global(self, module: str, name: str) -> _Pickle:
         return self._once((module, name), pickle.GLOBAL + f"{module}\n{name}\n".encode())
 
     def new(self, module: str, name: str) -> _Pickle:
         """An object of that class, made without arguments."""
-        return self.of_class(module, name).opcodes(pickle.EMPTY_TUPLE, pickle.NEWOBJ).remember()
+        return self.add_global(module, name).opcodes(pickle.EMPTY_TUPLE, pickle.NEWOBJ).memoize()
 
     def state(self) -> _Pickle:
         """The dictionary of the object before it; what follows fills it."""
-        return self.opcodes(pickle.EMPTY_DICT).remember()
+        return self.opcodes(pickle.EMPTY_DICT).memoize()
 
     def done(self) -> bytes:
         return bytes(self.opcodes(pickle.STOP)._written)
 
     def _once(self, key: object, opcodes: bytes) -> _Pickle:
         if key in self._known:
-            return self.recall(self._known[key])
-        self.opcodes(opcodes).remember()
+            return self.get(self._known[key])
+        self.opcodes(opcodes).memoize()
         self._known[key] = self.last
         return self

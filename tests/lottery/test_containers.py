@@ -71,11 +71,13 @@ def test_more_cores_than_yarn_gives_a_container_are_a_warning():
     assert warnings({**YARN, "spark.executor.cores": "4"}, four) == warnings(YARN, four) == []
 
 
-def test_a_limit_of_the_address_space_is_a_warning():
-    (line,) = warnings({**YARN, "spark.executor.pyspark.memory": "8g"}, {})
+@pytest.mark.parametrize("master", ["yarn", "spark://host:7077", "k8s://https://host:443"])
+def test_a_limit_of_the_address_space_is_a_warning(master):
+    """Spark sets it with every cluster manager."""
+    (line,) = warnings({"spark.master": master, "spark.executor.pyspark.memory": "8g"}, {})
     assert line.startswith("spark.executor.pyspark.memory=8g: limits the address space of every process ")
 
 
-def test_only_yarn_is_warned_of():
+def test_only_on_yarn_are_its_settings_warned_of():
     found = dict.fromkeys(HADOOP_SETTINGS, "true")
     assert warnings({**YARN, "spark.master": "local[2]"}, found) == warnings({}, found) == []

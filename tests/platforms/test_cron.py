@@ -86,7 +86,8 @@ def test_spark_submit_gets_the_properties_the_job_and_every_argument(cron: Cron,
     cron(0, LOTTERY_LOGS=str(tmp_path / "logs"))
     lines = log_of(tmp_path / "logs").splitlines()
     assert lines[1] == str(tmp_path / "env")
-    words = ["--properties-file", "/etc/some.conf", "jobs/lottery_sweep.py", *ARGUMENTS]
+    driver = f"spark.pyspark.driver.python={tmp_path}/env/bin/python"  # whatever the properties say of the containers'
+    words = ["--properties-file", "/etc/some.conf", "--conf", driver, "jobs/lottery_sweep.py", *ARGUMENTS]
     assert lines[2:-2] == [f"[{word}]" for word in words]
 
 

@@ -1,6 +1,6 @@
 """conf/spark/*.conf: each setting has its reason and is known to Spark, and a gang can run with all of them.
 
-tests/cluster runs jobs with local.conf, and test_secured_cluster.py with standalone.conf.
+tests/cluster runs jobs with local.conf, test_secured_cluster.py with standalone.conf, and yarn/ with yarn.conf.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def test_a_gang_can_run_with_them(platform: str) -> None:
 @pytest.mark.parametrize("platform", [LOCAL, *CLUSTERS])
 def test_spark_knows_every_setting(platform: str) -> None:
     # Except those with composed names, and those that Spark passes on to Hadoop.
-    names = [name for name in read(platform) if ".resource.gpu." not in name and not name.startswith("spark.hadoop.")]
+    composed = r".*\.resource\.gpu\.|spark\.(executorEnv|yarn\.appMasterEnv|hadoop)\."
+    names = [name for name in read(platform) if not re.match(composed, name)]
     assert [name for name in names if name.encode() not in known()] == []
 
 
@@ -69,6 +70,20 @@ def test_a_task_has_a_whole_executor_and_its_gpu(platform: str) -> None:
     scripts = [value for name, value in found.items() if name.endswith("discoveryScript")]
     assert [script for script in scripts if not script.endswith("/conf/gpu_discovery.sh")] == []
     assert len(scripts) == 1
+
+
+def test_yarn_sends_the_environment_once() -> None:
+    """Spark's own file server sends spark.archives a second time, to each executor."""
+    found = read("yarn")
+    assert "spark.archives" not in found
+    archive, _, name = found["spark.yarn.dist.archives"].partition("#")
+    assert archive.startswith("hdfs:///")  # so that the machines may keep it
+    assert found["spark.pyspark.python"].startswith(f"./{name}/")
+
+
+@pytest.mark.parametrize("platform", ["yarn", "emr"])
+def test_no_client_of_the_timeline_service_is_needed(platform: str) -> None:
+    assert read(platform)["spark.hadoop.yarn.timeline-service.enabled"] == "false"
 
 
 @pytest.mark.parametrize("platform", CLUSTERS)

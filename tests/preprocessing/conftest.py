@@ -1,11 +1,13 @@
-"""A source and its dataset, made once for all tests."""
+"""A source, its dataset and an HDFS, made once for all tests."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.hadoop.hdfs import Hdfs
 from tests.preprocessing.raw_images import preprocess, write_folders
 from tests.preprocessing.submitting import environment_with_java
 
@@ -30,3 +32,11 @@ def made(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("made") / "dataset"
     preprocess(raw, output, rows_per_shard=20)
     return output
+
+
+@pytest.fixture(scope="session")
+def hdfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hdfs]:
+    """For tests marked `yarn`, which leave it running and out of safe mode."""
+    started = Hdfs(tmp_path_factory.mktemp("hadoop") / "hdfs")
+    yield started
+    started.stop()

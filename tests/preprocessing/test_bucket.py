@@ -42,37 +42,6 @@ def upload(folder: Path, bucket: Proxy, name: str) -> None:
             bucket.put(f"{name}/{path.relative_to(folder)}", path.read_bytes())
 
 
-def test_blobs(bucket: Proxy) -> None:
-    store = open_store(bucket.uri("folder"))
-    assert store.list() == []
-    assert not store.is_folder()
-    store.write("a/x", b"1")
-    store.write("a/b/y", b"22")
-    assert bucket.get("folder/a/x") == b"1"
-    assert store.read("a/b/y") == b"22"
-    assert store.open_input("a/b/y").read_at(1, 1) == b"2"
-    assert store.list() == ["a/b/y", "a/x"]
-    assert store.list("a/b") == ["a/b/y"]
-    assert store.folders("a") == ["b"]
-    assert store.size("a/x") == 1
-    assert store.child("a").read("x") == b"1"
-    assert store.create("lock", b"me")
-    assert not store.create("lock", b"you")
-    with pytest.raises(FileNotFoundError):
-        store.read("absent")
-    store.delete("a/x")
-    store.delete_tree("a")
-    assert store.list() == ["lock"]
-
-
-def test_a_large_file_appears_whole(bucket: Proxy) -> None:
-    store, data = open_store(bucket.uri("folder")), bytes(range(256)) * 70_000  # several parts of an upload
-    with store.replacing("large") as local:
-        local.write_bytes(data)
-        assert not bucket.list_keys()
-    assert store.read("large") == data
-
-
 def test_no_entrance(bucket: Proxy) -> None:
     bucket.deny = lambda request: (403, "AccessDenied")
     with pytest.raises(StorageError, match=r"cannot (read|look at) s3://bucket/folder.*; check the") as caught:

@@ -347,6 +347,26 @@ def test_a_damaged_claim_is_let_go(store):
     assert not store.exists("claim.json")
 
 
+def test_letting_go_twice_does_not_delete_the_next_jobs_claim(store, monkeypatch):
+    """The first deletion is carried out, its answer is lost, and another job begins before the second."""
+    monkeypatch.setattr(LocalStore, "is_local", False)
+    monkeypatch.setattr(claim, "PATIENT_PAUSES", (0.0,))
+    delete = LocalStore.delete
+
+    def lost(self, path):
+        delete(self, path)
+        monkeypatch.setattr(LocalStore, "delete", delete)
+        write(store, token="the next job's")
+        try:
+            raise OSError("Connection reset by peer")
+        except OSError as error:
+            raise StorageError("no answer") from error
+
+    with claimed(store, "sweep"):
+        monkeypatch.setattr(LocalStore, "delete", lost)
+    assert decode(store).token == "the next job's"
+
+
 def test_a_claim_that_cannot_be_deleted_does_not_hide_why_the_work_failed(store, monkeypatch):
     def away(*_):
         raise StorageError("cannot delete: away")

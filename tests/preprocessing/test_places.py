@@ -22,6 +22,8 @@ LOST = "LC_ALL=C.UTF-8"
         ("S3:bucket", "write s3://bucket"),
         ("s3//bucket/x", "write s3://bucket/x"),
         (r"s3:\\bucket\x", r"write s3://bucket\x"),
+        ("hdfs://host/x?replication=1", "no settings after a ?; put them in core-site.xml"),
+        ("hdfs://me@host/x", "set HADOOP_USER_NAME"),
         ("hdfs:/data/x", "write hdfs://NAMENODE/data/x"),
         ("file:x", "write file:///x"),
         ("file://data/x", "write file:///data/"),

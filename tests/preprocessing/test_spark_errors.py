@@ -54,6 +54,11 @@ def test_what_a_task_raised(head: str, raised: Exception, failure: Failure | str
             "ExecutorLostFailure (executor 1 exited caused by one of the running tasks) Reason: killed",
         ),
         (
+            BARRIER + "ExecutorLostFailure (executor 1 exited) Reason: Container killed by YARN\nDriver stacktrace:",
+            Kind.OTHER,
+            "ExecutorLostFailure (executor 1 exited) Reason: Container killed by YARN",
+        ),
+        (
             f"{HEAD}x: Traceback (most recent call last):\n  File x\nModuleNotFoundError: No module y\n",
             Kind.OTHER,
             "ModuleNotFoundError: No module y",

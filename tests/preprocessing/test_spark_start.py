@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pyspark
 import pytest
 
 from preprocessing.common.errors import InputError
+from preprocessing.common.spark_session import waiting
 from preprocessing.common.spark_start import check_folders, install_java, java_options, javas, mismatch, no_java, reason
 
 ROOT = Path(__file__).parents[2]
@@ -114,3 +117,18 @@ def test_a_pyspark_of_another_version_than_spark_is_named() -> None:
     says = mismatch("3.5.9", "3.3.4", "/opt/spark")
     assert says is not None
     assert says.startswith("Spark 3.3.4 in SPARK_HOME=/opt/spark with pyspark 3.5.9: the two versions must be the same")
+
+
+def test_whoever_waits_for_yarn_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with waiting("yarn", 0.05):
+        deadline = time.monotonic() + 10
+        while len(caplog.messages) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    said = list(caplog.messages)
+    time.sleep(0.2)
+    assert caplog.messages == said  # no longer
+    assert said[0].startswith("waiting for YARN to start the application, 0 s so far: its queue may be full")
+    with waiting("spark://127.0.0.1:7077", 0.05):
+        time.sleep(0.2)
+    assert caplog.messages == said

@@ -22,27 +22,6 @@ from preprocessing.common.stores.object_store import ObjectStore
 from preprocessing.job.output import State, inspect
 
 
-def test_a_blob_is_read_back(tmp_path: Path) -> None:
-    store = open_store(tmp_path / "new" / "place")
-    store.write("a/b/c.bin", b"\x00\xffdata")
-    assert store.read("a/b/c.bin") == b"\x00\xffdata"
-    assert store.open_input("a/b/c.bin").read_at(2, 2) == b"da"
-    store.write("a/b/c.bin", b"second")
-    assert store.read("a/b/c.bin") == b"second"
-
-
-def test_reading_what_is_absent(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        open_store(tmp_path).read("nothing")
-    with pytest.raises(FileNotFoundError):
-        open_store(tmp_path).open_input("nothing")
-    assert not open_store(tmp_path).exists("nothing")
-    assert open_store(tmp_path / "absent").list() == []
-    assert open_store(tmp_path / "absent").folders() == []
-    open_store(tmp_path).delete("nothing")
-    open_store(tmp_path).delete_tree("nothing")
-
-
 def test_listing_is_sorted_relative_and_without_temporaries(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     for name in ("b.txt", "a/z.txt", "a/c/y.txt", ".hidden"):
@@ -98,7 +77,7 @@ def test_each_failure_of_a_disk_has_its_own_remedy(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", ["local", "remote", "hdfs"])
+@pytest.mark.parametrize("kind", ["local", "remote"])
 def test_a_probe_whose_process_was_killed_is_a_temporary_file(
     kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,69 +219,6 @@ def test_an_upload_is_staged_in_sparks_local_folder(
 
 class KilledError(Exception):
     pass
-
-
-@pytest.fixture
-def hdfs(tmp_path: Path) -> Store:
-    """A store that takes a local folder for HDFS, where a file is not renamed over another."""
-
-    class Renaming:
-        def __init__(self) -> None:
-            self.moves_left = 10**6
-            self._fs = pafs.LocalFileSystem()
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(self._fs, name)
-
-        def move(self, source: str, target: str) -> None:
-            assert not Path(target).exists()
-            if not self.moves_left:
-                raise KilledError
-            self.moves_left -= 1
-            self._fs.move(source, target)
-
-    store = open_store("hdfs://host/folder")
-    store._opened = Renaming(), str(tmp_path)
-    return store
-
-
-@pytest.mark.parametrize("moves", [0, 1])
-def test_a_blob_on_hdfs_is_there_whenever_who_replaces_it_is_killed(hdfs: Store, moves: int) -> None:
-    hdfs.write("a/state", b"first")
-    hdfs.write("a/state", b"second")
-    assert hdfs.read("a/state") == b"second"
-    hdfs._fs.moves_left = moves
-    with pytest.raises(KilledError):
-        hdfs.write("a/state", b"third")
-    assert hdfs.read("a/state") == b"second"
-    assert hdfs.size("a/state") == len(b"second")
-    assert not hdfs.create("a/state", b"a rival's")
-    hdfs._fs.moves_left = 10
-    hdfs.write("a/state", b"fourth")
-    assert (hdfs.read("a/state"), hdfs.list()) == (b"fourth", ["a/state"])
-    hdfs.delete("a/state")
-    with pytest.raises(FileNotFoundError):
-        hdfs.read("a/state")
-
-
-def test_a_large_file_on_hdfs_appears_whole(hdfs: Store, tmp_path: Path) -> None:
-    for content in (b"first", b"second"):
-        with hdfs.replacing("deep/large") as local:
-            local.write_bytes(content)
-        assert hdfs.read("deep/large") == content
-    hdfs._fs.moves_left = 0
-    with pytest.raises(KilledError), hdfs.replacing("deep/large") as local:
-        local.write_bytes(b"third")
-    assert hdfs.read("deep/large") == b"second"
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["large"]  # no temporary is left
-
-
-def test_what_is_put_aside_on_hdfs_is_not_listed_and_goes_with_the_blob(hdfs: Store, tmp_path: Path) -> None:
-    hdfs.write("state", b"new")
-    (tmp_path / "state.replaced").write_bytes(b"old")  # its writer was killed at the very end
-    assert hdfs.list() == ["state"]
-    hdfs.delete("state")
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

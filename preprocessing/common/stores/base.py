@@ -97,8 +97,8 @@ class Store(ABC):
     def create(self, path: str, data: bytes) -> bool:
         """Writes the blob only if there is none; True if the blob is this caller's. `data` must tell callers apart.
 
-        Exact on a local disk, S3 and GCS: of several callers one wins. Not exact on HDFS and on S3-compatible servers
-        without conditional puts, see `RemoteStore`.
+        Exact on a local disk, HDFS, S3 and GCS: of several callers one wins. Not exact on S3-compatible servers without
+        conditional puts, see `RemoteStore`.
         """
         with self._explained("write", path):
             return self._create(path, data)

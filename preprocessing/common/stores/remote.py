@@ -30,9 +30,8 @@ class RemoteStore(Store):
     """A folder that is reached by a client.
 
     `create` is not exact here. The blob is written, and read back after `SETTLE_SECONDS`: of several callers the last
-    to write wins. That needs `data` that tells callers apart, and is wrong if a write takes longer than that. On HDFS a
-    rename that fails if the target exists would be exact; pyarrow's `move` deletes the target and goes on.
-    `ObjectStore` has an exact way, and takes this one only if a server does not offer it.
+    to write wins. That needs `data` that tells callers apart, and is wrong if a write takes longer than that.
+    `HdfsStore` and `ObjectStore` have exact ways. `ObjectStore` takes this one only if a server does not offer its own.
     """
 
     @abstractmethod

@@ -27,7 +27,7 @@ class ConditionsNotOfferedError(Exception):
 
 
 class Settings(NamedTuple):
-    """What a URI says about the server and the user, as pyarrow understands it. An empty string: not said."""
+    """The server and the user that a URI names, as pyarrow understands it. An empty string if it names none."""
 
     endpoint: str
     access_key: str
