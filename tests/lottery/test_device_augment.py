@@ -61,7 +61,7 @@ def test_pixels_are_those_of_the_host(size, crop, flip, scale, colour, seed):
     host, device = (make(images, crops, data.crop) for make in (on_host, on_device))
     differences = np.abs(host.astype(int) - device)
     assert differences.mean() <= 0.5
-    assert differences.max() <= 2
+    assert differences.max() <= (4 if colour else 1)  # colours stretch a difference of 1 from rounding
 
 
 @settings(max_examples=30, deadline=None)
