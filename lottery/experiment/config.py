@@ -55,6 +55,7 @@ class Data(_Section, frozen=True):
     crop_scale: tuple[Share, Share] | None = None
     crop_aspect: tuple[PositiveFloat, PositiveFloat] = (3 / 4, 4 / 3)  # width to height of that part, least and most
     colour: Annotated[float, Meta(ge=0, lt=1)] = 0.0  # by how much brightness, contrast and saturation vary in training
+    augment: Literal["host", "device"] = "host"  # where training images are cropped, flipped and recoloured
 
 
 class Input(_Section, frozen=True):

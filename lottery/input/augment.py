@@ -16,8 +16,8 @@ from preprocessing.common.errors import InputError
 Image = NDArray[np.uint8]
 
 # Weights of R, G and B in grey (Rec. 601), which contrast and saturation do not change.
-_GREY = np.array([0.299, 0.587, 0.114])
-_SHRINKS_MUCH = 1.5
+GREY = np.array([0.299, 0.587, 0.114])
+SHRINKS_MUCH = 1.5
 _ATTEMPTS = 10  # to draw a box that lies within the image; after that, the whole image
 
 
@@ -76,7 +76,7 @@ class CropParameters:
             rows, columns = out.shape[:2]
             # Means over areas take five times as long, so only if it shrinks so much that pixels would be skipped.
             shrinks = min(height / rows, width / columns)
-            kind = cv2.INTER_AREA if shrinks >= _SHRINKS_MUCH else cv2.INTER_LINEAR
+            kind = cv2.INTER_AREA if shrinks >= SHRINKS_MUCH else cv2.INTER_LINEAR
             part = cv2.resize(part, (columns, rows), interpolation=kind)
         if flipped:
             cv2.flip(part, 1, dst=out)
@@ -84,6 +84,11 @@ class CropParameters:
             cv2.copyTo(part, None, dst=out)  # in less time than numpy, which copies row by row
         if self.colour_factors is not None:
             _recolour(out, *self.colour_factors[index].tolist())
+
+
+def stored_crops(size: int, count: int) -> CropParameters:
+    """Whole images of `size` pixels, as they are."""
+    return CropParameters(np.tile(np.array([0, 0, size, size]), (count, 1)), np.zeros(count, np.bool_), None)
 
 
 def training_crops(data: Data, size: int, seed: int, epoch: int, position: int) -> CropParameters:
@@ -130,9 +135,9 @@ def _recolour(image: Image, brightness: float, contrast: float, saturation: floa
 
     All three are affine in (R, G, B), so that one matrix does them.
     """
-    grey = float(_GREY @ cv2.mean(image)[:3])
+    grey = float(GREY @ cv2.mean(image)[:3])
     matrix = np.empty((3, 4))
-    matrix[:, :3] = saturation * np.eye(3) + (1 - saturation) * _GREY
+    matrix[:, :3] = saturation * np.eye(3) + (1 - saturation) * GREY
     matrix[:, :3] *= brightness * contrast
     matrix[:, 3] = (1 - contrast) * brightness * grey
     cv2.transform(image, matrix, dst=image)

@@ -33,10 +33,10 @@ class BatchAssembler:
 
     def __init__(self, split: Split, settings: Input, work_is_long: bool) -> None:
         self._split = split
-        threads = _cores() if settings.threads == "auto" else settings.threads
+        count = threads(settings)
         # Threads that only copy wait for memory and for Python's lock: the last one gains nothing, and its core is
         # better left to the training.
-        self._threads = threads if work_is_long else max(1, threads - 1)
+        self._threads = count if work_is_long else max(1, count - 1)
         self._pool = ThreadPoolExecutor(self._threads - 1, "input") if self._threads > 1 else None
         cv2.setNumThreads(1)  # the threads are ours
 
@@ -67,5 +67,7 @@ def open_split(dataset: Dataset, name: str, settings: Input, mapped: bool) -> Sp
     return dataset.split(name, Reading(settings.cache_dir, settings.cache_bytes, settings.read_threads, mapped))
 
 
-def _cores() -> int:
-    return min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+def threads(settings: Input) -> int:
+    """How many threads, or processes, assemble batches."""
+    cores = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+    return cores if settings.threads == "auto" else settings.threads

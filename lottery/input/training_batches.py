@@ -1,35 +1,35 @@
-"""The training split as tf.data: batches in the canonical order, from any step on.
-
-The last partial batch of each epoch's order is dropped (`lottery.experiment.steps.timeline`). Every epoch has another
-order, so no image is left out of every epoch.
-"""
+"""The training split as tf.data: batches in the canonical order, from any step on."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from lottery.experiment.config import Data, Input
-from lottery.input import augment, freed_memory, shuffle_window
-from lottery.input.augment import CropParameters
-from lottery.input.batch_assembler import BatchAssembler, Images, Labels, open_split
-from lottery.input.order import sample_order, worker_slice
-from preprocessing.common.buffers import Buffers
+from lottery.input import augment, freed_memory
+from lottery.input.assembler_process import Request, Slots
+from lottery.input.assembler_processes import AssemblerDiedError, AssemblerProcesses, slot_count
+from lottery.input.batch_assembler import Images, Labels, threads
+from lottery.input.device_augment import augment_run
+from lottery.input.training_steps import TrainingSteps
 from preprocessing.common.errors import InputError
 from preprocessing.dataset.opening import Dataset
 
-# What a run of batches may take: enough that calling a compiled function costs nothing beside its work.
-_RUN_BYTES = 16 * 2**20
-_RUN_STEPS = 256
+logger = logging.getLogger(__name__)
+
+# Pixels of a stream from which on processes assemble it. They take a second to start, and then a core each.
+_PROCESSES_BYTES = 4 * 2**30
 
 
 class TrainingInput:
     """The training split's batches. Step s has the s-th batch of the canonical order, whoever asks, from any start.
+
+    With `data.augment: device` these are whole images, which `augment` crops, resizes, flips and recolours.
 
     Args:
         seed: of the order and of the augmentation.
@@ -52,36 +52,39 @@ class TrainingInput:
         mapped: bool = True,
     ) -> None:
         settings = settings or Input()
-        augment.check(data, dataset.size)
-        self._data, self._seed, self._size = data, seed, dataset.size
-        self._split = open_split(dataset, data.train, settings, mapped)
-        shuffle_window.check(dataset, self._split, settings)
-        self._worker, self._workers = worker, workers
-        self._worker_batch = len(worker_slice(np.arange(data.batch), worker, workers))
-        self._steps_per_epoch = self._split.count // data.batch
-        starts, window = self._split.row_group_starts, settings.shuffle_window
-        self._order = lru_cache(maxsize=2)(
-            lambda epoch: sample_order(dataset.content_hash, seed, epoch, starts, window)
-        )
-        self._buffers = Buffers()
-        self._assembler = BatchAssembler(self._split, settings, _work_is_long(dataset, data))
+        self._steps = TrainingSteps(dataset, data, seed, settings, worker=worker, workers=workers, mapped=mapped)
+        self._threads = threads(settings)
+        run, batch, shape = self.longest_run, self._steps.worker_batch, self._steps.image_shape
+        self._step_bytes = batch * int(np.prod(shape))
+        slots = Slots(slot_count(run * self._step_bytes), run, batch, shape)
+        self._request = Request(dataset.uri, dataset.content_hash, data, seed, settings, worker, workers, 0, slots)
 
     @property
     def longest_run(self) -> int:
         """How many batches one element of the stream should hold at most; the same for any number of workers."""
-        return max(1, min(_RUN_STEPS, _RUN_BYTES // (self._data.batch * augment.side(self._data, self._size) ** 2 * 3)))
+        return self._steps.longest_run
 
     def batch(self, step: int) -> tuple[Images, Labels]:
         """The batch of a step, or this worker's part of it: uint8 [batch, side, side, 3] and int32 [batch]."""
-        rows = self._rows(step)
-        blobs, labels = self._split.stored(rows)
-        images = np.empty(self._shape(1)[1:], np.uint8)
-        self._assembler.assemble(blobs, rows, *self._crops(step), images)
-        return images, labels
+        return self._steps.batch(step)
+
+    def augment(self, images: Any, first: int, last: int) -> Any:
+        """The images of steps [first, last), augmented on the device if that is what the experiment says.
+
+        uint8 [steps, batch, side, side, 3], a pure function of (seed, epoch, position) and the images.
+        """
+        if self._request.data.augment == "host":
+            return images
+        crops = self._steps.worker_crops(first, last)
+        side = augment.side(self._request.data, images.shape[2])
+        return augment_run(images, crops.boxes, crops.flipped, crops.colour_factors, side)
 
     def stream(self, runs: Iterable[tuple[int, int]]) -> Iterator[tuple[Any, Any]]:
-        """`dataset(runs)`, element by element. Raises InputError if the data cannot be read."""
-        failures: list[InputError] = []
+        """`dataset(runs)`, element by element.
+
+        Raises InputError if the data cannot be read, AssemblerDiedError if a process that assembles batches has died.
+        """
+        failures: list[Exception] = []
         try:
             for element in self._dataset(runs, failures):
                 freed_memory.keep()
@@ -98,16 +101,17 @@ class TrainingInput:
         """
         return self._dataset(runs, [])
 
-    def _dataset(self, runs: Iterable[tuple[int, int]], failures: list[InputError]) -> tf.data.Dataset:
+    def _dataset(self, runs: Iterable[tuple[int, int]], failures: list[Exception]) -> tf.data.Dataset:
         def generate() -> Iterator[tuple[Images, Labels]]:
             try:
                 yield from self._runs(runs)
-            except InputError as error:
+            except (InputError, AssemblerDiedError) as error:
                 failures.append(error)
                 raise
 
-        _, *shape = self._shape(1)
-        signature = (tf.TensorSpec([None, *shape], tf.uint8), tf.TensorSpec([None, self._worker_batch], tf.int32))
+        batch = self._steps.worker_batch
+        images = tf.TensorSpec([None, batch, *self._steps.image_shape], tf.uint8)
+        signature = images, tf.TensorSpec([None, batch], tf.int32)
         options = tf.data.Options()
         # There is nothing to tune, and the tuner's thread delays the end of an iterator, by up to 35 s.
         options.autotune.enabled = False
@@ -115,30 +119,27 @@ class TrainingInput:
         return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(2).with_options(options)
 
     def _runs(self, runs: Iterable[tuple[int, int]]) -> Iterator[tuple[Images, Labels]]:
-        stored = self._split.stream(self._rows(step) for first, last in runs for step in range(first, last))
+        with ExitStack() as stack:
+            assembler: TrainingSteps | AssemblerProcesses = self._steps
+            if self._is_for_processes(runs):
+                try:
+                    assembler = stack.enter_context(AssemblerProcesses(self._request, self._threads))
+                except OSError as error:
+                    logger.warning("batches are assembled by threads, which is slower: no processes: %s", error)
+            yield from assembler.runs(runs)
+
+    def _is_for_processes(self, runs: Iterable[tuple[int, int]]) -> bool:
+        """Whether processes assemble these runs: if they are long, longer than a slot is none, and files are mapped.
+
+        Of a remote dataset every process would fetch every row group.
+        """
+        if self._threads == 1 or not self._steps.mapped:
+            return False
+        bytes_so_far = 0
         for first, last in runs:
-            images = self._buffers.take(self._shape(last - first))
-            labels = np.empty((last - first, self._worker_batch), np.int32)
-            for index, step in enumerate(range(first, last)):
-                blobs, labels[index] = next(stored)
-                self._assembler.assemble(blobs, self._rows(step), *self._crops(step), images[index])
-            yield images, labels
-
-    def _shape(self, steps: int) -> tuple[int, int, int, int, int]:
-        return steps, self._worker_batch, *augment.image_shape(self._data, self._size)
-
-    def _rows(self, step: int) -> NDArray[np.int64]:
-        epoch, position = divmod(step, self._steps_per_epoch)
-        first = position * self._data.batch
-        return worker_slice(self._order(epoch)[first : first + self._data.batch], self._worker, self._workers)
-
-    def _crops(self, step: int) -> tuple[CropParameters, int]:
-        """The crops of a step's global batch, and the index of this worker's first one."""
-        epoch, position = divmod(step, self._steps_per_epoch)
-        crops = augment.training_crops(self._data, self._size, self._seed, epoch, position)
-        return crops, self._data.batch * self._worker // self._workers
-
-
-def _work_is_long(dataset: Dataset, data: Data) -> bool:
-    """Whether a training image takes more than a copy."""
-    return dataset.codec == "jpeg" or data.crop_scale is not None or bool(data.colour)
+            if last - first > self.longest_run:
+                return False
+            bytes_so_far += (last - first) * self._step_bytes
+            if bytes_so_far >= _PROCESSES_BYTES:
+                return True
+        return False

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import tensorflow as tf
 
+from lottery.input.assembler_processes import AssemblerDiedError
 from lottery.protocol import Progress, Saved
 from lottery.worker import training_loop
 from lottery.worker.checkpoint_timer import CheckpointTimer
@@ -64,7 +65,8 @@ def train_bundle(
             progress.add,
             progress.telemetry,
         )
-    except (ShutdownRequested, tf.errors.OpError):  # the latter if another worker is lost: what is trained is good
+    except (ShutdownRequested, tf.errors.OpError, AssemblerDiedError):
+        # An OpError if another worker is lost. In all three cases what is trained is good.
         if session.position.chief:
             progress.save()
         raise

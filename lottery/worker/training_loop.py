@@ -52,7 +52,7 @@ def train(
     joins = {member.step for member in waiting}
     runs = segments(first, timeline.total, frozenset(pauses | joins), source.longest_run)
     for (begin, end), (images, labels) in zip(runs, telemetry.waiting(source.stream(runs)), strict=True):
-        images = trainer.to_device(images)
+        images = source.augment(trainer.to_device(images), begin, end)
         rates = learning_rates(rate, timeline.steps_per_epoch, timeline.total, begin, end)
         count = int(labels.shape[0] * labels.shape[1])
         present = [member for member in waiting if member.step == begin and member.training]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from preprocessing.common.storage import Store
 from preprocessing.dataset.checks import check_footer, check_size, failed
 from preprocessing.dataset.manifest import FileInfo, Manifest
-from preprocessing.dataset.mapping import map_file
+from preprocessing.dataset.mapping import map_file, release
 from preprocessing.dataset.plain_pages import Span, locate_chunks
 from preprocessing.dataset.row_group import RowGroup, from_chunks
 
@@ -48,6 +48,10 @@ class MappedFile:
             return  # deleted, perhaps; its mapped bytes can still be read
         if (status.st_dev, status.st_ino) == self._identity:  # else another file has taken the name
             check_size(self._store, self._file, status.st_size)
+
+    def release(self) -> None:
+        """Takes the file out of this process' resident memory; what is read again comes back."""
+        release(self._bytes)
 
     def row_group(self, group: int) -> RowGroup | None:
         """A row group as a view of the mapped bytes; None if its pages are not plain, or the file cannot be mapped."""

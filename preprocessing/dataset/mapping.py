@@ -14,6 +14,7 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.mmap.restype = ctypes.c_void_p
 _LIBC.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long)
 _LIBC.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_LIBC.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
 _FAILED = ctypes.c_void_p(-1).value
 
 
@@ -32,3 +33,13 @@ def map_file(descriptor: int, size: int) -> NDArray[np.uint8]:
     found: NDArray[np.uint8] = np.ctypeslib.as_array(held)
     found.flags.writeable = False
     return found
+
+
+def release(mapped: NDArray[np.uint8]) -> None:
+    """Takes the pages of an array that `map_file` made out of this process' resident memory.
+
+    They stay in the system's cache and come back when they are read. Resource managers such as YARN add up the resident
+    memory of all processes of a container, and would count each page once for every process that has read it.
+    """
+    if mapped.nbytes:
+        _LIBC.madvise(mapped.ctypes.data, mapped.nbytes, mmap.MADV_DONTNEED)

@@ -94,6 +94,11 @@ class RowGroups:
             for mapped in list(self._mapped_files.values()):
                 mapped.check()
 
+    def release(self) -> None:
+        """Takes mapped files out of this process' resident memory; what is read again comes back."""
+        for mapped in list(self._mapped_files.values()):
+            mapped.release()
+
     def fetch(self, number: int) -> RowGroup:
         """`get` for a stream, which holds what it needs itself: a split too large for the memory cache bypasses it."""
         return self.get(number) if self.bytes <= MEMORY_CACHE_BYTES else self._read(number)

@@ -24,7 +24,8 @@ Stored = tuple[list[Blob], NDArray[np.int32]]
 class Split:
     """The images and labels of one split, in file order. Safe to use from several processes, each with its own.
 
-    `random_access` says whether rows in any order come at the speed of memory or of a local disk, without a disk cache.
+    `mapped` says whether rows are views of memory-mapped files; `random_access` whether rows in any order come at the
+    speed of memory or of a local disk, without a disk cache.
     `row_group_bytes` is the size of its largest row groups.
     """
 
@@ -38,6 +39,7 @@ class Split:
         self._size = manifest.size
         # Many threads can wait for a network at once; on a local disk they would compete for the processor.
         self._threads = min(self._reading.threads, 2) if store.is_local else self._reading.threads
+        self.mapped = self._groups.mapped
         self.random_access = self._groups.random_access
         self.row_group_bytes = max((file.bytes // file.row_groups for file in self._groups.files), default=0)
 
@@ -91,6 +93,10 @@ class Split:
             file, group = self._groups.file(number)
             raise damaged(self._store, file, f"row {row} of row group {group} is not an image of size {self._size}")
         return image
+
+    def release(self) -> None:
+        """Takes mapped files out of this process' resident memory. Rows, also those in use, come back when read."""
+        self._groups.release()
 
     def _locate(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         wanted = np.asarray(indices, np.int64)

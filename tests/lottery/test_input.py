@@ -1,6 +1,8 @@
 """The stream of batches: the same whoever asks, however it is read and wherever it begins."""
 
+import errno
 import itertools
+import os
 import shutil
 import threading
 
@@ -10,6 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lottery.experiment.config import Data, Input
+from lottery.input import assembler_processes
+from lottery.input.assembler_processes import AssemblerDiedError
 from lottery.input.order import sample_order
 from preprocessing.common.buffers import Buffers
 from preprocessing.common.errors import InputError
@@ -117,6 +121,65 @@ def test_threads_share_the_work_and_give_the_same(training_input, stored, monkey
     for before, after in zip(expected, found, strict=True):
         assert np.array_equal(before[0], after[0])
         assert np.array_equal(before[1], after[1])
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    """The processes that were started; all streams are long enough for them."""
+    started, start = [], assembler_processes._start
+    monkeypatch.setattr("lottery.input.training_batches._PROCESSES_BYTES", 1)
+
+    def noted(request):
+        started.append(start(request))
+        return started[-1]
+
+    monkeypatch.setattr(assembler_processes, "_start", noted)
+    return started
+
+
+def test_processes_share_the_work_and_give_the_same(training_input, stored, processes):
+    dataset, _ = stored
+    expected = [read(training_input(dataset, AUGMENTED, 1, Input(threads=1)), [(3, 5), (5, 11)])]
+    assert not processes
+    found = [read(training_input(dataset, AUGMENTED, 1, Input(threads=2)), [(3, 5), (5, 11)])]
+    assert len(processes) == 2
+    assert all(np.array_equal(one, other) for one, other in zip(expected[0], found[0], strict=True))
+
+
+def test_a_stream_ends_its_processes_when_it_is_left(training_input, tensors, processes):
+    stream = training_input(tensors[0], AUGMENTED, 1, Input(threads=2)).stream([(step, step + 1) for step in range(99)])
+    next(stream)
+    stream.close()
+    assert len(processes) == 2
+    assert all(process.wait(20) < 0 for process in processes)
+
+
+def test_a_killed_process_ends_the_stream(training_input, tensors, processes):
+    stream = training_input(tensors[0], AUGMENTED, 1, Input(threads=2)).stream(
+        [(step, step + 1) for step in range(999)]
+    )
+    next(stream)
+    processes[0].kill()
+    with pytest.raises(AssemblerDiedError, match=r"has died \(SIGKILL\)"):
+        list(stream)
+
+
+def test_without_shared_memory_threads_assemble(training_input, tensors, processes, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    source = training_input(tensors[0], AUGMENTED, 1, Input(threads=2))
+    assert np.array_equal(read(source, [(0, 4)])[0][3], source.batch(3)[0])
+    assert not processes
+    assert "by threads, which is slower" in caplog.text
+
+
+@pytest.mark.parametrize(("mapped", "threads"), [(False, 2), (True, 1)])
+def test_no_process_is_started_in_vain(training_input, tensors, processes, mapped, threads):
+    """Of a remote dataset each would fetch everything."""
+    read(training_input(tensors[0], AUGMENTED, 1, Input(threads=threads), mapped=mapped), [(0, 4)])
+    assert not processes
 
 
 @pytest.mark.parametrize("mapped", [True, False])

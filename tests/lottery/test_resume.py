@@ -22,9 +22,12 @@ from preprocessing.common.stores import local_files
 from tests.lottery.worker_runs import Killed, files
 
 # What a training's future depends on besides weights and momentum: statistics, noise, and how they are spread.
+ON_DEVICE = "data.augment=device", "data.flip=true", "data.crop_scale=[0.3, 1.0]", "data.colour=0.2"
 KINDS = {
     "plain": ((), 1),
     "dropout": (("model={name: tests.lottery.own_models:all_kinds_of_state}",), 1),
+    "augmented on the device": (ON_DEVICE, 1),
+    "augmented on two devices": (ON_DEVICE, 2),
     "dropout on two replicas": (("model={name: tests.lottery.own_models:all_kinds_of_state}",), 2),
 }
 FRESH = itertools.count()
