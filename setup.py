@@ -53,7 +53,7 @@ setup(
             "flask>=3.1",
             "flask-cors>=6",
             "hypothesis>=6.150",
-            "moto[s3]>=5.2",  # its server, for which flask is, stands for S3
+            "moto[s3]>=5.2.5",  # its server, for which flask is, stands for S3
             "mypy>=2",
             "pytest>=9",
             "ruff>=0.15",
