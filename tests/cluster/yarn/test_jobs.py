@@ -61,7 +61,7 @@ def test_both_jobs_give_the_results_of_local_mode(
     assert run.name == run_directory(undisturbed).name
     assert (run / "report" / "accuracy.png").read_bytes().startswith(b"\x89PNG")
     assert not (run / "claim.json").exists()
-    assert [each.final for each in yarn.applications()] == ["SUCCEEDED", "SUCCEEDED"]
+    assert [each.final for each in yarn.applications()][-2:] == ["SUCCEEDED", "SUCCEEDED"]  # after other tests'
 
 
 def gpus(runs: object) -> set[str]:
