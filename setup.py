@@ -12,7 +12,7 @@ setup(
     python_requires=">=3.11,<3.14",  # as TensorFlow's wheels
     # Each lower bound is the version that `make test-petastorm` runs on.
     install_requires=[
-        "pyspark>=3.5,<5",
+        "pyspark>=3.5.2,<5",  # the first with all settings of conf/spark
         "pyarrow>=14.0.2",
         "numpy>=1.26",
         "botocore>=1.36",  # the first with `request_checksum_calculation`

@@ -24,7 +24,7 @@ ROWS = [(number % 3, f"{number}.jpg", jpeg(20, 20 + number, number)) for number 
 KINDS = (
     {"compression": "snappy", "row_group_size": 5},
     {"compression": "zstd", "data_page_version": "2.0"},
-    {"compression": "none", "use_dictionary": False, "write_page_checksum": True},
+    {"compression": "none", "use_dictionary": False},
     {"compression": "gzip", "row_group_size": 1, "write_page_index": True},
 )
 NAMES = "train-00000-of-00002.parquet", "train-00001-of-00002.parquet"
