@@ -42,8 +42,8 @@ def test_a_container_that_is_killed_for_its_memory_is_named_with_the_setting(
 ) -> None:
     runs = tmp_path / "runs"
     after_dense(undisturbed, runs, levels=[0])
-    little = ("--conf", "spark.executor.memoryOverhead=128m", "--conf", "spark.executor.instances=1")
-    done = client.run(client.sweep(data, runs, options=little))
+    little = ["spark.executor.memory=450m", "spark.executor.memoryOverhead=16m", "spark.executor.instances=1"]
+    done = client.run(client.sweep(data, runs, options=[word for each in little for word in ("--conf", each)]))
     (tmp_path / "log").write_text(done.stdout)
     assert done.returncode == 1, done.stdout
     assert "spark.executor.memoryOverhead" in last_line(tmp_path / "log"), done.stdout
@@ -120,7 +120,8 @@ def test_an_application_that_waits_in_a_full_queue_says_so_and_starts_when_there
     after_dense(undisturbed, runs, levels=[0])
     with client.started(log, client.sweep(data, runs, *APART)) as first:
         wait_until(lambda: children(runs) or first.poll() is not None, PATIENCE)
-        large = ("--conf", "spark.yarn.am.memory=3g")  # no node has room for it now
+        # No node has room for its master now, and afterwards there is room for one executor.
+        large = ("--conf", "spark.yarn.am.memory=3g", "--conf", "spark.executor.instances=1")
         plan = client.sweep(data, tmp_path / "others", options=large)
         with client.started(waiting, [*plan, "--plan"]) as second:
             wait_until(lambda: "its queue may be full" in waiting.read_text(), 120)
