@@ -25,9 +25,9 @@ def python(*arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]
 def test_the_environment_of_a_benchmark_is_the_activated_one() -> None:
     code = (
         "import os, shutil; from benchmarks.environment import activate; activate(); "
-        "print(shutil.which('spark-submit'), os.environ.get('SPARK_HOME'))"
+        "print(shutil.which('spark-submit'), os.environ.get('SPARK_HOME'), sep='\\n')"
     )
-    assert python("-c", code).stdout.split() == [f"{sys.prefix}/bin/spark-submit", "None"]
+    assert python("-c", code).stdout.splitlines() == [f"{sys.prefix}/bin/spark-submit", "None"]
 
 
 @pytest.mark.parametrize("name", ["preprocess", "sweep", "training"])

@@ -42,8 +42,14 @@ def test_a_container_that_is_killed_for_its_memory_is_named_with_the_setting(
 ) -> None:
     runs = tmp_path / "runs"
     after_dense(undisturbed, runs, levels=[0])
-    little = ["spark.executor.memory=450m", "spark.executor.memoryOverhead=16m", "spark.executor.instances=1"]
-    done = client.run(client.sweep(data, runs, options=[word for each in little for word in ("--conf", each)]))
+    # Enough for a Java that takes all its memory at once and for Spark's Python, but not for TensorFlow besides.
+    little = {
+        "spark.executor.instances": "1",
+        "spark.executor.memoryOverhead": "384m",
+        "spark.executor.extraJavaOptions": "-Xms512m -XX:+AlwaysPreTouch -XX:+UseSerialGC",
+    }
+    options = [word for name, value in little.items() for word in ("--conf", f"{name}={value}")]
+    done = client.run(client.sweep(data, runs, options=options))
     (tmp_path / "log").write_text(done.stdout)
     assert done.returncode == 1, done.stdout
     assert "spark.executor.memoryOverhead" in last_line(tmp_path / "log"), done.stdout
