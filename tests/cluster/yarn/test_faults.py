@@ -37,6 +37,7 @@ def run_again(client: Client, data: Path, runs: Path) -> str:
 
 
 @pytest.mark.long
+@pytest.mark.xfail(reason="these node managers log 'memory usage is not available' and kill nothing", strict=True)
 def test_a_container_that_is_killed_for_its_memory_is_named_with_the_setting(
     yarn: Yarn, client: Client, data: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
