@@ -127,7 +127,8 @@ def test_an_application_that_waits_in_a_full_queue_says_so_and_starts_when_there
     after_dense(undisturbed, runs, levels=[0])
     with client.started(log, client.sweep(data, runs, *APART)) as first:
         wait_until(lambda: children(runs) or first.poll() is not None, PATIENCE)
-        send(signal.SIGSTOP, children(runs))  # or it would have ended before the other says that it waits
+        held = list(children(runs))
+        send(signal.SIGSTOP, held)  # or it would have ended before the other says that it waits
         # No node has room for its master now, and afterwards there is room for one executor.
         large = ("--conf", "spark.yarn.am.memory=3g", "--conf", "spark.executor.instances=1")
         plan = client.sweep(data, tmp_path / "others", options=large)
@@ -136,6 +137,7 @@ def test_an_application_that_waits_in_a_full_queue_says_so_and_starts_when_there
             assert yarn.applications()[-1].state == "ACCEPTED"
             assert second.poll() is None
             yarn.application("-kill", yarn.applications()[-2].id)
+            send(signal.SIGCONT, held)  # or they would not see that their parents are gone
             assert second.wait(PATIENCE) == 0, waiting.read_text()
             assert "\ngang: " in waiting.read_text()
 
