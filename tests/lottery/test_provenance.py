@@ -1,6 +1,9 @@
 """Tickets are of the model that their masks and weights are of, and say so where the software has changed."""
 
 import importlib
+import linecache
+import os
+import sys
 import textwrap
 
 import pytest
@@ -64,15 +67,20 @@ def test_models_described_by_different_versions_cannot_be_compared():
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    """Writes a user's own module, and forgets what was imported of it."""
+    """Writes a user's own module, and forgets what was imported of it.
+
+    Python takes compiled code for current by the size and the second of its source, which two of these may share.
+    """
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
     def write(**changed):
         text = textwrap.dedent(OWN).format(**{**PLAIN, **changed})
         (tmp_path / "own_module.py").write_text(text)
+        os.utime(tmp_path / "own_module.py", (0, 0))
         importlib.invalidate_caches()
-        monkeypatch.delitem(__import__("sys").modules, "own_module", raising=False)
-        __import__("linecache").clearcache()
+        monkeypatch.delitem(sys.modules, "own_module", raising=False)
+        linecache.clearcache()
 
     return write
 
