@@ -1,4 +1,4 @@
-"""What masks, bundles, switching tickets, starts and checkpoints cost, in one run.
+"""What masks, XLA, bundles, switching tickets, starts and checkpoints cost, in one run.
 
 `python -m benchmarks.training` prints a table and, last, one JSON line. It makes its own data: the demo's digits, and
 smooth noise of 256 px as JPEG. Every measurement is a process of its own, bound to one core. Names in brackets are
@@ -32,6 +32,7 @@ from preprocessing.common.program import run_or_explain
 
 TARGETS = {
     "[mask]": 1.03,
+    "[xla]": 2.0,
     "[bundle]": 0.70,
     "switch_ms": 2.0,
     "digits_s": 60.0,
@@ -204,21 +205,43 @@ def mask_ratio(folder: str, rounds: int) -> float:
     _unmask(dense)
     images = np.random.default_rng(0).integers(256, size=(1, 8, 224, 224, 3)).astype(np.uint8)
     labels, rates = np.zeros((1, 8), np.int32), np.full(1, 1e-3, np.float32)
-    times: dict[Trainer, list[float]] = {masked: [], dense: []}
-    for _ in range(8 * rounds + 2):
+    return _step_ratio(masked, dense, 8 * rounds, images, labels, rates)
+
+
+def xla_ratio(rounds: int) -> float:
+    """A step of ResNet-20 at 32 px in batches of 64 that XLA has compiled, against one that it has not."""
+    from lottery.experiment.config import SGD, Data, Experiment, LearningRate, Masks, Model, Training
+    from lottery.training.trainer import Trainer
+    from lottery.worker import devices
+    from lottery.worker.position import WorkerPosition
+
+    devices.configure(1, True)
+    strategy, trainers = devices.strategy(WorkerPosition()), []
+    for compiler in ("xla", None):
+        recipe = Training(2, SGD(momentum=0.9), LearningRate(0.01), compile=compiler)
+        experiment = Experiment("xla", Data(batch=64), Model("resnet20"), recipe, (0,), Masks((0.5,)))
+        trainers.append(Trainer(experiment, (32, 32, 3), 10, (128.0,) * 3, (64.0,) * 3, strategy))
+    images = np.random.default_rng(0).integers(256, size=(1, 64, 32, 32, 3)).astype(np.uint8)
+    return _step_ratio(*trainers, 4 * rounds, images, np.zeros((1, 64), np.int32), np.full(1, 1e-3, np.float32))
+
+
+def _step_ratio(one: Any, other: Any, rounds: int, *run: Any) -> float:
+    """The median time of a run of one trainer over that of another, in turns."""
+    times: dict[Any, list[float]] = {one: [], other: []}
+    for _ in range(rounds + 2):
         for trainer, seconds in times.items():
             started = time.perf_counter()
-            trainer.run(images, labels, rates)
+            trainer.run(*run)
             seconds.append(time.perf_counter() - started)
-    return statistics.median(times[masked][2:]) / statistics.median(times[dense][2:])
+    return statistics.median(times[one][2:]) / statistics.median(times[other][2:])
 
 
 def _unmask(trainer: Any) -> None:
     """Takes the mask out of a trainer's step, before that is traced."""
     graph = trainer._graph
-    write = graph._write
+    put = graph._put
     graph._mask = graph._replica._mask = 1.0  # TensorFlow drops a product with a constant 1
-    graph._write = lambda variable, value: None if variable is graph._mask else write(variable, value)
+    graph._put = lambda variable, copies: None if variable is graph._mask else put(variable, copies)
 
 
 def switch_ms(rounds: int) -> float:
@@ -313,6 +336,7 @@ def _on_photos(function: str, *arguments: Any) -> Any:
 
 _MEASUREMENTS = {
     "[mask]": _on_photos("mask_ratio"),
+    "[xla]": lambda bench: bench.in_process("xla_ratio", bench.rounds),
     "[bundle]": measure_bundle,
     "switch_ms": lambda bench: bench.in_process("switch_ms", bench.rounds),
     "digits_s": measure_digits,
