@@ -239,13 +239,23 @@ def identity(experiment: Experiment, dataset_hash: str) -> str:
 
     Fields at their default are left out, so that a new field with a default leaves the old results where they are.
     """
+    return digest([result_fields(experiment), dataset_hash])
+
+
+def result_fields(experiment: Experiment) -> dict[str, Any]:
+    """The tree of `to_tree` with only the fields that can change a result; `name` names the run directory as it is."""
     tree = to_tree(experiment)
     tree.pop("gang", None)
     reading = tree.pop("input", {})
     if "shuffle_window" in reading:
         tree["input"] = {"shuffle_window": reading["shuffle_window"]}
-    tree.pop("name")  # in the run directory's name as it is
-    canonical = json.dumps([tree, dataset_hash], sort_keys=True, separators=(",", ":"))
+    tree.pop("name")
+    return tree
+
+
+def digest(content: Any) -> str:
+    """12 hex digits: a hash of plain dicts, lists and values."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
