@@ -15,7 +15,8 @@ def status(run: RunDirectory) -> int:
     """Prints how far a run directory's sweep is, and its tasks' last heartbeats."""
     dense = run.dense_result()
     print(f"dense run: {dense.status if dense else 'not done'}")
-    tickets = all_tickets(run.experiment(), run.timeline())
+    origin = run.origin()
+    tickets = all_tickets(origin.experiment, origin.timeline)
     results = run.results()
     print(f"tickets and controls: {len(results)} of {len(tickets)} are done")
     for ended in ("diverged", "failed"):
@@ -53,7 +54,7 @@ def main() -> int:
     arguments = parser.parse_args()
     run = RunDirectory(open_store(arguments.run))
     try:
-        run.identity()
+        run.origin()
     except FileNotFoundError:
         raise InputError(
             f"{arguments.run} is not a run directory: it has no experiment.yaml; correct the path"

@@ -33,7 +33,7 @@ KINDS = {
 
 
 class Assignment(msgspec.Struct, frozen=True):
-    """What a task is asked to do: train the dense run and make the masks (no tickets), or train these tickets."""
+    """What a task is asked to do: train these tickets; without tickets, what is left of the dense run and the masks."""
 
     run: str  # URI of the run directory
     data: str  # URI of the dataset
@@ -41,6 +41,7 @@ class Assignment(msgspec.Struct, frozen=True):
     train_images: int
     experiment: Experiment
     tickets: tuple[Ticket, ...] = ()
+    masks: bool = True  # without tickets: whether to make the masks; tasks that train together never do
 
 
 class TaskPlacement(msgspec.Struct, frozen=True):

@@ -10,9 +10,11 @@ from pyspark import SparkContext
 from lottery.driver import preflight
 from lottery.driver.gang import GangError, SparkEndedError, wait_for_slots
 from lottery.driver.prepare import Sweep, SweepError
+from lottery.driver.reuse import plan_reuse
 from lottery.driver.stages import gang_layout
 from lottery.executor import model_check
 from lottery.run.run_directory import DenseResult
+from lottery.run.siblings import find_siblings
 from lottery.tickets.gang_size import Layout
 from lottery.tickets.scheduling import Estimate, Schedule, bundle_size, bundles, estimate, schedule, speed_up
 from lottery.tickets.tickets import NO_CONTROL, Ticket
@@ -49,13 +51,16 @@ def plan_sweep(
 
     Raises InputError as `run_sweep` does.
     """
-    dense, left = sweep.dense_result(), [*sweep.left(), *sweep.run.failed()]
+    left = [*sweep.left(), *sweep.run.failed()]
+    reuse = plan_reuse(sweep, left, find_siblings(sweep.runs, sweep.claimed))
+    lines = [f"run directory: {sweep.run.describe()}", progress_summary(sweep, left), *reuse.lines]
+    left = [ticket for ticket in left if ticket not in reuse.tickets]
     cluster = _look_at(sweep, context, left)
-    facts = cluster.findings.model
-    lines = [f"run directory: {sweep.run.describe()}", progress_summary(sweep, left)]
+    facts, dense = cluster.findings.model, reuse.dense
+    trains_dense = dense is None and not reuse.waits
     if facts is not None:
         lines += model_check.lines(facts, sweep.experiment)
-    if dense is None:
+    if trains_dense:
         lines.append(dense_line(sweep, cluster.gang.dense))
     known = facts or dense
     seconds = seconds_per_step(dense, sweep.experiment.data.batch, images_per_second)
@@ -64,8 +69,8 @@ def plan_sweep(
         bundle = _bundle(sweep, known.parameters if known else None, cluster.findings)
         lines.append(speed_line(shares, sweep.cost, cluster.gang.together, cluster.slots))
         lines += gang_lines(shares, sweep.cost, cluster.gang.together, bundle, seconds)
-    if left or dense is None:
-        before = sweep.timeline.total / cluster.gang.dense if dense is None else 0.0
+    if left or trains_dense:
+        before = sweep.timeline.total / cluster.gang.dense if trains_dense else 0.0
         lines.append(price_line(_estimate(sweep, cluster, shares, seconds, before), price_per_hour))
     return SweepPlan(tuple(lines), cluster.findings)
 

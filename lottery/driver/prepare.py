@@ -33,8 +33,14 @@ class Sweep:
     experiment: Experiment
     dataset: Dataset
     timeline: Timeline
+    runs: str  # the folder of all run directories
     run: RunDirectory
     tickets: tuple[Ticket, ...]
+
+    @property
+    def claimed(self) -> str:
+        """The URI of the folder whose claim protects the run directory."""
+        return self.run.uri
 
     @property
     def train_images(self) -> int:
@@ -59,6 +65,10 @@ class Sweep:
             )
         return dense
 
+    def has_masks(self) -> bool:
+        """Whether all masks are made."""
+        return self.run.has_masks(len(self.experiment.masks.densities))
+
     def left(self) -> list[Ticket]:
         """The tickets that have no result yet."""
         done = self.run.done()
@@ -69,8 +79,8 @@ class Sweep:
         side = augment.side(self.experiment.data, self.dataset.size)
         return Question(self.experiment, (side, side, 3), len(self.dataset.class_names))
 
-    def assignment(self, tickets: Sequence[Ticket]) -> Assignment:
-        """What a gang task is asked to do: train these tickets, or the dense run if there are none."""
+    def assignment(self, tickets: Sequence[Ticket], masks: bool = True) -> Assignment:
+        """What a gang task is asked to do: train these tickets; or if there are none, the dense run, and make masks."""
         return Assignment(
             run=self.run.uri,
             data=self.dataset.uri,
@@ -78,6 +88,7 @@ class Sweep:
             train_images=self.train_images,
             experiment=self.experiment,
             tickets=tuple(tickets),
+            masks=masks,
         )
 
 
@@ -92,7 +103,7 @@ def prepare(path: str, data: str, runs: str, overrides: Sequence[str] = (), smok
     dataset = Dataset.open(data)
     line = _checked_timeline(config, dataset)
     run = run_directory(runs, config, dataset.content_hash)
-    return Sweep(config, dataset, line, run, tuple(all_tickets(config, line)))
+    return Sweep(config, dataset, line, runs, run, tuple(all_tickets(config, line)))
 
 
 def _checked_timeline(config: Experiment, dataset: Dataset) -> Timeline:

@@ -86,7 +86,8 @@ class Stages:
         return laid_out
 
     def _results(self) -> int:
-        return len(self._sweep.run.done()) + (self._sweep.run.dense_result() is not None)
+        run = self._sweep.run
+        return len(run.done()) + (run.dense_result() is not None) + self._sweep.has_masks()
 
     def _progressed(self, before: int | None) -> bool:
         """Whether a stage left a result or a checkpoint behind; a lost executor may cost days without a result."""

@@ -80,7 +80,7 @@ def run_tickets(assignment: Assignment, placement: TaskPlacement, parameters: in
 
 
 def run_dense(assignment: Assignment, placement: TaskPlacement, stage: str = "") -> None:
-    """Trains the dense run, with all of the gang's tasks together, and makes the masks.
+    """Trains what is left of the dense run, and makes the masks unless several tasks train together.
 
     Raises ChildError if its child dies twice without a checkpoint in between, and as `_train` does.
     """
@@ -161,7 +161,7 @@ def _train(
     if ended.status:
         _log_end(ended, placement)
     _raise_if_not_the_tickets(ended, placement)
-    left = _left(RunDirectory(open_store(assignment.run)), tickets)
+    left = _left(msgspec.structs.replace(assignment, tickets=tickets), placement)
     return group.agree(BundleOutcome(ended, beats.saved > saved, left))
 
 
@@ -187,12 +187,17 @@ def _raise_if_not_the_tickets(ended: Ended, placement: TaskPlacement) -> None:
         raise GpuLostError(f"executor {placement.executor}: {ended.message}")
 
 
-def _left(run: RunDirectory, tickets: tuple[Ticket, ...]) -> tuple[str, ...]:
-    """The names of those that have no result yet."""
-    if not tickets:
-        return () if run.dense_result() is not None else (DENSE,)
-    done = run.done()
-    return tuple(ticket.name for ticket in tickets if ticket not in done)
+def _left(assignment: Assignment, placement: TaskPlacement) -> tuple[str, ...]:
+    """The names of the trainings that have no result yet; also `masks` if they are to be made and are not there."""
+    run = RunDirectory(open_store(assignment.run))
+    if assignment.tickets:
+        done = run.done()
+        return tuple(ticket.name for ticket in assignment.tickets if ticket not in done)
+    dense = run.dense_result()
+    if dense is None:
+        return (DENSE,)
+    expected = assignment.masks and placement.workers == 1 and dense.status == "done"
+    return () if not expected or run.has_masks(len(assignment.experiment.masks.densities)) else ("masks",)
 
 
 def _give_up(assignment: Assignment, run: RunDirectory, ticket: Ticket, placement: TaskPlacement, ended: Ended) -> None:

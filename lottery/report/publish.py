@@ -135,7 +135,7 @@ def publish(run: RunDirectory, dense: DenseResult) -> list[TicketResult]:
     """Writes results.parquet and report/accuracy.png, prints the table and their places; returns the results."""
     results = run.results()
     run.write_report("results.parquet", parquet(results))
-    run.write_report("report/accuracy.png", accuracy_plot(run.experiment().name, dense, results))
+    run.write_report("report/accuracy.png", accuracy_plot(run.origin().experiment.name, dense, results))
     print(table(dense, results))
     print(f"results: {run.describe('results.parquet')}")
     print(f"picture: {run.describe('report/accuracy.png')}", flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 import pytest
 from pyspark import SparkConf
 
@@ -70,11 +71,13 @@ def fails(error):
 
 @pytest.fixture
 def after_dense(small):
-    """A sweep whose dense run is done."""
+    """A sweep whose dense run and masks are done."""
     sweep = small("tickets.controls=[]", "gang.executors_per_ticket=2")
     numbers = {"evaluated": 160, "steps": 30, "seconds": 1.0, "parameters": 1000, "prunable": 900}
     scores = {"top1": 0.5, "top5": 0.9, "loss": 1.0}
     sweep.run.write_dense_result(DenseResult(status="done", note="", executors=1, **scores, **numbers))
+    for level in range(2):
+        sweep.run.write_mask(level, {"kernel": np.ones(4, bool)})
     return sweep
 
 

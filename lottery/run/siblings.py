@@ -1,0 +1,62 @@
+"""The other run directories below the same folder, which may have trained what a sweep needs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from lottery.run.patient_store import patiently
+from lottery.run.run_directory import Origin, RunDirectory
+from preprocessing.common.claim import Claim, live_claim
+from preprocessing.common.errors import InputError, StorageError
+from preprocessing.common.storage import Store, open_store
+
+logger = logging.getLogger(__name__)
+
+_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Sibling:
+    """A run directory and whose results lie in it.
+
+    Args:
+        name: relative to the folder of all run directories.
+        claimed: the folder that holds the claim on it.
+    """
+
+    name: str
+    run: RunDirectory
+    origin: Origin
+    claimed: Store
+
+    def claim(self) -> Claim | None:
+        """The claim of a sweep that is at work there, as far as one look tells; None if there is none."""
+        return patiently(self.claimed, lambda: live_claim(self.claimed))
+
+
+def find_siblings(runs: str, own: str) -> list[Sibling]:
+    """The run directories directly below `runs`, except for the one with the URI `own`, by name.
+
+    A folder that is no run directory or a damaged one is left out. Nothing is changed.
+
+    Raises StorageError if `runs` cannot be listed.
+    """
+    store = open_store(runs)
+    places = [(name, store.child(name)) for name in patiently(store, store.folders)]
+    others = [(name, place) for name, place in places if place.uri != own]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return [sibling for found in pool.map(lambda other: _read(*other), others) for sibling in found]
+
+
+def _read(name: str, place: Store) -> Sequence[Sibling]:
+    run = RunDirectory(place)
+    try:
+        return [Sibling(name, run, run.origin(), place)]
+    except StorageError as error:
+        logger.warning("%s is not looked at for what can be reused: %s", place.describe(), error)
+    except (FileNotFoundError, InputError) as error:
+        logger.debug("%s is not looked at for what can be reused: %s", place.describe(), error)
+    return []
