@@ -36,6 +36,7 @@ class Assignment(msgspec.Struct, frozen=True):
     """What a task is asked to do: train these tickets; without tickets, what is left of the dense run and the masks."""
 
     run: str  # URI of the run directory
+    home: str  # URI of the whole sweep's run directory, where its tasks meet
     data: str  # URI of the dataset
     dataset_hash: str  # of the dataset that the driver saw
     train_images: int

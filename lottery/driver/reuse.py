@@ -61,14 +61,14 @@ def plan_reuse(sweep: Sweep, left: Sequence[Ticket], siblings: Sequence[Sibling]
         choice = choose(sweep, siblings)
         if choice.adopt is not None:
             dense = next(each.run.dense_result() for each in siblings if each.name == choice.adopt)
-            lines.append(f"dense run: adopted from {choice.adopt}")
+            lines.append(f"dense run{sweep.label}: adopted from {choice.adopt}")
         elif choice.wait_for is not None:
-            lines.append(f"dense run: {choice.wait_for} is training it, and would be waited for")
+            lines.append(f"dense run{sweep.label}: {choice.wait_for} is training it, and would be waited for")
         elif choice.remarks:
-            lines.append(why_trained(choice))
+            lines.append(why_trained(sweep, choice))
     found = {} if dense is None else find_tickets(sweep, left, dense, siblings)
     counts = Counter(name for name, _ in found.values())
-    lines += [adopted_line(count, name) for name, count in sorted(counts.items())]
+    lines += [adopted_line(sweep, count, name) for name, count in sorted(counts.items())]
     return Reuse(dense, choice.wait_for is not None, frozenset(found), tuple(lines))
 
 
@@ -83,7 +83,7 @@ def reuse_dense(sweep: Sweep, siblings: Sequence[Sibling]) -> None:
         if choice.wait_for is not None:
             _wait_for(useful[choice.wait_for])
         elif choice.adopt is None:
-            logger.info(why_trained(choice))
+            logger.info(why_trained(sweep, choice))
             return
         elif not _adopt_dense(sweep, useful[choice.adopt]):
             del useful[choice.adopt]
@@ -91,15 +91,15 @@ def reuse_dense(sweep: Sweep, siblings: Sequence[Sibling]) -> None:
 
 def choose(sweep: Sweep, siblings: Sequence[Sibling]) -> DenseChoice:
     """What to do for the dense run. The siblings of other dense runs are passed over."""
-    own = open_store(sweep.claimed)
+    own = open_store(sweep.home.uri)
     claim = patiently(own, lambda: live_claim(own))
     offers = [offer for sibling in _of_same_dense(sweep, siblings) for offer in _dense_offer(sibling, claim)]
     return choose_dense(sweep.timeline.trellis, offers, patient=not sweep.run.has_checkpoint(DENSE))
 
 
-def why_trained(choice: DenseChoice) -> str:
+def why_trained(sweep: Sweep, choice: DenseChoice) -> str:
     """A line on why none of the dense runs of the same identity can be adopted."""
-    return f"dense run: {'; '.join(choice.remarks)}: trained anew"
+    return f"dense run{sweep.label}: {'; '.join(choice.remarks)}: trained anew"
 
 
 def reuse_tickets(sweep: Sweep, siblings: Sequence[Sibling]) -> None:
@@ -134,7 +134,7 @@ def reuse_tickets(sweep: Sweep, siblings: Sequence[Sibling]) -> None:
     with ThreadPoolExecutor(_THREADS) as pool:
         names = Counter(name for name in pool.map(adopt, found) if name is not None)
     for name, count in sorted(names.items()):
-        logger.info(adopted_line(count, name))
+        logger.info(adopted_line(sweep, count, name))
 
 
 def find_tickets(sweep: Sweep, left: Sequence[Ticket], dense: DenseResult, siblings: Sequence[Sibling]) -> Found:
@@ -148,9 +148,9 @@ def find_tickets(sweep: Sweep, left: Sequence[Ticket], dense: DenseResult, sibli
     return adoptable(wanted, offered)
 
 
-def adopted_line(count: int, name: str) -> str:
+def adopted_line(sweep: Sweep, count: int, name: str) -> str:
     """A line on tickets that are adopted from a run directory."""
-    return f"tickets: {count} adopted from {name}"
+    return f"tickets{sweep.label}: {count} adopted from {name}"
 
 
 def _of_same_dense(sweep: Sweep, siblings: Sequence[Sibling]) -> list[Sibling]:
@@ -192,7 +192,7 @@ def _adopt_dense(sweep: Sweep, sibling: Sibling) -> bool:
     except InputError as error:
         logger.warning("the dense run of %s cannot be adopted: %s", sibling.name, error)
         return False
-    logger.info("dense run: adopted from %s", sibling.name)
+    logger.info("dense run%s: adopted from %s", sweep.label, sibling.name)
     return True
 
 

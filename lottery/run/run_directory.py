@@ -133,6 +133,14 @@ class RunDirectory:
             )
         return Origin(record.identity, record.dataset_hash, record.train_images, config)
 
+    def replicates(self) -> list[RunDirectory]:
+        """The run directory of each of the experiment's seeds; only itself if there is one. Raises as `origin` does."""
+        return [self.replicate(seed) for seed in self.origin().experiment.seeds] or [self]
+
+    def replicate(self, seed: int) -> RunDirectory:
+        """The run directory of one of several seeds. Nothing is read or made."""
+        return RunDirectory(open_store(self.uri).child(f"seed-{seed}"))
+
     def kept_steps(self) -> frozenset[int]:
         """The points of the trellis whose states are here."""
         found = (_TRELLIS_NAME.fullmatch(name) for name in self._files.list("trellis"))

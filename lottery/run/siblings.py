@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -38,9 +37,9 @@ class Sibling:
 
 
 def find_siblings(runs: str, own: str) -> list[Sibling]:
-    """The run directories directly below `runs`, except for the one with the URI `own`, by name.
+    """The run directories below `runs`, except for the one with the URI `own`, by name. Nothing is changed.
 
-    A folder that is no run directory or a damaged one is left out. Nothing is changed.
+    One of several seeds counts as the run directories of its seeds. Damaged ones and other folders are left out.
 
     Raises StorageError if `runs` cannot be listed.
     """
@@ -51,12 +50,25 @@ def find_siblings(runs: str, own: str) -> list[Sibling]:
         return [sibling for found in pool.map(lambda other: _read(*other), others) for sibling in found]
 
 
-def _read(name: str, place: Store) -> Sequence[Sibling]:
+def _read(name: str, place: Store) -> list[Sibling]:
     run = RunDirectory(place)
+    origin = _origin(run)
+    if origin is None or not origin.experiment.seeds:
+        return [] if origin is None else [Sibling(name, run, origin, place)]
+    found = [(seed, run.replicate(seed)) for seed in origin.experiment.seeds]
+    return [
+        Sibling(f"{name}/seed-{seed}", replicate, whose, place)
+        for seed, replicate in found
+        if (whose := _origin(replicate)) is not None
+    ]
+
+
+def _origin(run: RunDirectory) -> Origin | None:
+    """Whose results lie there; None if that cannot be told."""
     try:
-        return [Sibling(name, run, run.origin(), place)]
+        return run.origin()
     except StorageError as error:
-        logger.warning("%s is not looked at for what can be reused: %s", place.describe(), error)
+        logger.warning("%s is not looked at for what can be reused: %s", run.describe(), error)
     except (FileNotFoundError, InputError) as error:
-        logger.debug("%s is not looked at for what can be reused: %s", place.describe(), error)
-    return []
+        logger.debug("%s is not looked at for what can be reused: %s", run.describe(), error)
+    return None

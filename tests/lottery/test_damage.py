@@ -235,10 +235,9 @@ def test_run_directories_without_checksums_go_on(done, worker):
 def test_a_damaged_report_is_made_again(done):
     from lottery.report import publish
 
-    dense = done.run.dense_result()
-    publish.publish(done.run, dense)
+    publish.publish(done.run)
     file = Path(done.run.uri, "results.parquet")
     whole = file.read_bytes()
     file.write_bytes(whole[:100])
-    publish.publish(done.run, dense)
+    publish.publish(done.run)
     assert file.read_bytes() == whole

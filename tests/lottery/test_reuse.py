@@ -30,7 +30,7 @@ def info(caplog):
 
 
 def siblings(sweep):
-    return find_siblings(sweep.runs, sweep.claimed)
+    return find_siblings(sweep.runs, sweep.home.uri)
 
 
 def files(run, below=""):
@@ -170,7 +170,7 @@ def test_storage_that_is_away_ends_the_adoption(after_dense, small, monkeypatch)
 def test_a_dense_run_that_another_sweep_is_training_is_waited_for(after_dense, small, caplog, monkeypatch):
     done, first, second = after_dense("elsewhere"), small(), small(OTHER)
     monkeypatch.setattr(reuse, "_LOOK", 0.05)
-    with claimed(open_store(first.claimed), "sweep"), claimed(open_store(second.claimed), "sweep"):
+    with claimed(open_store(first.home.uri), "sweep"), claimed(open_store(second.home.uri), "sweep"):
         waiting = threading.Thread(target=reuse_dense, args=(second, siblings(second)))
         waiting.start()
         waiting.join(0.5)
@@ -189,8 +189,8 @@ def test_a_dense_run_that_another_sweep_is_training_is_waited_for(after_dense, s
 def test_a_sweep_that_ends_without_a_dense_run_is_not_waited_for(small, monkeypatch, caplog):
     first, second = small(), small(OTHER)
     monkeypatch.setattr(reuse, "_LOOK", 0.05)
-    with claimed(open_store(second.claimed), "sweep"):
-        with claimed(open_store(first.claimed), "sweep"):
+    with claimed(open_store(second.home.uri), "sweep"):
+        with claimed(open_store(first.home.uri), "sweep"):
             assert choose(second, siblings(second)).wait_for is None  # its own claim is older
         reuse_dense(second, siblings(second))
     assert "not finished in" in caplog.text
@@ -199,10 +199,10 @@ def test_a_sweep_that_ends_without_a_dense_run_is_not_waited_for(small, monkeypa
 def test_a_sweep_with_a_checkpoint_of_its_own_does_not_wait(after_dense, small):
     first, second = small(), small(OTHER)
     second.run.write_checkpoint(DENSE, after_dense("elsewhere").run.trellis_state(5))
-    with claimed(open_store(first.claimed), "sweep"), claimed(open_store(second.claimed), "sweep"):
+    with claimed(open_store(first.home.uri), "sweep"), claimed(open_store(second.home.uri), "sweep"):
         choice = choose(second, siblings(second))
     assert choice.wait_for is None
-    assert why_trained(choice) == f"dense run: not finished in {Path(first.run.uri).name}: trained anew"
+    assert why_trained(second, choice) == f"dense run: not finished in {Path(first.run.uri).name}: trained anew"
 
 
 def prepared(after_dense, small, worker, *overrides):
@@ -316,7 +316,7 @@ def test_a_plan_says_why_the_dense_run_would_be_trained(after_dense, small):
 
 def test_a_plan_waits_for_nobody(small):
     first, second = small(), small(OTHER)
-    with claimed(open_store(first.claimed), "sweep"):
+    with claimed(open_store(first.home.uri), "sweep"):
         plan = plan_reuse(second, second.left(), siblings(second))
     assert plan.waits
     assert plan.lines == (f"dense run: {Path(first.run.uri).name} is training it, and would be waited for",)
