@@ -83,13 +83,17 @@ def test_a_job_outlasts_an_outage(sources: Path, tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("kind", SOURCES)
-@pytest.mark.parametrize("first", [0, 10])
-def test_a_plan_outlasts_an_outage(
-    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, first: int
-) -> None:
-    remote = Remote(monkeypatch, first)
-    plan(Request(str(sources / kind), str(tmp_path / "out"), Settings(size=32, row_group_rows=8)))
-    assert remote.refused == OUTAGE
+def test_a_plan_outlasts_an_outage(sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    request = Request(str(sources / kind), str(tmp_path / "out"), Settings(size=32, row_group_rows=8))
+    with monkeypatch.context() as patched:
+        undisturbed = Remote(patched, first=float("inf"))
+        plan(request)
+    total = next(undisturbed.accesses)
+    for part in PARTS[::3]:
+        with monkeypatch.context() as patched:
+            remote = Remote(patched, first=min(int(part * total), total - OUTAGE))
+            plan(request)
+        assert remote.refused == OUTAGE, part
 
 
 def test_a_finished_job_outlasts_an_outage_too(
