@@ -113,7 +113,7 @@ def settings(context: SparkContext) -> dict[str, str]:
 
 
 def hadoop_settings(context: SparkContext, names: Iterable[str]) -> dict[str, str]:
-    """What the driver's Hadoop configuration says: HADOOP_CONF_DIR's files, else Hadoop's defaults; unset ones not.
+    """What the driver's Hadoop configuration says, by HADOOP_CONF_DIR's files or Hadoop's defaults, if it has a value.
 
     Raises SparkEndedError if Spark has ended.
     """

@@ -125,7 +125,7 @@ def _list(store: Store, path: str, above: _Above) -> tuple[Folder, _Above]:
     try:
         if store.local_path is not None:
             return _scan(str(store.local_path / path), path, above)
-        # Where there are no links or pipes. What is not needed may be left out for good: not for an outage.
+        # No links or pipes here. An outage must not look like a folder that may be left out.
         folders, files = patiently(lambda: store.level(path), store)
     except StorageError as error:
         return Folder(path, [], [], [], [], str(error)), above

@@ -1,4 +1,4 @@
-"""A source, its dataset and an HDFS, made once for all tests; and an HDFS that is none."""
+"""A source, its dataset and an HDFS, made once for all tests; and a stand-in for an HDFS."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def hdfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hdfs]:
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeClient]]:
-    """An empty HDFS in the place of every other."""
+    """The class of a client that stands in for every HDFS, which is empty."""
     monkeypatch.setattr(hdfs_connection, "Client", FakeClient)
     monkeypatch.setattr(FakeClient, "files", {})
     monkeypatch.setattr(FakeClient, "opened", [])

@@ -1,4 +1,4 @@
-"""Blobs on an HDFS whose answers are lost or late, and who wins, without one. test_real_hdfs.py has a real one."""
+"""Blobs on HDFS when answers are lost or late, and who wins, by a stand-in. test_real_hdfs.py has a real HDFS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which NameNode is asked, as whom, and for how long; without a NameNode. test_real_hdfs.py has a real one."""
+"""Which NameNode is asked, as whom and for how long, by a stand-in. test_real_hdfs.py has a real HDFS."""
 
 from __future__ import annotations
 
