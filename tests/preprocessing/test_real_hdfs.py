@@ -232,13 +232,10 @@ def test_the_whole_job_from_and_to_hdfs(hdfs: Hdfs, raw: Path, made: Path) -> No
     assert not [name for name in store.list("out") if "_work" in name]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("how", "when"),
-    [
-        ("killed", "while it converts"),
-        pytest.param("killed", "at its start", marks=pytest.mark.long),
-        pytest.param("in safe mode", "while it converts", marks=pytest.mark.long),
-    ],
+    [("killed", "at its start"), ("killed", "while it converts"), ("in safe mode", "while it converts")],
 )
 def test_a_name_node_that_is_away_for_20_s_costs_the_job_nothing_but_time(
     hdfs: Hdfs, raw: Path, made: Path, store: Store, caplog: pytest.LogCaptureFixture, how: str, when: str
