@@ -18,7 +18,6 @@ import numpy as np
 
 from lottery.driver.prepare import Sweep
 from lottery.run.adoption import adopt_dense, adopt_ticket
-from lottery.run.patient_store import patiently
 from lottery.run.run_directory import DENSE, DenseResult
 from lottery.run.siblings import Sibling
 from lottery.tickets.sharing import (
@@ -32,6 +31,7 @@ from lottery.tickets.sharing import (
 from lottery.tickets.tickets import Ticket
 from preprocessing.common.claim import Claim, live_claim
 from preprocessing.common.errors import InputError, StorageError
+from preprocessing.common.retries import patiently
 from preprocessing.common.storage import open_store
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def reuse_dense(sweep: Sweep, siblings: Sequence[Sibling]) -> None:
 def choose(sweep: Sweep, siblings: Sequence[Sibling]) -> DenseChoice:
     """What to do for the dense run. The siblings of other dense runs are passed over."""
     own = open_store(sweep.home.uri)
-    claim = patiently(own, lambda: live_claim(own))
+    claim = patiently(lambda: live_claim(own), own)
     offers = [offer for sibling in _of_same_dense(sweep, siblings) for offer in _dense_offer(sibling, claim)]
     return choose_dense(sweep.timeline.trellis, offers, patient=not sweep.run.has_checkpoint(DENSE))
 

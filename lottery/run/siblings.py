@@ -6,10 +6,10 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from lottery.run.patient_store import patiently
 from lottery.run.run_directory import Origin, RunDirectory
 from preprocessing.common.claim import Claim, live_claim
 from preprocessing.common.errors import InputError, StorageError
+from preprocessing.common.retries import patiently
 from preprocessing.common.storage import Store, open_store
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Sibling:
 
     def claim(self) -> Claim | None:
         """The claim of a sweep that is at work there, as far as one look tells; None if there is none."""
-        return patiently(self.claimed, lambda: live_claim(self.claimed))
+        return patiently(lambda: live_claim(self.claimed), self.claimed)
 
 
 def find_siblings(runs: str, own: str) -> list[Sibling]:
@@ -44,7 +44,7 @@ def find_siblings(runs: str, own: str) -> list[Sibling]:
     Raises StorageError if `runs` cannot be listed.
     """
     store = open_store(runs)
-    places = [(name, store.child(name)) for name in patiently(store, store.folders)]
+    places = [(name, store.child(name)) for name in patiently(store.folders, store)]
     others = [(name, place) for name, place in places if place.uri != own]
     with ThreadPoolExecutor(_THREADS) as pool:
         return [sibling for found in pool.map(lambda other: _read(*other), others) for sibling in found]
