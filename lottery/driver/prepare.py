@@ -60,10 +60,10 @@ class Sweep:
 
     def bind_run_directory(self) -> None:
         """Makes the run directories this experiment's. Raises InputError if one is another's."""
-        self.run.bind_experiment(self.experiment, self.dataset.content_hash, self.train_images)
         if self.experiment.seeds:
-            for replicate in self.replicates:
+            for replicate in self.replicates:  # first, so that they are there if the whole sweep's directory is
                 replicate.bind_run_directory()
+        self.run.bind_experiment(self.experiment, self.dataset.content_hash, self.train_images)
 
     def cost(self, ticket: Ticket) -> int:
         """How many steps a ticket trains."""

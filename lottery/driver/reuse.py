@@ -103,12 +103,12 @@ def why_trained(sweep: Sweep, choice: DenseChoice) -> str:
 
 
 def reuse_tickets(sweep: Sweep, siblings: Sequence[Sibling]) -> None:
-    """Adopts the tickets that are left and that others have. The dense run and the masks have to be there.
+    """Adopts the tickets that are left and that others have; none before the dense run and the masks are there.
 
     Raises StorageError if storage fails.
     """
     left, dense = sweep.left(), sweep.run.dense_result()
-    if not left or dense is None:
+    if not left or dense is None or not sweep.has_masks():
         return
     found = find_tickets(sweep, left, dense, siblings)
     by_name = {sibling.name: sibling for sibling in siblings}

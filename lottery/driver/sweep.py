@@ -100,23 +100,26 @@ def _work(sweep: Sweep, context: Callable[[], SparkContext], until: Until | None
     siblings = find_siblings(sweep.runs, sweep.run.uri)
     for replicate in sweep.replicates:
         reuse_dense(replicate, siblings)
-    _reuse_tickets(sweep, siblings, until)
+    if until is None:
+        _reuse_tickets(sweep, siblings)
     if _is_done(sweep, until):
         return
-    stages, masked = Stages(sweep, context()), not sweep.masks_left()
+    stages = Stages(sweep, context())
     dense = _until_done(stages, lambda: _train_dense(sweep, stages, until != "dense"))
-    if until != "dense":
-        _until_done(stages, lambda: _make_masks(sweep, stages))
-    if until is None:
-        if not masked:
-            _reuse_tickets(sweep, siblings, until)
-        _until_done(stages, lambda: _train_tickets(sweep, stages, dense))
+    if until == "dense":
+        return
+    _until_done(stages, lambda: _make_masks(sweep, stages))
+    if until == "masks":
+        return
+    _until_done(stages, lambda: _reuse_tickets(sweep, siblings))
+    _until_done(stages, lambda: _train_tickets(sweep, stages, dense))
 
 
-def _reuse_tickets(sweep: Sweep, siblings: Sequence[Sibling], until: Until | None) -> None:
-    if until is None:
-        for replicate in sweep.replicates:
-            reuse_tickets(replicate, siblings)
+def _reuse_tickets(sweep: Sweep, siblings: Sequence[Sibling]) -> Literal[True]:
+    """Adopts tickets of the replicates that have masks."""
+    for replicate in sweep.replicates:
+        reuse_tickets(replicate, siblings)
+    return True
 
 
 def _until_done(stages: Stages, stage: Callable[[], T | None]) -> T:

@@ -173,7 +173,7 @@ def parquet(results: Sequence[TicketResult]) -> bytes:
 def parquet_of_replicates(results: Mapping[int, Sequence[TicketResult]]) -> bytes:
     """`results.parquet` of several seeds, with the seed of its replicate as another column, `replicate`, in front.
 
-    A ticket's own `seed` is an index within its replicate.
+    A ticket's own `seed` chooses its order of images within its replicate.
     """
     rows = [
         {"replicate": replicate, **msgspec.structs.asdict(result)}

@@ -22,8 +22,11 @@ def train_dense(session: Session, masks: bool = True) -> None:
     dense = session.run.dense_result()
     if dense is None or dense.status != "done" or not masks or session.position.workers > 1:
         return
-    if trained or not session.run.has_masks(len(session.experiment.masks.densities)):
-        make_masks(session)
+    if not trained:
+        if session.run.has_masks(len(session.experiment.masks.densities)):
+            return
+        session.software_changes()  # the dense run may be another's: its model has to be this one
+    make_masks(session)
 
 
 def _train(session: Session) -> None:

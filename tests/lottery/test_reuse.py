@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from lottery.driver import reuse
 from lottery.driver.prepare import prepare
@@ -16,7 +17,7 @@ from lottery.run.run_directory import DENSE, RunDirectory
 from lottery.run.siblings import find_siblings
 from lottery.tickets.tickets import Ticket
 from preprocessing.common.claim import claimed
-from preprocessing.common.errors import StorageError
+from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.storage import open_store
 from tests.lottery.worker_runs import Killed, equal
 
@@ -245,13 +246,9 @@ def test_a_ticket_that_is_trained_in_another_way_is_not_adopted(override, after_
 def test_a_ticket_of_another_training_of_the_same_dense_run_is_not_adopted(after_dense, small, worker):
     first, second = prepared(after_dense, small, worker)
     dense = first.run.dense_result()
-    second.run.write_dense_result(type(dense)(**{**dense_fields(dense), "seconds": dense.seconds + 1}))
+    second.run.write_dense_result(structs.replace(dense, seconds=dense.seconds + 1))
     reuse_tickets(second, siblings(second))
     assert not second.run.done()
-
-
-def dense_fields(dense):
-    return {name: getattr(dense, name) for name in dense.__struct_fields__}
 
 
 def test_a_ticket_with_another_mask_is_not_adopted(after_dense, small, worker):
@@ -264,9 +261,7 @@ def test_a_ticket_with_another_mask_is_not_adopted(after_dense, small, worker):
 def test_a_ticket_that_failed_is_not_adopted_and_one_that_diverged_is(after_dense, small, worker):
     first, second = prepared(after_dense, small, worker, "masks.densities=[0.5, 0.1, 0.3]")
     for ticket, status in ((Ticket(1, 5), "failed"), (Ticket(0, 5), "diverged")):
-        result = first.run.result(ticket)
-        fields = {name: getattr(result, name) for name in result.__struct_fields__}
-        first.run.write_result(type(result)(**{**fields, "status": status}))
+        first.run.write_result(structs.replace(first.run.result(ticket), status=status))
     reuse_tickets(second, siblings(second))
     assert {result.ticket: result.status for result in second.run.results()} == {
         Ticket(0, 5): "diverged",
@@ -320,3 +315,13 @@ def test_a_plan_waits_for_nobody(small):
         plan = plan_reuse(second, second.left(), siblings(second))
     assert plan.waits
     assert plan.lines == (f"dense run: {Path(first.run.uri).name} is training it, and would be waited for",)
+
+
+def test_no_masks_are_made_of_an_adopted_dense_run_of_another_model(after_dense, small, worker):
+    first, second = after_dense(), small(OTHER)
+    first.run.write_provenance(structs.replace(first.run.provenance(), model="0123456789abcdef"))
+    reuse_dense(second, siblings(second))
+    with pytest.raises(InputError, match="its structure or code has changed since the dense run") as caught:
+        worker(second).train_dense()
+    assert type(caught.value) is InputError
+    assert not second.has_masks()

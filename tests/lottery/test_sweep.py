@@ -225,3 +225,35 @@ def test_a_plan_does_not_blame_the_cluster_if_it_is_told_to_end(after_dense, mon
     cluster.probe_fate = fails(SparkEndedError("told to end"))
     with pytest.raises(SparkEndedError, match="^told to end$"):
         plan_sweep(after_dense, cluster)
+
+
+def no_spark():
+    raise AssertionError("there is something to do")
+
+
+@pytest.mark.parametrize(
+    ("until", "last"),
+    [("dense", "states kept at 0, 5, 10"), ("masks", "masks: of densities 0.5, 0.1")],
+)
+def test_until_stops_after_a_stage_and_says_what_is_there(until, last, after_dense, capsys):
+    if until == "dense":
+        after_dense.run.discard_masks()
+    assert run_sweep(after_dense, no_spark, until) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(last)
+    assert not open_store(after_dense.run.uri).exists("results.parquet")
+
+
+def test_masks_that_are_missing_are_made_by_one_task(after_dense, monkeypatch):
+    def makes():
+        for level in range(2):
+            after_dense.run.write_mask(level, {"kernel": np.ones(4, bool)})
+
+    after_dense.run.discard_masks()
+    cluster = Cluster(monkeypatch, (4, makes), *[(4, fails(GangError("executor lost")))] * 3)
+    with pytest.raises(SweepError):
+        run_sweep(after_dense, lambda: cluster)
+    assert cluster.begun == [(1, 1), *[(4, 2)] * 3]
+    after_dense.run.discard_masks()
+    cluster = Cluster(monkeypatch, (4, makes))
+    assert run_sweep(after_dense, lambda: cluster, "masks") == 0
+    assert cluster.begun == [(1, 1)]
