@@ -84,7 +84,6 @@ def waiting(master: str, seconds: float = _WAIT_SECONDS) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()  # so that no line comes later
-        thread.join()
 
 
 def _versions() -> tuple[str, str, str]:
