@@ -376,6 +376,7 @@ def test_a_plan_names_the_room_for_staging(hub: Path, tmp_path: Path, capsys: An
     assert lines[0].endswith("layout parquet, 3 classes")
     staging_line = next(line for line in lines if line.startswith("stage: "))
     assert re.fullmatch(r"stage: 6 files, about \d+(\.\d+)? kB; deleted at the end", staging_line)
+    assert lines[-1] == "time: less than a minute on one core of this machine"
     assert not (tmp_path / "out").exists()
 
 
