@@ -1,9 +1,11 @@
-"""Sources that are staged (hub Parquet, idx, CIFAR): on a bucket, and stopped in the middle of staging."""
+"""Sources that are staged (hub Parquet, idx, CIFAR): on a bucket, stopped in the middle of staging, and the room."""
 
 from __future__ import annotations
 
 import logging
 import os
+import re
+import shutil
 import signal
 import subprocess
 import time
@@ -15,8 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+import preprocessing.job.staging as staging
 from preprocessing.common.errors import InputError, StorageError
 from preprocessing.dataset.opening import Dataset
+from preprocessing.job.plan import plan
+from preprocessing.job.prepare import Request
+from preprocessing.job.settings import Settings
 from tests.lottery.s3_proxy import CREDENTIALS, Proxy, s3_proxy
 from tests.preprocessing.hub_files import write_hub
 from tests.preprocessing.pixel_files import CIFAR_10, NAMES_10, archive, cifar10_files, grays, write_files, write_idx
@@ -53,6 +59,13 @@ def source(request: pytest.FixtureRequest, raw: Path, tmp_path: Path) -> tuple[s
     else:
         write_files(root, cifar10_files())
     return request.param, root
+
+
+@pytest.fixture(scope="module")
+def hub(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("hub")
+    write_hub(raw, root)
+    return root
 
 
 def upload(folder: Path, bucket: Proxy) -> str:
@@ -143,6 +156,59 @@ def test_interrupted_in_the_middle_of_a_file(
     assert f"1 of {KINDS[kind]} files were staged by an earlier run" in caplog.messages
     assert manifest.hash == whole.hash
     assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+
+
+def test_staging_goes_on_where_it_was_killed(
+    hub: Path,
+    made: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: Any,
+) -> None:
+    caplog.set_level(logging.INFO, "preprocessing")
+    real, staged = staging._stage, []
+
+    def killed(extract: Any, folder: Any, unit: Any) -> Any:
+        if len(staged) == 4:
+            raise KeyboardInterrupt
+        staged.append(unit.path)
+        return real(extract, folder, unit)
+
+    monkeypatch.setattr(staging, "_stage", killed)
+    with pytest.raises(KeyboardInterrupt):
+        preprocess(hub, tmp_path / "out", rows_per_shard=20)
+    blobs = sorted((tmp_path / "out").glob("_work/*/staged/*"))
+    assert len(blobs) == 8
+    blobs[0].write_bytes(blobs[0].read_bytes()[:-1])  # a blob, as its name is shorter than its index's
+    plan(Request(str(hub), str(tmp_path / "out"), Settings(size=32, row_group_rows=8, rows_per_shard=20)))
+    assert " (3 were staged by an earlier run); deleted at the end\n" in capsys.readouterr().out
+    first, staged[:] = list(staged), []
+    monkeypatch.setattr(staging, "_stage", lambda *options: staged.append(options[2].path) or real(*options))
+    manifest = preprocess(hub, tmp_path / "out", rows_per_shard=20)
+    assert len(staged) == 3
+    assert len({*first, *staged}) == 6
+    assert "3 of 6 files were staged by an earlier run" in caplog.messages
+    assert manifest.hash == Dataset.open(str(made)).content_hash
+    assert not (tmp_path / "out" / "_work").exists()
+
+
+def test_a_plan_names_the_room_for_staging(hub: Path, tmp_path: Path, capsys: Any) -> None:
+    plan(Request(str(hub), str(tmp_path / "out"), Settings(size=8)))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("layout parquet, 3 classes")
+    staging_line = next(line for line in lines if line.startswith("stage: "))
+    assert re.fullmatch(r"stage: 6 files, about \d+(\.\d+)? kB; deleted at the end", staging_line)
+    assert lines[-1] == "time: less than a minute on one core of this machine"
+    assert not (tmp_path / "out").exists()
+
+
+def test_room_for_staging_is_checked_beforehand(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = shutil.disk_usage(tmp_path)._replace(free=50_000)  # enough for the dataset alone
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
+    with pytest.raises(InputError, match="GB are needed and 0.0 GB are free"):
+        preprocess(hub, tmp_path / "out", size=8)
+    assert not (tmp_path / "out").exists()
 
 
 def write_large(kind: str, root: Path) -> None:
