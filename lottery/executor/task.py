@@ -156,7 +156,7 @@ def _train(
     Raises InputError, StorageError or GpuLostError for a failure that is not the tickets' fault.
     """
     saved = beats.saved
-    ended = _run_child(msgspec.structs.replace(assignment, tickets=tickets), placement, beats)
+    ended = _run_child(msgspec.structs.replace(assignment, tickets=tickets), placement, beats, group)
     beats.write()  # with the checkpoints of a child that died: the driver tells progress by them
     if ended.status:
         _log_end(ended, placement)
@@ -165,13 +165,14 @@ def _train(
     return group.agree(BundleOutcome(ended, beats.saved > saved, left))
 
 
-def _run_child(assignment: Assignment, placement: TaskPlacement, beats: _Beats) -> Ended:
+def _run_child(assignment: Assignment, placement: TaskPlacement, beats: _Beats, group: Group) -> Ended:
     """Runs one child to its end, and counts what it reports."""
     return run_child(
         Instructions(assignment, placement),
         child_environment(placement.gpus, placement.cores, placement.endpoints, placement.worker),
         assignment.experiment.gang.hang_after,
         beats.hear,
+        group.other_ended,
     )
 
 

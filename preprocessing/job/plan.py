@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from preprocessing.common.progress import StageProgress, format_duration
+from preprocessing.common.retries import patiently
 from preprocessing.images.decode import Rejected
 from preprocessing.images.decoder_process import DecoderDiedError, DecoderProcess
 from preprocessing.images.raw_images import RawImage, read_images
@@ -76,7 +77,7 @@ def describe(request: Request, ready: Prepared, chosen: Chosen) -> list[str]:
 
 def measure(source: Source, table: pa.Table, size: int) -> float:
     """Seconds of one core to decode an image and resize it, from a sample; reading it from storage does not count."""
-    images = _sample(source, table)
+    images = patiently(lambda: _sample(source, table), source.store)
     out = np.empty((size, size, 3), np.uint8)
     seconds, started = 0.0, 0
     while started < len(images):

@@ -29,7 +29,7 @@ def says(kind, message, status):
 
 
 def child(monkeypatch, ends):
-    monkeypatch.setattr(SUPERVISE, lambda *given: ends(given[-1]))
+    monkeypatch.setattr(SUPERVISE, lambda *given: ends(given[4]))
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def gang(small, monkeypatch):
     bundles = []
 
     def run(behave, bundle="auto"):
-        def supervise(module, message, environment, hang_after, on_line):
+        def supervise(module, message, environment, hang_after, on_line, other_ended):
             instructions = decode_instructions(message)
             assert instructions.placement == PLACEMENT
             assert environment == child_environment(("1",), 2)

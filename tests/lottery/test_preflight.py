@@ -164,7 +164,7 @@ def test_a_refusal_that_only_the_driver_sees_is_a_problem_with_one_remedy(small,
 def test_a_remote_store_that_refuses_one_request_is_asked_again(small, monkeypatch, operation, call):
     """By executors and by the driver, for the probes' folder too."""
     sweep, action, calls = small(), getattr(Store, operation), itertools.count()
-    monkeypatch.setattr("lottery.run.patient_store.PATIENT_PAUSES", (0.0,))
+    monkeypatch.setattr("preprocessing.common.retries.PATIENT_PAUSES", (0.0,))
     monkeypatch.setattr(LocalStore, "is_local", False)
 
     def refuses(*arguments):

@@ -143,7 +143,7 @@ def test_a_heartbeat_is_on_disk_as_it_was(tmp_path):
 
 def test_a_remote_store_is_asked_again_for_everything_that_training_needs(tmp_path, monkeypatch):
     """A child that fails for one refused request has to import TensorFlow anew; only a heartbeat may be lost."""
-    monkeypatch.setattr("lottery.run.patient_store.PATIENT_PAUSES", (0.0,))
+    monkeypatch.setattr("preprocessing.common.retries.PATIENT_PAUSES", (0.0,))
     monkeypatch.setattr(LocalStore, "is_local", False)
     run, failing = RunDirectory(open_store(tmp_path)), [0]
 

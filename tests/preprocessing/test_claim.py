@@ -350,7 +350,7 @@ def test_a_damaged_claim_is_let_go(store):
 def test_letting_go_twice_does_not_delete_the_next_jobs_claim(store, monkeypatch):
     """The first deletion is carried out, its answer is lost, and another job begins before the second."""
     monkeypatch.setattr(LocalStore, "is_local", False)
-    monkeypatch.setattr(claim, "PATIENT_PAUSES", (0.0,))
+    monkeypatch.setattr("preprocessing.common.retries.PATIENT_PAUSES", (0.0,))
     delete = LocalStore.delete
 
     def lost(self, path):
