@@ -46,6 +46,17 @@ def test_another_process_decodes_as_this_one_does(per_image: bool) -> None:
             assert caught.value.detail == expected.value.detail
 
 
+@pytest.mark.parametrize("per_image", [False, True])
+def test_the_time_of_every_image_counts(per_image: bool) -> None:
+    """Most images take less than a tick of the clock that limits them."""
+    out, spent = np.zeros((32, 32, 3), np.uint8), [0.0]
+    with DecoderProcess(32, per_image=per_image) as process:
+        for data in 20 * [jpeg(300, 280)]:
+            process.decode(data, 32, out)
+            spent.append(process.seconds_spent)
+    assert min(np.diff(spent)) > 0
+
+
 def test_what_became_of_a_decoder() -> None:
     out = np.zeros((32, 32, 3), np.uint8)
     with DecoderProcess(32, per_image=True) as process:
