@@ -58,7 +58,8 @@ def run_tickets(assignments: Sequence[Assignment], placement: TaskPlacement, par
 def _run_bundles(
     assignment: Assignment, placement: TaskPlacement, parameters: int, beats: _Beats, group: Group
 ) -> None:
-    limit = BundleLimit(bundle_size(assignment.experiment.gang.bundle, parameters, task_memory(placement)))
+    memory = task_memory(placement, assignment.input_memory)
+    limit = BundleLimit(bundle_size(assignment.experiment.gang.bundle, parameters, memory))
     waiting = bundles(assignment.tickets, group.least(limit).tickets)
     deaths: Counter[tuple[Ticket, ...]] = Counter()
     while waiting:

@@ -87,6 +87,12 @@ def test_emnist_is_transposed_and_its_mapping_has_labels_and_names(tmp_path: Pat
         assert np.array_equal(pixels[:, :, 0], TRAIN[number])
 
 
+def test_characters_that_cannot_be_stored_are_written_out(tmp_path: Path) -> None:
+    write_idx(tmp_path / "raw", {"train": (TRAIN, LABELS)}, "emnist-x-{split}-{what}-idx{n}-ubyte")
+    (tmp_path / "raw" / "emnist-x-mapping.txt").write_text("0 65\n1 55296\n2 10\n3 66\n")
+    assert preprocess(tmp_path / "raw", tmp_path / "out", size=28).classes == ["A", "B", r"\n", r"\ud800"]
+
+
 def test_an_unpacked_file_goes_before_a_gzipped_one(tmp_path: Path) -> None:
     write_idx(tmp_path / "raw", SPLITS)
     write_idx(tmp_path / "raw", SPLITS, "{split}-{what}-idx{n}-ubyte")
