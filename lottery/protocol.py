@@ -13,6 +13,7 @@ from collections.abc import Callable
 import msgspec
 
 from lottery.experiment.config import Experiment
+from lottery.input.input_memory import InputMemory
 from lottery.tickets.tickets import Ticket
 from preprocessing.common.errors import EXIT_BAD_INPUT, EXIT_STORAGE, Failure, Kind
 
@@ -40,6 +41,7 @@ class Assignment(msgspec.Struct, frozen=True):
     dataset_hash: str  # of the dataset that the driver saw
     train_images: int
     experiment: Experiment
+    input_memory: InputMemory
     tickets: tuple[Ticket, ...] = ()
 
 

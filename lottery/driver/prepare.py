@@ -11,6 +11,7 @@ from lottery.experiment.config import Experiment
 from lottery.experiment.smoke import shrink
 from lottery.experiment.steps import Timeline, timeline
 from lottery.input import augment, shuffle_window
+from lottery.input.input_memory import InputMemory, input_memory
 from lottery.models import registry
 from lottery.protocol import Assignment, Question
 from lottery.run.run_directory import DenseResult, RunDirectory, run_directory
@@ -69,6 +70,13 @@ class Sweep:
         side = augment.side(self.experiment.data, self.dataset.size)
         return Question(self.experiment, (side, side, 3), len(self.dataset.class_names))
 
+    def input_memory(self) -> InputMemory:
+        """What the input of a task that trains tickets takes of main memory."""
+        workers = self.experiment.gang.executors_per_ticket
+        return input_memory(
+            self.experiment.data, self.experiment.input, self.dataset.size, self.timeline.total, workers
+        )
+
     def assignment(self, tickets: Sequence[Ticket]) -> Assignment:
         """What a gang task is asked to do: train these tickets, or the dense run if there are none."""
         return Assignment(
@@ -77,6 +85,7 @@ class Sweep:
             dataset_hash=self.dataset.content_hash,
             train_images=self.train_images,
             experiment=self.experiment,
+            input_memory=self.input_memory(),
             tickets=tuple(tickets),
         )
 

@@ -50,7 +50,8 @@ def run_tickets(assignment: Assignment, placement: TaskPlacement, parameters: in
     run = RunDirectory(open_store(assignment.run))
     beats = _Beats(run, placement, len(assignment.tickets))
     group = _group(assignment, run, placement, stage)
-    limit = BundleLimit(bundle_size(assignment.experiment.gang.bundle, parameters, task_memory(placement)))
+    memory = task_memory(placement, assignment.input_memory)
+    limit = BundleLimit(bundle_size(assignment.experiment.gang.bundle, parameters, memory))
     waiting = bundles(assignment.tickets, group.least(limit).tickets)
     deaths: Counter[tuple[Ticket, ...]] = Counter()
     while waiting:
