@@ -12,6 +12,7 @@ HADOOP_SETTINGS = (_VIRTUAL_MEMORY_CHECK, _MOST_CORES)  # that `warnings` looks 
 _MIB = 1 << 20
 _UNITS = {"": _MIB, "b": 1, "k": 1 << 10, "m": _MIB, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 _SMALLEST_OVERHEAD = "384m"
+_LEAST = 512 * _MIB  # what TensorFlow takes before it has trained anything
 _FACTORS = ("spark.executor.memoryOverheadFactor", "spark.kubernetes.memoryOverheadFactor")
 
 
@@ -48,6 +49,13 @@ def warnings(settings: Mapping[str, str], hadoop: Mapping[str, str]) -> list[str
     other values. Each line ends with the remedy.
     """
     lines = _of_yarn(settings, hadoop) if settings.get("spark.master") == "yarn" else []
+    left = memory_for_tasks(settings)
+    if left is not None and left < _LEAST:
+        lines.append(
+            f"spark.executor.memoryOverhead is {settings.get('spark.executor.memoryOverhead', 'not set')}: it leaves "
+            f"{left // _MIB} MiB of a container to training, and TensorFlow alone takes more; the container may be "
+            "killed, and gang.bundle: auto trains one ticket at a time; set it to 16g, for example"
+        )
     if "spark.executor.pyspark.memory" in settings:
         lines.append(
             f"spark.executor.pyspark.memory={settings['spark.executor.pyspark.memory']}: limits the address space of "

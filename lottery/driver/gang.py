@@ -50,7 +50,7 @@ def wait_for_slots(context: SparkContext, seconds: float, last: int = 0, settle:
     executors, and goes on with those that there are then. With `settle`, after a failure, it waits until the number
     stays the same, as an executor may be about to go, and for two minutes at most. What is awaited is logged.
 
-    Raises InputError if no executor registers, SparkEndedError if Spark has ended.
+    Raises InputError if no executor registers, or none has a slot, SparkEndedError if Spark has ended.
     """
     seconds = min(seconds, _SETTLE) if settle else seconds
     expected = int(settings(context).get("spark.executor.instances", "0"))
@@ -70,6 +70,11 @@ def wait_for_slots(context: SparkContext, seconds: float, last: int = 0, settle:
     if history[-1]:
         logger.warning("%s; going on without the others", _registered(state, expected))
         return history[-1]
+    if state.executors:
+        raise InputError(
+            f"{_registered(state, expected)}, after {seconds:.0f} s; check that spark.task.cpus and "
+            "spark.task.resource.* ask for no more than spark.executor.* give"
+        )
     raise InputError(
         f"no executor had registered after {seconds:.0f} s; check the cluster manager, and that it can give what "
         "spark.executor.* ask for; if it only takes longer, as large archives do, raise gang.wait_for_executors"
@@ -108,7 +113,7 @@ def settings(context: SparkContext) -> dict[str, str]:
 
 
 def hadoop_settings(context: SparkContext, names: Iterable[str]) -> dict[str, str]:
-    """What the driver's Hadoop configuration says: HADOOP_CONF_DIR's files, else Hadoop's defaults; unset ones not.
+    """What the driver's Hadoop configuration says, by HADOOP_CONF_DIR's files or Hadoop's defaults, if it has a value.
 
     Raises SparkEndedError if Spark has ended.
     """

@@ -18,11 +18,12 @@ from lottery.driver.prepare import Sweep
 from lottery.executor import gpu_check, model_check
 from lottery.executor.child_environment import child_environment
 from lottery.executor.memory import task_memory
+from lottery.input.input_memory import InputMemory
 from lottery.protocol import ModelFacts, Question, TaskPlacement
-from lottery.run.patient_store import PatientStore, patiently
+from lottery.run.patient_store import PatientStore
 from preprocessing.common.clean_up import afterwards
 from preprocessing.common.errors import InputError, StorageError
-from preprocessing.common.retries import may_pass
+from preprocessing.common.retries import may_pass, patiently
 from preprocessing.common.storage import Store, open_store
 from preprocessing.common.storage_check import check_usable
 from preprocessing.dataset.opening import Dataset
@@ -126,6 +127,7 @@ def inspect(sweep: Sweep, context: SparkContext, tasks: int, question: Question 
         sweep.dataset.uri,
         sweep.dataset.content_hash,
         sweep.experiment.gang.check_gpus,
+        sweep.input_memory(),
         question,
     )
     with afterwards(lambda: PatientStore(store).delete_tree(folder)):
@@ -149,6 +151,7 @@ def probe(
     data: str,
     dataset_hash: str,
     check_gpus: bool,
+    taken: InputMemory,
     question: Question | None = None,
 ) -> Probe:
     """Looks, from an executor, at everything that training there will need, and leaves a small blob in the folder.
@@ -168,7 +171,7 @@ def probe(
         except InputError as error:
             errors.append(error)
     problems, outages = _lines(f"executor {placement.executor}", errors)
-    return Probe(placement, problems, blob, task_memory(placement), facts, outages)
+    return Probe(placement, problems, blob, task_memory(placement, taken), facts, outages)
 
 
 def probe_folder() -> str:
@@ -205,7 +208,7 @@ def duplicate_gpus(placements: Sequence[TaskPlacement]) -> list[str]:
 def _check_dataset(data: str, dataset_hash: str) -> None:
     """Raises InputError if this machine does not see the driver's dataset, StorageError if that may pass."""
     try:
-        found = patiently(open_store(data), lambda: Dataset.open(data)).content_hash
+        found = patiently(lambda: Dataset.open(data), open_store(data)).content_hash
     except InputError as error:
         raise _with_remedy(error, "the dataset must be on a file system that executors see") from error
     if found != dataset_hash:
@@ -241,7 +244,7 @@ def _check_driver(store: Store, folder: str) -> None:
 def _check_usable(store: Store, name: str) -> None:
     """`check_usable` in folders whose names begin with `name`: an attempt that failed may leave files behind."""
     attempts = itertools.count()
-    patiently(store, lambda: check_usable(store.child(f"{name}-{next(attempts)}")))
+    patiently(lambda: check_usable(store.child(f"{name}-{next(attempts)}")), store)
 
 
 def _with_remedy(error: Exception, remedy: str) -> InputError:

@@ -12,7 +12,11 @@ from preprocessing.common.errors import Failure, InputError, Kind, StorageError
 
 
 def run_child(
-    told: Instructions | Question, environment: Mapping[str, str], hang_after: float, on_event: Callable[[Event], None]
+    told: Instructions | Question,
+    environment: Mapping[str, str],
+    hang_after: float,
+    on_event: Callable[[Event], None],
+    other_ended: Callable[[], bool] = lambda: False,
 ) -> Ended:
     """Runs `lottery.worker` to its end, as `supervise` does; `on_event` gets what it reports, except for a failure."""
     failures: list[Failure] = []
@@ -24,7 +28,7 @@ def run_child(
         elif event is not None:
             on_event(event)
 
-    ended = supervise("lottery.worker", told.encode(), environment, hang_after, hear)
+    ended = supervise("lottery.worker", told.encode(), environment, hang_after, hear, other_ended)
     return msgspec.structs.replace(ended, failure=failures[-1]) if failures else ended
 
 

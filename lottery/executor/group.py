@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import time
 from typing import TypeVar
@@ -10,9 +11,10 @@ import msgspec
 
 from lottery.executor.supervisor import ChildError, Ended
 from lottery.run.run_directory import RunDirectory
-from preprocessing.common.errors import Kind
+from preprocessing.common.errors import Kind, StorageError
 
 _POLL = 1.0  # seconds
+_LOOK_EVERY = 10.0  # seconds, while the child is at work
 
 Message = TypeVar("Message", bound=msgspec.Struct)
 
@@ -49,10 +51,20 @@ class Group:
         self._worker, self._workers, self._patience = worker, workers, patience
         self._folder = f"{stage}-{number:03d}"
         self._round = 0
+        self._looked = 0.0
 
     def agree(self, outcome: BundleOutcome) -> BundleOutcome:
         """What came of all tasks' children. Raises ChildError if a task sends no message in time."""
         return combined(self._exchange(outcome))
+
+    def other_ended(self) -> bool:
+        """Whether another task's child, which trains with this one's, has ended. Looks once in 10 s."""
+        if self._workers == 1 or time.monotonic() - self._looked < _LOOK_EVERY:
+            return False
+        self._looked = time.monotonic()
+        with contextlib.suppress(StorageError):  # of no matter while the child is well
+            return bool(self._mailbox.messages(self._folder, self._round + 1))
+        return False
 
     def least(self, limit: BundleLimit) -> BundleLimit:
         """The smallest of all tasks' limits. Raises ChildError if a task sends no message in time."""
@@ -92,6 +104,8 @@ def combined(outcomes: list[BundleOutcome]) -> BundleOutcome:
 def _rank(ended: Ended) -> int:
     if ended.kind is Kind.OUT_OF_MEMORY:
         return 0
+    if ended.alone:
+        return 4
     if ended.on_notice:
         return 1
     if ended.status < 0 and ended.status != -signal.SIGABRT:

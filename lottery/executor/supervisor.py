@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import IO
 
 import msgspec
@@ -23,6 +24,7 @@ from preprocessing.common.errors import Failure, Kind
 
 _TAIL_BYTES = 4000
 _POLL = 0.5  # seconds
+_ALONE = 90.0  # seconds that a child may be silent after another that trains with it has ended
 _DYING = 30.0  # seconds that a killed process may take to be gone: a GPU's driver tidies up
 
 
@@ -39,6 +41,7 @@ class Ended(msgspec.Struct, frozen=True):
     reason: str
     tail: str
     failure: Failure | None = None  # as the child itself reported it
+    alone: bool = False  # killed, since another that trained with it had ended, and it waited for that one
 
     @property
     def kind(self) -> Kind | None:
@@ -66,13 +69,16 @@ def supervise(
     environment: Mapping[str, str],
     hang_after: float,
     on_line: Callable[[bytes], None],
+    other_ended: Callable[[], bool] = lambda: False,
 ) -> Ended:
     """Runs `python -m module` with `message` on its standard input, until it ends.
 
     `environment` is the child's whole environment, but for LOTTERY_PARENT. `on_line` gets each line of its standard
     output. A child that writes none for `hang_after` seconds is killed: a hung child looks healthy to Spark, whose
-    heartbeats come from the JVM. However this call ends, the child's whole process group is gone afterwards. If this
-    process itself is killed, the kernel gives the child notice (see `lottery.worker.parent_death`).
+    heartbeats come from the JVM. `other_ended` says whether a child that trains together with this one has ended:
+    this one then has 90 s to notice, or until `hang_after` if that is sooner. However this call ends, the child's
+    whole process group is gone afterwards. If this process itself is killed, the kernel gives the child notice (see
+    `lottery.worker.parent_death`).
 
     Raises ChildError if the child cannot be killed.
     """
@@ -91,9 +97,8 @@ def supervise(
             with contextlib.suppress(BrokenPipeError):  # it may have died already
                 child.stdin.write(message)
                 child.stdin.flush()
-            hung = _relay(child, hang_after, on_line)
-        reason = f"no progress for {hang_after:.0f} s" if hung else _why(child.returncode)
-        return Ended(child.returncode, reason, _tail(log))
+            silence = _relay(child, hang_after, on_line, other_ended)
+        return Ended(child.returncode, silence.reason or _why(child.returncode), _tail(log), alone=silence.alone)
 
 
 def _wait_for_orphans() -> None:
@@ -111,8 +116,21 @@ def _is_orphan(process: psutil.Process) -> bool:
         return False
 
 
-def _relay(child: subprocess.Popen[bytes], hang_after: float, on_line: Callable[[bytes], None]) -> bool:
-    """Passes lines on until the child has ended; True if it went silent first."""
+@dataclass(frozen=True)
+class _Silence:
+    """Why a child has to be killed: it reported nothing for too long. Without a reason it has ended by itself."""
+
+    reason: str = ""
+    alone: bool = False
+
+
+def _relay(
+    child: subprocess.Popen[bytes],
+    hang_after: float,
+    on_line: Callable[[bytes], None],
+    other_ended: Callable[[], bool],
+) -> _Silence:
+    """Passes lines on until the child has ended, or has been silent for too long."""
     stdout = child.stdout
     assert stdout is not None
     lines: queue.Queue[bytes | None] = queue.Queue()
@@ -125,16 +143,19 @@ def _relay(child: subprocess.Popen[bytes], hang_after: float, on_line: Callable[
 
     threading.Thread(target=read, daemon=True).start()
     heard = time.monotonic()
-    closed = False
-    while time.monotonic() - heard < hang_after:
+    closed = alone = False
+    patience = hang_after
+    while time.monotonic() - heard < patience:
+        if not alone and other_ended():
+            alone, heard, patience = True, time.monotonic(), min(_ALONE, hang_after)
         try:
             if closed:  # the child is about to end; or it lives on silently, and then it has hung
                 child.wait(_POLL)
-                return False
+                return _Silence()
             line = lines.get(timeout=_POLL)
         except queue.Empty:
             if child.poll() is not None:  # what it started may hold its output open
-                return False
+                return _Silence()
             continue
         except subprocess.TimeoutExpired:
             continue
@@ -143,7 +164,8 @@ def _relay(child: subprocess.Popen[bytes], hang_after: float, on_line: Callable[
             continue
         heard = time.monotonic()
         on_line(line)
-    return True
+    after = " after the process of another task that trains with it had ended" if alone else ""
+    return _Silence(f"no progress for {patience:.0f} s{after}", alone)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from preprocessing.common.retries import PATIENT_PAUSES, retrying
+from preprocessing.common.retries import patiently
 from preprocessing.common.storage import Store
 
 T = TypeVar("T")
-logger = logging.getLogger(__name__)
-
-
-def patiently(store: Store, action: Callable[[], T]) -> T:
-    """The result of `action` on a store. If the store is remote, failures that may pass are tried again for a minute.
-
-    A local disk that fails does not come back by itself: there nothing is tried again.
-    """
-    return action() if store.is_local else retrying(action, PATIENT_PAUSES, _say_again)
 
 
 class PatientStore:
@@ -65,17 +55,19 @@ class PatientStore:
         self._patiently(lambda: self._store.delete_tree(path))
 
     def _patiently(self, action: Callable[[], T]) -> T:
-        return patiently(self._store, action)
+        return patiently(action, self._store)
 
 
 class ReadOnlyStore(PatientStore):
-    """Ignores writes: workers that train together all have the same results, and only the chief saves them."""
+    """Ignores writes and deletions: of workers that train together only the chief saves what all of them have."""
 
     def write(self, path: str, blob: bytes) -> None:
         """Does nothing."""
 
     write_once = write
 
+    def delete(self, path: str) -> None:
+        """Does nothing."""
 
-def _say_again(error: Exception) -> None:
-    logger.warning("%s; trying again", error)
+    def delete_tree(self, path: str = "") -> None:
+        """Does nothing."""

@@ -20,7 +20,7 @@ import psutil
 
 from preprocessing.common.clean_up import afterwards
 from preprocessing.common.errors import InputError
-from preprocessing.common.retries import PATIENT_PAUSES, retrying
+from preprocessing.common.retries import patiently
 from preprocessing.common.storage import Store
 
 EXIT_BUSY = 75  # EX_TEMPFAIL of sysexits.h: try again later
@@ -73,8 +73,8 @@ def claimed(store: Store, job: str) -> Iterator[None]:
     folder = store.local_path
     made = folder is not None and not folder.exists()
     me = _new()
-    while not store.create(CLAIM, msgspec.json.encode(me)):
-        _clear(store, me, job)
+    while not patiently(lambda: store.create(CLAIM, msgspec.json.encode(me)), store):
+        patiently(lambda: _clear(store, me, job), store)
     ended = threading.Event()
     beating = threading.Thread(target=_beat, args=(store, me, job, ended), daemon=True)
     beating.start()
@@ -82,7 +82,7 @@ def claimed(store: Store, job: str) -> Iterator[None]:
     def let_go() -> None:
         ended.set()
         beating.join()
-        retrying(lambda: _let_go(store, me), () if store.is_local else PATIENT_PAUSES)
+        patiently(lambda: _let_go(store, me), store)
         if folder is not None and made:
             with contextlib.suppress(OSError):
                 folder.rmdir()  # if it is still empty
@@ -97,11 +97,17 @@ def _let_go(store: Store, claim: Claim) -> None:
         store.delete(CLAIM)
 
 
-def check_unclaimed(store: Store) -> None:
-    """Raises BusyError if a job is at work there, as far as one look tells; changes nothing."""
+def live_claim(store: Store) -> Claim | None:
+    """The claim on a folder; None if no job is at work there, as far as one look tells. Changes nothing."""
     data = _read(store)
     holder = None if data is None else _decode(data)
-    if holder is not None and _seems_alive(holder):
+    return holder if holder is not None and _seems_alive(holder) else None
+
+
+def check_unclaimed(store: Store) -> None:
+    """Raises BusyError if a job is at work there, as far as one look tells; changes nothing."""
+    holder = live_claim(store)
+    if holder is not None:
         raise _busy(store, holder)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +12,9 @@ import pyarrow as pa
 
 from preprocessing.common import storage_errors
 from preprocessing.common.errors import StorageError
+from preprocessing.common.storage import Store
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -40,6 +44,17 @@ def retrying(
             failed(error)
         time.sleep(pause * random.uniform(0.5, 1.5))  # so that a gang's tasks do not come back all at once
     return action()
+
+
+def patiently(action: Callable[[], T], *stores: Store) -> T:
+    """The result of `action`, which works on these stores and can be run again after it failed half-way.
+
+    If one of them is remote, failures that may pass are tried again for a minute or so, each with a line in the log.
+    A local disk that fails does not come back by itself: there nothing is tried again.
+    """
+    if all(store.is_local for store in stores):
+        return action()
+    return retrying(action, PATIENT_PAUSES, lambda error: logger.warning("%s; trying again", error))
 
 
 def may_pass(error: BaseException | None) -> bool:

@@ -19,6 +19,9 @@ _MARK = "lottery-trellis failure: "
 _MARKED = re.compile(rf"{_MARK}(\{{.*\}})")
 _ENDED = re.compile(r"SparkContext was shut down|stopped SparkContext")
 _WORKER_DIED = re.compile(r"most recent failure: Lost task .*(Python worker exited unexpectedly|SocketException)")
+_TOO_MUCH_MEMORY = re.compile(
+    r"Container killed by YARN for exceeding (physical|virtual) memory limits\.(?: ([\d.]+ \w+ of [\d.]+ \w+))?"
+)
 _FULL = re.compile(r".*(?:No space left on device|Disk quota exceeded)")
 _TELLING = (
     r"Traceback \(most recent call last\):\n(?:[ \t].*\n)+(\S.*)",  # Python's, before a task begins: a missing package
@@ -72,6 +75,9 @@ def why_failed(text: str) -> Failure:
         return Failure(Kind.SPARK_ENDED, ENDED)
     if _WORKER_DIED.search(text):
         return Failure(Kind.WORKER_DIED, _telling(text))
+    killed = _TOO_MUCH_MEMORY.search(text)
+    if killed:
+        return Failure(Kind.OTHER, _over_its_limit(killed[1], killed[2]))
     full = _FULL.search(text)
     if full:
         return Failure(
@@ -80,6 +86,15 @@ def why_failed(text: str) -> Failure:
             "free some space in its local folders (spark.local.dir), or name others",
         )
     return Failure(Kind.OTHER, _telling(text))
+
+
+def _over_its_limit(memory: str, used: str | None) -> str:
+    remedy = (
+        "raise spark.executor.memoryOverhead"
+        if memory == "physical"
+        else "set yarn.nodemanager.vmem-check-enabled to false in yarn-site.xml on every machine"
+    )
+    return f"YARN killed an executor's container for using {used or 'more than its'} {memory} memory: {remedy}"
 
 
 def _refused(error: OSError) -> Failure:

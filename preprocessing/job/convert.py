@@ -8,6 +8,7 @@ import cv2
 import msgspec
 
 from preprocessing.common.errors import InputError
+from preprocessing.common.retries import patiently
 from preprocessing.common.storage import Store
 from preprocessing.dataset.manifest import FileInfo
 from preprocessing.dataset.shard_writer import ShardWriter
@@ -42,6 +43,12 @@ def convert_carefully(shard: Shard, source: Store, output: Store, settings: Sett
 
 
 def _convert(
+    shard: Shard, source: Store, output: Store, settings: Settings, fingerprint: str, decoder: Decode
+) -> ShardRecord:
+    return patiently(lambda: _convert_once(shard, source, output, settings, fingerprint, decoder), source, output)
+
+
+def _convert_once(
     shard: Shard, source: Store, output: Store, settings: Settings, fingerprint: str, decoder: Decode
 ) -> ShardRecord:
     cv2.setNumThreads(1)  # Spark runs a task on every core

@@ -11,13 +11,14 @@ import pyarrow as pa
 
 from preprocessing.common.claim import check_unclaimed
 from preprocessing.common.errors import InputError
+from preprocessing.common.retries import patiently
 from preprocessing.common.storage import Store, open_store
 from preprocessing.dataset.schema import image_bytes, stride
 from preprocessing.job.output import State, check_room, inspect
 from preprocessing.job.selection import account, choose_classes, select
 from preprocessing.job.settings import Settings, check_max_rejected, job_fingerprint
 from preprocessing.sources.base import NO_OPTIONS, Mapper, Source, SourceOptions
-from preprocessing.sources.layouts import locate_source
+from preprocessing.sources.layouts import locate_source, source_store
 from preprocessing.sources.skipped import Skipped
 
 logger = logging.getLogger(__name__)
@@ -68,11 +69,16 @@ class Chosen:
 def prepare(request: Request) -> Prepared:
     """Checks a request; changes nothing. Raises every `InputError` that can be known before Spark starts.
 
-    If `output` is in the way because another job is making it, it raises `BusyError`.
+    If `output` is in the way because another job is making it, it raises `BusyError`. Remote storage that fails is
+    tried again for a minute or so.
     """
     request.settings.check()
     check_max_rejected(request.max_rejected)
     output = open_store(request.output)
+    return patiently(lambda: _prepare(request, output), source_store(request.source), output)
+
+
+def _prepare(request: Request, output: Store) -> Prepared:
     source = locate_source(request.source, request.layout, request.source_options)
     _check_apart(source.store, output)
     classes = [] if source.labels_inside else _choose_classes(source, request.settings)
@@ -88,18 +94,23 @@ def prepare(request: Request) -> Prepared:
 def choose_images(ready: Prepared, settings: Settings, mapper: Mapper = map) -> Chosen:
     """Chooses the images, and logs a warning for each kind of skipped file that the user may have wanted.
 
-    Raises `InputError` if the source is damaged, has too few images, or the disk has no room for them.
+    Raises `InputError` if the source is damaged, has too few images, or the disk has no room for them. A remote
+    source that fails is tried again for a minute or so.
     """
+    chosen = patiently(lambda: _choose(ready, settings, mapper), ready.source.store)
+    for warning in chosen.skipped.warnings():
+        logger.warning(warning)
+    staged = sum(total_bytes(table) for table in chosen.splits.values()) if ready.source.staged else 0
+    check_room(ready.output, estimate_bytes(chosen.splits, settings) + staged)
+    return chosen
+
+
+def _choose(ready: Prepared, settings: Settings, mapper: Mapper) -> Chosen:
     ready.source.read(mapper)
     classes = ready.classes or _choose_classes(ready.source, settings)
     catalogue = ready.source.catalogue(classes, mapper)
     splits = select(catalogue, classes, settings)
-    skipped = account(catalogue, splits)
-    for warning in skipped.warnings():
-        logger.warning(warning)
-    staged = sum(total_bytes(table) for table in splits.values()) if ready.source.staged else 0
-    check_room(ready.output, estimate_bytes(splits, settings) + staged)
-    return Chosen(splits, skipped, classes)
+    return Chosen(splits, account(catalogue, splits), classes)
 
 
 def _choose_classes(source: Source, settings: Settings) -> list[str]:

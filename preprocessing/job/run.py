@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from preprocessing.common.claim import CLAIM, claimed
+from preprocessing.common.retries import patiently
 from preprocessing.common.spark_session import spark_context
 from preprocessing.common.storage import Store
 from preprocessing.dataset.manifest import Manifest, read_manifest
@@ -33,14 +34,15 @@ def run(request: Request, start_spark: StartSpark = spark_context) -> Manifest:
     """Makes the dataset, unless it is there already. Raises `BusyError` if another job is making it."""
     ready = prepare(request)
     output = ready.output
-    if ready.state is State.DONE and not output.exists(CLAIM):
+    if ready.state is State.DONE and not patiently(lambda: output.exists(CLAIM), output):
         return _report_existing(output)
-    output.check_writable()
+    patiently(output.check_writable, output)
     with claimed(output, "preprocessing job"):
         # Another job may have written to the output since.
-        ready = replace(ready, state=inspect(output, ready.fingerprint, request.overwrite))
+        state = patiently(lambda: inspect(output, ready.fingerprint, request.overwrite), output)
+        ready = replace(ready, state=state)
         if ready.state is State.DONE:
-            output.delete_tree(WORK)  # left by a job that was killed at its very end
+            patiently(lambda: output.delete_tree(WORK), output)  # left by a job that was killed at its very end
             return _report_existing(output)
         return _make(request, ready, start_spark)
 
@@ -49,16 +51,18 @@ def _make(request: Request, ready: Prepared, start_spark: StartSpark) -> Manifes
     chosen = choose_images(ready, request.settings) if ready.source.listed_quickly else None
     with start_spark("preprocess") as context:
         if chosen is None:
-            chosen = choose_images(ready, request.settings, spark_mapper(context))
+            chosen = choose_images(ready, request.settings, spark_mapper(context, ready.source.store))
         if chosen.skipped.total():
             logger.info(chosen.skipped.summary())
         source = describe_source(ready.source, chosen.skipped)
         if ready.state is State.FRESH:
-            begin(ready.output, ready.fingerprint, {"source": source, "settings": request.settings.as_dict()})
+            description = {"source": source, "settings": request.settings.as_dict()}
+            patiently(lambda: begin(ready.output, ready.fingerprint, description), ready.output)
         records = _convert(request, ready, chosen, context)
     rejected = [image for record in records for image in record.rejected]
     manifest = build_manifest(records, chosen.counts, chosen.classes, request.settings, ready.fingerprint, source)
-    commit(ready.output, manifest, rejected, ready.source.names())
+    names = patiently(ready.source.names, ready.source.store)
+    patiently(lambda: commit(ready.output, manifest, rejected, names), ready.output)
     reasons = f" ({count_reasons(rejected)})" if rejected else ""
     print(f"{ready.output.describe()}: {summary(manifest)}{reasons}", flush=True)
     return manifest
@@ -94,7 +98,8 @@ def _convert(request: Request, ready: Prepared, chosen: Chosen, context: Any) ->
 def _stage(ready: Prepared, splits: dict[str, pa.Table], context: Any) -> dict[str, pa.Table]:
     """The images as they are in the staged blobs, which it makes unless they are there."""
     units = plan_units(splits)
-    indexes = stage(units, ready.source.extract(), ready.output, ready.fingerprint, spark_mapper(context, "stage"))
+    mapper = spark_mapper(context, ready.source.store, ready.output, stage="stage")
+    indexes = stage(units, ready.source.extract(), ready.output, ready.fingerprint, mapper)
     return {split: locate(table, units, indexes) for split, table in splits.items()}
 
 
@@ -115,7 +120,7 @@ def summary(manifest: Manifest) -> str:
 
 
 def _report_existing(output: Store) -> Manifest:
-    manifest = read_manifest(output)
+    manifest = patiently(lambda: read_manifest(output), output)
     assert manifest is not None  # it has just been read
     print(f"{output.describe()} holds this dataset already: {summary(manifest)}; nothing to do", flush=True)
     return manifest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 from collections.abc import Iterable
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 import msgspec
 import pyarrow as pa
 
+from preprocessing.common.retries import patiently
 from preprocessing.common.storage import Store
 from preprocessing.dataset.manifest import FileInfo
 from preprocessing.job.settings import Settings
@@ -100,7 +100,7 @@ def default_rows(images: int, row_group_rows: int) -> int:
 def recorded_shards(output: Store, fingerprint: str, shards: Iterable[Shard]) -> list[ShardRecord]:
     """Records of the shards that are finished."""
     with ThreadPoolExecutor(RECORD_THREADS) as pool:
-        records = pool.map(functools.partial(read_record, output, fingerprint), shards)
+        records = pool.map(lambda shard: patiently(lambda: read_record(output, fingerprint, shard), output), shards)
         return [record for record in records if record is not None]
 
 

@@ -15,7 +15,9 @@ from typing import Any
 from preprocessing.common import log
 from preprocessing.common.errors import Failure, InputError, Kind, StorageError
 from preprocessing.common.progress import StageProgress
+from preprocessing.common.retries import patiently
 from preprocessing.common.spark_errors import driver_failure, reported
+from preprocessing.common.storage import Store
 from preprocessing.job.shards import RejectedImage, Shard, ShardRecord
 from preprocessing.sources.base import Mapper
 
@@ -25,8 +27,8 @@ POLL_SECONDS = 0.2
 _GROUP = "lottery-trellis-preprocess"
 
 
-def spark_mapper(context: Any, stage: str = "index") -> Mapper:
-    """A `map` whose calls are tasks, which are shown as `stage`. Results come back in order."""
+def spark_mapper(context: Any, *stores: Store, stage: str = "index") -> Mapper:
+    """A `map` whose calls are tasks, which work on `stores` and are shown as `stage`. Results come back in order."""
 
     def run(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterable[Any]:
         if not items:
@@ -34,7 +36,7 @@ def spark_mapper(context: Any, stage: str = "index") -> Mapper:
         ended = context.accumulator(0)
 
         def task(item: Any) -> Any:
-            found = function(item)
+            found = patiently(lambda: function(item), *stores)
             ended.add(1)
             return found
 

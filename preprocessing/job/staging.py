@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.names import name_bytes, name_of
+from preprocessing.common.retries import patiently
 from preprocessing.common.storage import Store
 from preprocessing.job.shards import RECORD_THREADS, work_folder
 from preprocessing.sources.base import Extract, Mapper
@@ -98,7 +99,7 @@ def staged_before(units: Sequence[Unit], output: Store, fingerprint: str) -> dic
     """The indexes, by path, of the units whose blobs are complete."""
     folder = staged_folder(output, fingerprint)
     with ThreadPoolExecutor(RECORD_THREADS) as pool:
-        indexes = pool.map(functools.partial(_read_index, folder), units)
+        indexes = pool.map(lambda unit: patiently(lambda: _read_index(folder, unit), folder), units)
         return {unit.path: index for unit, index in zip(units, indexes, strict=True) if index is not None}
 
 

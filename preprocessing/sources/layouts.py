@@ -63,6 +63,12 @@ def locate_source(source: str, layout: str | None = None, options: SourceOptions
     return open_source(open_store(folder), kinds[0].layout, replace(options, files=files))
 
 
+def source_store(source: str) -> Store:
+    """The store of a folder or URI, or of the folder with files that are named with braces. Nothing is read yet."""
+    braces = split_braces(source)
+    return open_store(source if braces is None else braces[0])
+
+
 def _kind(store: Store, layout: str | None) -> type[Source]:
     if layout is not None:
         if layout not in NAMES:

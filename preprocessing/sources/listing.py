@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.names import one_line
+from preprocessing.common.retries import patiently
 from preprocessing.common.storage import Entry, Store
 from preprocessing.common.stores.object_store import ObjectStore
 from preprocessing.sources.file_names import is_hidden
@@ -124,7 +125,8 @@ def _list(store: Store, path: str, above: _Above) -> tuple[Folder, _Above]:
     try:
         if store.local_path is not None:
             return _scan(str(store.local_path / path), path, above)
-        folders, files = store.level(path)  # where there are no links or pipes
+        # No links or pipes here. An outage must not look like a folder that may be left out.
+        folders, files = patiently(lambda: store.level(path), store)
     except StorageError as error:
         return Folder(path, [], [], [], [], str(error)), above
     except OSError as error:

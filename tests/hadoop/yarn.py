@@ -15,7 +15,11 @@ _NODE_MANAGER = "org.apache.hadoop.yarn.server.nodemanager.NodeManager"
 _EXECUTOR = "org.apache.spark.executor.YarnCoarseGrainedExecutorBackend"
 _GPU = "yarn.io/gpu"
 # Shows each container one GPU, as if YARN isolated them, which it does only with cgroups and its setuid program.
+# `tail` keeps the line that does not end in memory, and waits for more of it.
 _NVIDIA_SMI = """#!/bin/sh
+if rm '{hungry}' 2>/dev/null; then
+    {{ head -c 2G /dev/zero; sleep 20; }} | tail -n 1 >/dev/null
+fi
 echo "GPU 0: Stub (UUID: GPU-stub-{node}-${{CONTAINER_ID##*_}})"
 """
 
@@ -39,6 +43,7 @@ class Yarn:
         self.conf = hdfs.conf
         self.folder = hdfs.conf.parent / "yarn"
         self.folder.mkdir()
+        self._hungry = self.folder / "hungry"
         self._memory = memory
         *ports, web = free_ports(5)
         self._web = f"127.0.0.1:{web}"
@@ -107,6 +112,10 @@ class Yarn:
         nodes = self.nodes if node is None else [self.nodes[node]]
         return [each for daemon in nodes for each in descendants(daemon.process.pid)]
 
+    def fill_a_container(self) -> None:
+        """Has the next program that looks at its GPUs, as a training process does every 5 s, take 2 GiB for 20 s."""
+        self._hungry.touch()
+
     def stop(self) -> None:
         """Ends every process that was started, and all below them."""
         below = self.containers()
@@ -120,7 +129,7 @@ class Yarn:
         folder = self.folder / f"node-{number}"
         (folder / "bin").mkdir(parents=True)
         program = folder / "bin" / "nvidia-smi"
-        program.write_text(_NVIDIA_SMI.format(node=number))
+        program.write_text(_NVIDIA_SMI.format(node=number, hungry=self._hungry))
         program.chmod(0o755)
         (folder / "cgroups" / "devices" / "hadoop-yarn").mkdir(parents=True)
         settings = {
@@ -174,6 +183,8 @@ class Yarn:
                 "yarn.nodemanager.linux-container-executor.cgroups.mount": "false",
                 "yarn.nodemanager.vmem-check-enabled": "false",  # see docs/clusters.md
                 "yarn.nodemanager.pmem-check-enabled": "true",
+                # Or else the check leaves killing to cgroups, even if none limits the memory: see docs/clusters.md.
+                "yarn.nodemanager.resource.memory.enforced": "false",
                 "yarn.nodemanager.container-monitor.interval-ms": 500,
                 "yarn.nodemanager.delete.debug-delay-sec": 0,
                 "yarn.nodemanager.disk-health-checker.max-disk-utilization-per-disk-percentage": 100,

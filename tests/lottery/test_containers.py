@@ -9,6 +9,7 @@ from tests.platforms.properties import CLUSTERS, path, settings
 
 GIB, MIB = 1 << 30, 1 << 20
 YARN = {"spark.master": "yarn", "spark.executor.memory": "2g"}
+ENOUGH = {**YARN, "spark.executor.memoryOverhead": "16g"}
 KUBERNETES = {"spark.master": "k8s://https://host:443", "spark.executor.memory": "2g"}
 
 
@@ -56,25 +57,36 @@ def test_the_files_of_the_platforms_leave_tasks_nearly_all_of_the_overhead(platf
 
 
 def test_yarns_check_of_virtual_memory_is_a_warning_with_its_remedy():
-    (line,) = warnings(YARN, {"yarn.nodemanager.vmem-check-enabled": "true"})
+    (line,) = warnings(ENOUGH, {"yarn.nodemanager.vmem-check-enabled": "true"})
     assert line.startswith("yarn.nodemanager.vmem-check-enabled=true: YARN kills a container for the memory that ")
     assert line.endswith("set it to false in yarn-site.xml on every machine")
-    assert warnings(YARN, {"yarn.nodemanager.vmem-check-enabled": "false"}) == []
-    assert warnings(YARN, {}) == []
+    assert warnings(ENOUGH, {"yarn.nodemanager.vmem-check-enabled": "false"}) == []
+    assert warnings(ENOUGH, {}) == []
 
 
 def test_more_cores_than_yarn_gives_a_container_are_a_warning():
     four = {"yarn.scheduler.maximum-allocation-vcores": "4"}
-    (line,) = warnings({**YARN, "spark.executor.cores": "6"}, four)
+    (line,) = warnings({**ENOUGH, "spark.executor.cores": "6"}, four)
     assert line.startswith("spark.executor.cores=6: YARN refuses containers of more than ")
     assert "yarn.scheduler.maximum-allocation-vcores=4 cores" in line
-    assert warnings({**YARN, "spark.executor.cores": "4"}, four) == warnings(YARN, four) == []
+    assert warnings({**ENOUGH, "spark.executor.cores": "4"}, four) == warnings(ENOUGH, four) == []
+
+
+@pytest.mark.parametrize(("overhead", "says"), [(None, "not set"), ("384m", "384m"), ("895m", "895m")])
+@pytest.mark.parametrize("cluster", [YARN, KUBERNETES])
+def test_a_container_without_room_for_tensorflow_is_a_warning(cluster, overhead, says):
+    """Otherwise `gang.bundle: auto` would train one ticket at a time without a word."""
+    given = {} if overhead is None else {"spark.executor.memoryOverhead": overhead}
+    (line,) = warnings({**cluster, **given}, {})
+    assert line.startswith(f"spark.executor.memoryOverhead is {says}: it leaves ")
+    assert "gang.bundle: auto trains one ticket at a time; set it to 16g, for example" in line
+    assert warnings({**cluster, "spark.executor.memoryOverhead": "896m"}, {}) == []
 
 
 @pytest.mark.parametrize("master", ["yarn", "spark://host:7077", "k8s://https://host:443"])
 def test_a_limit_of_the_address_space_is_a_warning(master):
     """Spark sets it with every cluster manager."""
-    (line,) = warnings({"spark.master": master, "spark.executor.pyspark.memory": "8g"}, {})
+    (line,) = warnings({"spark.master": master, "spark.executor.pyspark.memory": "8g"}, {})  # counts as overhead
     assert line.startswith("spark.executor.pyspark.memory=8g: limits the address space of every process ")
 
 

@@ -72,10 +72,10 @@ def test_a_context_without_its_jvm_has_ended():
 
 
 class Registering:
-    """Stands for a SparkContext whose executors, of one slot each, are this many at each look, one a second."""
+    """Stands for a SparkContext whose executors, of `slots` each, are this many at each look, one a second."""
 
-    def __init__(self, monkeypatch, counts, expected=""):
-        self.counts, self.looks, self.expected = counts, 0, expected
+    def __init__(self, monkeypatch, counts, expected="", slots=1):
+        self.counts, self.looks, self.expected, self.slots = counts, 0, expected, slots
         monkeypatch.setattr(gang, "_cluster", self.look)
         monkeypatch.setattr(gang, "time", self)
 
@@ -92,7 +92,7 @@ class Registering:
     def look(self, context):
         count = self.counts[min(self.looks, len(self.counts) - 1)]
         self.looks += 1
-        return gang._Cluster(count, count, is_local=False)
+        return gang._Cluster(count * self.slots, count, is_local=False)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +118,16 @@ def test_executors_are_waited_for(monkeypatch, counts, expected, last, settle, s
 def test_executors_are_not_waited_for_for_ever(monkeypatch):
     with pytest.raises(InputError, match="^no executor had registered after 600 s; .* raise gang.wait_for_executors$"):
         wait_for_slots(Registering(monkeypatch, [0]), 600.0)
+
+
+def test_executors_without_a_slot_are_told_from_none(monkeypatch):
+    says = (
+        r"^2 of 4 executors have registered, with 0 slots for tasks, after 600 s; check that spark\.task\.cpus and "
+        r"spark\.task\.resource\.\* ask for no more than spark\.executor\.\* give$"
+    )
+    with pytest.raises(InputError, match=says) as caught:
+        wait_for_slots(Registering(monkeypatch, [2], "4", slots=0), 600.0)
+    assert type(caught.value) is InputError
 
 
 def test_what_is_awaited_is_logged(monkeypatch, caplog):

@@ -12,6 +12,7 @@ from preprocessing.common.errors import Failure, Kind
 from preprocessing.common.storage import open_store
 
 DONE, LOST, KILLED = Ended(0, "done", ""), Ended(1, "lost", ""), Ended(-9, "killed", "")
+WAITED = Ended(-9, "no progress", "", alone=True)
 ABORTED = Ended(-6, "killed by SIGABRT", "")
 REPORTED = Ended(1, "lost", "", Failure(Kind.OUT_OF_MEMORY, "OOM when allocating 1 TB"))
 MEMORY, NOTICE = Ended(3, "memory", ""), Ended(143, "notice", "")
@@ -68,6 +69,21 @@ def test_a_task_that_sends_nothing_is_not_waited_for_for_ever(run):
         Group(run, "s", 0, 0, 2, 0.05).least(BundleLimit(1))
 
 
+def test_a_task_sees_that_anothers_child_has_ended_in_this_round_alone(run, monkeypatch):
+    monkeypatch.setattr(group, "_LOOK_EVERY", 0.0)
+    one, other = (Group(run, "s", 0, worker, 2, 0.05) for worker in range(2))
+    assert not one.other_ended()
+    with pytest.raises(ChildError):
+        other.agree(BundleOutcome(KILLED, False, ()))
+    assert one.other_ended()
+    assert one.agree(BundleOutcome(WAITED, False, ())).ended == KILLED
+    assert not one.other_ended()
+
+
+def test_a_task_alone_looks_for_nobody(run):
+    assert not Group(run, "s", 0, 0, 1, 0.0).other_ended()
+
+
 @pytest.mark.parametrize(
     ("endings", "explains"),
     [
@@ -77,6 +93,8 @@ def test_a_task_that_sends_nothing_is_not_waited_for_for_ever(run):
         ([LOST, ABORTED, KILLED], KILLED),
         ([LOST, NOTICE, KILLED], NOTICE),  # of a machine that is taken away, which is nobody's fault
         ([LOST, KILLED, MEMORY], MEMORY),
+        ([WAITED, KILLED], KILLED),
+        ([WAITED, NOTICE], NOTICE),
         ([LOST, NOTICE, KILLED, REPORTED], REPORTED),
     ],
 )

@@ -106,7 +106,7 @@ def test_a_child_that_gives_no_answer_is_a_line(digits, tmp_path, python, script
     ],
 )
 def test_a_childs_failure_keeps_its_kind(digits, tmp_path, monkeypatch, kind, error, message):
-    def supervise(module, told, environment, hang_after, on_line):
+    def supervise(module, told, environment, hang_after, on_line, other_ended):
         on_line(encode_event(Failed(Failure(kind, "the child's words"))))
         return Ended(1, "x", "the log")
 

@@ -81,6 +81,7 @@ def test_settings_of_yarn_that_end_executors_are_logged(caplog):
     assert [(record.levelname, record.message.split(":")[0]) for record in caplog.records] == [
         ("WARNING", "yarn.nodemanager.vmem-check-enabled=true"),
         ("WARNING", "spark.executor.cores=6"),
+        ("WARNING", "spark.executor.memoryOverhead is not set"),
     ]
     with pytest.raises(SparkEndedError):
         preflight.log_warnings(SimpleNamespace(getConf=lambda: conf, _jsc=None))
@@ -112,7 +113,7 @@ def test_what_an_executor_cannot_see_is_named(small, tmp_path):
 
 def test_an_executor_with_a_folder_of_its_own_is_named(small, tmp_path):
     sweep = small()
-    what = (sweep.dataset.uri, sweep.dataset.content_hash, False)
+    what = (sweep.dataset.uri, sweep.dataset.content_hash, False, sweep.input_memory())
     folder = preflight.probe_folder()
     shared = preflight.probe(place(0), folder, sweep.run.uri, *what)
     own = preflight.probe(place(1), folder, str(tmp_path / "own"), *what)
@@ -164,7 +165,7 @@ def test_a_refusal_that_only_the_driver_sees_is_a_problem_with_one_remedy(small,
 def test_a_remote_store_that_refuses_one_request_is_asked_again(small, monkeypatch, operation, call):
     """By executors and by the driver, for the probes' folder too."""
     sweep, action, calls = small(), getattr(Store, operation), itertools.count()
-    monkeypatch.setattr("lottery.run.patient_store.PATIENT_PAUSES", (0.0,))
+    monkeypatch.setattr("preprocessing.common.retries.PATIENT_PAUSES", (0.0,))
     monkeypatch.setattr(LocalStore, "is_local", False)
 
     def refuses(*arguments):

@@ -94,6 +94,22 @@ def test_a_child_without_progress_is_killed(child, hang):
     assert gone(events[0]["pid"])
 
 
+def test_a_child_whose_partner_has_ended_gets_some_time_to_notice(child, monkeypatch):
+    """As one that waits for TensorFlow's cluster, which the other one left before it had formed."""
+    monkeypatch.setattr(supervisor, "_ALONE", 1.5)
+    ended = supervise(child, instruction("time.sleep(600)"), os.environ, 60.0, lambda line: None, lambda: True)
+    assert ended.alone
+    assert ended.reason == "no progress for 2 s after the process of another task that trains with it had ended"
+
+
+def test_a_child_that_goes_on_after_its_partner_has_ended_is_left_alone(child, monkeypatch):
+    """As one that saves what the two have trained."""
+    monkeypatch.setattr(supervisor, "_ALONE", 1.5)
+    code = "for _ in range(6): time.sleep(0.5); print('{}', flush=True)"
+    ended = supervise(child, instruction(code), os.environ, 60.0, lambda line: None, lambda: True)
+    assert (ended.status, ended.alone) == (0, False)
+
+
 def test_what_a_child_started_goes_with_it(child):
     code = "print(json.dumps({'grandchild': subprocess.Popen(['sleep', '600']).pid}), flush=True)"
     ended, events = run(child, code)

@@ -1,4 +1,4 @@
-"""A source, its dataset and an HDFS, made once for all tests."""
+"""A source, its dataset and an HDFS, made once for all tests; and a stand-in for an HDFS."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from preprocessing.common.stores import hdfs_connection
 from tests.hadoop.hdfs import Hdfs
+from tests.preprocessing.fake_hdfs import FakeClient
 from tests.preprocessing.raw_images import preprocess, write_folders
 from tests.preprocessing.submitting import environment_with_java
 
@@ -40,3 +42,18 @@ def hdfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hdfs]:
     started = Hdfs(tmp_path_factory.mktemp("hadoop") / "hdfs")
     yield started
     started.stop()
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[FakeClient]]:
+    """The class of a client that stands in for every HDFS, which is empty."""
+    monkeypatch.setattr(hdfs_connection, "Client", FakeClient)
+    monkeypatch.setattr(FakeClient, "files", {})
+    monkeypatch.setattr(FakeClient, "opened", [])
+    monkeypatch.delenv("HADOOP_CONF_DIR", raising=False)
+    monkeypatch.delenv("HADOOP_HOME", raising=False)
+    monkeypatch.setenv("HADOOP_USER_NAME", "")  # so that it is put back
+    monkeypatch.delenv("HADOOP_USER_NAME")
+    hdfs_connection.connection.cache_clear()
+    yield FakeClient
+    hdfs_connection.connection.cache_clear()

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,9 +21,10 @@ from preprocessing.common.retries import PATIENT_PAUSES, may_pass, retrying
 from preprocessing.common.storage import Store, open_store
 from preprocessing.common.stores import hdfs_connection
 from preprocessing.dataset.opening import Dataset
+from preprocessing.dataset.verify import verify
 from tests.hadoop.daemons import run, write_settings
 from tests.hadoop.hdfs import Hdfs
-from tests.preprocessing.raw_images import preprocess
+from tests.preprocessing.raw_images import preprocess, serial_spark
 
 pytestmark = pytest.mark.yarn
 AWAY = 20.0  # seconds
@@ -227,3 +230,46 @@ def test_the_whole_job_from_and_to_hdfs(hdfs: Hdfs, raw: Path, made: Path) -> No
     ):
         assert np.array_equal(got, expected)
     assert not [name for name in store.list("out") if "_work" in name]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("how", "when"),
+    [("killed", "at its start"), ("killed", "while it converts"), ("in safe mode", "while it converts")],
+)
+def test_a_name_node_that_is_away_for_20_s_costs_the_job_nothing_but_time(
+    hdfs: Hdfs, raw: Path, made: Path, store: Store, caplog: pytest.LogCaptureFixture, how: str, when: str
+) -> None:
+    for path in raw.rglob("*.JPEG"):
+        store.write(f"raw/{path.relative_to(raw)}", path.read_bytes())
+    back: list[threading.Timer] = []
+
+    def lose_name_node() -> None:
+        if how == "killed":
+            hdfs.name_node.stop()
+            back.append(threading.Timer(AWAY, hdfs.name_node.start_again))
+        else:
+            hdfs.safe_mode(True)
+            back.append(threading.Timer(AWAY, hdfs.safe_mode, (False,)))
+        back[0].start()
+
+    @contextmanager
+    def spark(name: str) -> Iterator[Any]:
+        with serial_spark(name) as context:
+            if when == "while it converts":
+                lose_name_node()
+            yield context
+
+    if when == "at its start":
+        lose_name_node()
+    try:
+        preprocess(store.child("raw").uri, store.child("out").uri, spark, rows_per_shard=20)  # type: ignore[arg-type]
+    finally:
+        back[0].join()
+        hdfs.wait_until_ready()
+    assert any(message.endswith("; trying again") for message in caplog.messages)
+    dataset = Dataset.open(store.child("out").uri)
+    verify(dataset)
+    assert dataset.content_hash == Dataset.open(str(made)).content_hash
+    assert store.list("out/_work") == []
+    assert not store.exists("out/claim.json")

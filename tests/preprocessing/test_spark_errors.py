@@ -59,6 +59,22 @@ def test_what_a_task_raised(head: str, raised: Exception, failure: Failure | str
             "ExecutorLostFailure (executor 1 exited) Reason: Container killed by YARN",
         ),
         (
+            BARRIER + "ExecutorLostFailure (executor 1 exited caused by one of the running tasks) Reason: Container "
+            "killed by YARN for exceeding physical memory limits. 1022.0 MB of 896 MB physical memory used. Consider "
+            "boosting spark.executor.memoryOverhead.\nDriver stacktrace:",
+            Kind.OTHER,
+            "YARN killed an executor's container for using 1022.0 MB of 896 MB physical memory: "
+            "raise spark.executor.memoryOverhead",
+        ),
+        (
+            HEAD + "ExecutorLostFailure (executor 1 exited caused by one of the running tasks) Reason: Container "
+            "killed by YARN for exceeding virtual memory limits.  Consider boosting spark.executor.memoryOverhead or "
+            "disabling yarn.nodemanager.vmem-check-enabled because of YARN-4714.\nDriver stacktrace:",
+            Kind.OTHER,
+            "YARN killed an executor's container for using more than its virtual memory: "
+            "set yarn.nodemanager.vmem-check-enabled to false in yarn-site.xml on every machine",
+        ),
+        (
             f"{HEAD}x: Traceback (most recent call last):\n  File x\nModuleNotFoundError: No module y\n",
             Kind.OTHER,
             "ModuleNotFoundError: No module y",

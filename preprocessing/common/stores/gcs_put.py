@@ -6,12 +6,16 @@ google-auth finds: the application default credentials, as for pyarrow.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 from urllib.parse import parse_qs, quote
 
 from preprocessing.common.places import Place
 
 _SERVER = "https://storage.googleapis.com"
+# By which pyarrow's client is sent to an emulator, whatever the URI says; the first that is set. It does not look at
+# STORAGE_EMULATOR_HOST, which other clients of Google's do.
+_EMULATORS = ("CLOUD_STORAGE_EMULATOR_ENDPOINT", "CLOUD_STORAGE_TESTBENCH_ENDPOINT")
 _SCOPES = ["https://www.googleapis.com/auth/devstorage.read_write"]
 _PASSING = (408, 429, 500, 502, 503, 504)
 _SECONDS = (5, 20)  # to connect, and to wait for an answer
@@ -25,15 +29,12 @@ def put_if_absent(place: Place, name: str, data: bytes) -> None:
     from google.auth.exceptions import GoogleAuthError
     from requests.exceptions import RequestException
 
-    query = {key: values[-1] for key, values in parse_qs(place.query).items()}
     anonymous = place.host.startswith("anonymous@")
-    scheme = query.get("scheme", "http" if anonymous else "https")  # of a server of one's own; as pyarrow has it
-    server = f"{scheme}://{query['endpoint_override']}" if "endpoint_override" in query else _SERVER
     bucket, _, key = name.partition("/")
     try:
         with _session(signed=not anonymous) as session:
             response = session.post(
-                f"{server}/upload/storage/v1/b/{quote(bucket, safe='')}/o"
+                f"{_server(place, anonymous)}/upload/storage/v1/b/{quote(bucket, safe='')}/o"
                 f"?uploadType=media&ifGenerationMatch=0&name={quote(key, safe='')}",
                 data=data,
                 headers={"Content-Type": "application/octet-stream"},
@@ -43,6 +44,18 @@ def put_if_absent(place: Place, name: str, data: bytes) -> None:
         raise OSError(f"google::cloud::Status({type(error).__name__}: {error})") from error
     if response.status_code not in (200, 412):
         raise OSError(f"google::cloud::Status(HTTP status {response.status_code}: {_message(response)})")
+
+
+def _server(place: Place, anonymous: bool) -> str:
+    """The server that pyarrow would speak to."""
+    for variable in _EMULATORS:
+        if variable in os.environ:
+            return os.environ[variable]
+    query = {key: values[-1] for key, values in parse_qs(place.query).items()}
+    if "endpoint_override" not in query:
+        return _SERVER
+    scheme = query.get("scheme", "http" if anonymous else "https")
+    return f"{scheme}://{query['endpoint_override']}"
 
 
 def _session(signed: bool) -> Any:

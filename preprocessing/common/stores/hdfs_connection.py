@@ -36,6 +36,7 @@ class Connection:
     def __init__(self, url: str) -> None:
         self._url = url
         self._client: Client | None = None
+        self._deletions: dict[str, concurrent.futures.Future[bool]] = {}  # that have not been answered
 
     def open(self) -> Client:
         """Reads Hadoop's configuration; connects to nothing yet. `OSError` if URL and configuration do not fit."""
@@ -57,6 +58,28 @@ class Connection:
             if isinstance(error.__cause__, concurrent.futures.TimeoutError):
                 self._retire(client)
             raise
+
+    def delete(self, name: str, recursive: bool) -> bool:
+        """Deletes a file or folder; False if there is none. `OSError` if there is no answer in 30 s.
+
+        If it is tried again then, it waits for the answer to the first request, and makes no other: that one may still
+        be carried out, and would delete what has been written since.
+        """
+        client = self.open()
+        with _lock:
+            deletion = self._deletions.get(name)
+            if deletion is None or deletion.done():
+                deletion = self._deletions[name] = _start(client.delete, name, recursive)
+        try:
+            return _result(deletion, ANSWER_SECONDS)
+        except OSError:
+            if not deletion.done():
+                self._retire(client)
+            raise
+        finally:
+            with _lock:
+                if deletion.done() and self._deletions.get(name) is deletion:
+                    del self._deletions[name]
 
     def entries(self, folder: str, recursive: bool) -> list[FileStatus]:
         """The files and folders in a folder that exists."""
@@ -84,6 +107,10 @@ def finish(seconds: float, action: Callable[..., T], *arguments: object) -> T:
 
     It runs in a thread of its own. One that hangs is left behind, and keeps no process from ending.
     """
+    return _result(_start(action, *arguments), seconds)
+
+
+def _start(action: Callable[..., T], *arguments: object) -> concurrent.futures.Future[T]:
     outcome: concurrent.futures.Future[T] = concurrent.futures.Future()
 
     def work() -> None:
@@ -93,6 +120,10 @@ def finish(seconds: float, action: Callable[..., T], *arguments: object) -> T:
             outcome.set_exception(error)
 
     threading.Thread(target=work, name="hdfs", daemon=True).start()
+    return outcome
+
+
+def _result(outcome: concurrent.futures.Future[T], seconds: float) -> T:
     try:
         error = outcome.exception(seconds)
     except concurrent.futures.TimeoutError as late:

@@ -51,12 +51,12 @@ class HdfsFiles:
 
     def delete_file(self, name: str) -> None:
         """Deletes a file; `FileNotFoundError` if there is none."""
-        if not self._connection.call(lambda client: client.delete(name, False)):
+        if not self._connection.delete(name, recursive=False):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
 
     def delete_dir(self, name: str) -> None:
         """Deletes a folder and all in it."""
-        self._connection.call(lambda client: client.delete(name, True))
+        self._connection.delete(name, recursive=True)
 
     def _look_at(self, name: str) -> Any:
         try:

@@ -15,6 +15,11 @@ from tests.hadoop.yarn import Yarn
 
 pytestmark = pytest.mark.yarn
 
+OUT_OF_MEMORY = re.compile(
+    r"YARN killed an executor's container for using [\d.]+ [MG]B of [\d.]+ [MG]B physical memory: "
+    r"raise spark\.executor\.memoryOverhead\b"
+)
+
 
 def last_line(log: Path) -> str:
     """What the user sees last, apart from Spark's own log."""
@@ -37,8 +42,26 @@ def run_again(client: Client, data: Path, runs: Path) -> str:
 
 
 @pytest.mark.long
-@pytest.mark.xfail(reason="these node managers log 'memory usage is not available' and kill nothing", strict=True)
-def test_a_container_that_is_killed_for_its_memory_is_named_with_the_setting(
+def test_a_container_that_exceeds_its_memory_once_is_killed_and_the_sweep_goes_on(
+    yarn: Yarn, client: Client, data: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    runs, log = tmp_path / "runs", tmp_path / "log"
+    after_dense(undisturbed, runs, levels=[0])
+    with client.started(log, client.sweep(data, runs, *APART)) as sweep:
+        wait_until(lambda: children(runs) or sweep.poll() is not None, PATIENCE)
+        yarn.fill_a_container()
+        wait_until(lambda: OUT_OF_MEMORY.search(log.read_text()) or sweep.poll() is not None, PATIENCE)
+        done = kept(runs)
+        assert sweep.wait(PATIENCE) == 0, log.read_text()
+    assert "the stage failed: YARN killed" in log.read_text()
+    assert "planning the remaining work again, on the executors that are left" in log.read_text()
+    assert unchanged(done)
+    assert not children(runs, guards=True)
+    assert measured(runs) == measured(undisturbed)
+
+
+@pytest.mark.long
+def test_containers_with_too_little_memory_end_the_sweep_with_the_setting_and_lose_nothing(
     yarn: Yarn, client: Client, data: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     runs = tmp_path / "runs"
@@ -53,7 +76,8 @@ def test_a_container_that_is_killed_for_its_memory_is_named_with_the_setting(
     done = client.run(client.sweep(data, runs, options=options))
     (tmp_path / "log").write_text(done.stdout)
     assert done.returncode == 1, done.stdout
-    assert "spark.executor.memoryOverhead" in last_line(tmp_path / "log"), done.stdout
+    assert last_line(tmp_path / "log").startswith("error: gave up after 3 stages without progress: YARN killed ")
+    assert OUT_OF_MEMORY.search(last_line(tmp_path / "log")), done.stdout
     assert not children(runs, guards=True)
     assert len(results(runs)) == A_LEVEL
     run_again(client, data, runs)
