@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from lottery.run.run_directory import DenseResult, RunDirectory, TicketResult
 from lottery.tickets.tickets import NO_CONTROL
 
-Key = TypeVar("Key", float, str)
+Key = TypeVar("Key", float, int, str)
 
 SCHEMA = pa.schema(
     [
@@ -51,7 +51,8 @@ class Level:
     level: int
     density: float
     kept: int
-    epoch: float | None  # the reset point of the best ticket
+    first: float | None  # accuracy of the ticket that is reset to step 0
+    step: int | None  # the reset point of the best ticket
     top1: float | None  # of the best ticket
     controls: dict[str, float]  # mean accuracy of each kind of control
     matches: bool  # whether the best ticket is as good as the dense network
@@ -68,13 +69,13 @@ def levels(dense: DenseResult, results: Iterable[TicketResult]) -> list[Level]:
         by_level[result.level].append(result)
     found = []
     for level, members in sorted(by_level.items()):
-        means = _mean_top1((result.epoch, result) for result in members if result.control == NO_CONTROL)
-        best = max(means, key=lambda epoch: (means[epoch], -epoch), default=None)
+        means = _mean_top1((result.step, result) for result in members if result.control == NO_CONTROL)
+        best = max(means, key=lambda step: (means[step], -step), default=None)
         top1 = None if best is None else means[best]
         controls = _mean_top1((result.control, result) for result in members if result.control != NO_CONTROL)
         matches = top1 is not None and dense.top1 is not None and top1 >= dense.top1 - standard_error(dense)
         first = members[0]
-        found.append(Level(level, first.density, first.kept, best, top1, controls, matches))
+        found.append(Level(level, first.density, first.kept, means.get(0), best, top1, controls, matches))
     return found
 
 
@@ -84,28 +85,33 @@ def standard_error(dense: DenseResult) -> float:
     return math.sqrt(top1 * (1 - top1) / max(dense.evaluated, 1))
 
 
-def table(dense: DenseResult, results: Sequence[TicketResult]) -> str:
-    """The sweep's findings as lines of text, as wide as a terminal."""
+def reset_points(run: RunDirectory) -> dict[int, str]:
+    """The steps of the trellis, each with its name in the experiment, such as `400` or `0.5ep`."""
+    return {step: str(point) for step, point in zip(run.timeline().trellis, run.experiment().trellis, strict=True)}
+
+
+def table(dense: DenseResult, results: Sequence[TicketResult], points: Mapping[int, str]) -> str:
+    """The sweep's findings as lines of text, as wide as a terminal; `points` names the reset points by step."""
     rows = levels(dense, results)
     controls = sorted({control for row in rows for control in row.controls})
-    heads = ["level", "density", "kept", "best reset", "best ticket", "dense", *controls, "matches dense"]
+    heads = ["level", "density", "kept", "reset 0", "best reset", "best ticket", "gain", *controls, "dense", "matches"]
     lines = ["  ".join(head.rjust(max(len(head), 7)) for head in heads)]
     for row in rows:
         cells = [
             f"{row.level}",
             f"{row.density:.2%}",
             f"{row.kept:,}",
-            "-" if row.epoch is None else f"{row.epoch:g} ep",
+            _accuracy(row.first),
+            "-" if row.step is None else points[row.step],
             _accuracy(row.top1),
-            _accuracy(dense.top1),
+            "-" if row.top1 is None or row.first is None else f"{row.top1 - row.first:+.4f}",
             *(_accuracy(row.controls.get(control)) for control in controls),
+            _accuracy(dense.top1),
             "yes" if row.matches else "no",
         ]
         lines.append("  ".join(cell.rjust(max(len(head), 7)) for cell, head in zip(cells, heads, strict=True)))
-    lines.append(
-        f"top-1 on {dense.evaluated:,} images; a ticket matches within one standard error of the dense accuracy, "
-        f"{standard_error(dense):.4f}"
-    )
+    lines.append(f"top-1 on {dense.evaluated:,} images; gain: best ticket less reset 0")
+    lines.append(f"a ticket matches within one standard error of the dense accuracy, {standard_error(dense):.4f}")
     if dense.note:
         lines.append(f"dense run: {dense.note}")
     return "\n".join([*lines, *remarks(results)])
@@ -133,10 +139,10 @@ def _levels(numbers: set[int]) -> str:
 
 def publish(run: RunDirectory, dense: DenseResult) -> list[TicketResult]:
     """Writes results.parquet and report/accuracy.png, prints the table and their places; returns the results."""
-    results = run.results()
+    results, points = run.results(), reset_points(run)
     run.write_report("results.parquet", parquet(results))
-    run.write_report("report/accuracy.png", accuracy_plot(run.experiment().name, dense, results))
-    print(table(dense, results))
+    run.write_report("report/accuracy.png", accuracy_plot(run.experiment().name, dense, results, points))
+    print(table(dense, results, points))
     print(f"results: {run.describe('results.parquet')}")
     print(f"picture: {run.describe('report/accuracy.png')}", flush=True)
     return results
@@ -150,21 +156,24 @@ def parquet(results: Sequence[TicketResult]) -> bytes:
     return sink.getvalue()
 
 
-def accuracy_plot(name: str, dense: DenseResult, results: Sequence[TicketResult]) -> bytes:
-    """A PNG: top-1 accuracy against density, a line per reset point, the dense network and the controls."""
-    tickets: dict[float, list[TicketResult]] = defaultdict(list)
+def accuracy_plot(name: str, dense: DenseResult, results: Sequence[TicketResult], points: Mapping[int, str]) -> bytes:
+    """A PNG: top-1 accuracy against density, a line per reset point, the dense network and the controls.
+
+    `points` names the reset points by step.
+    """
+    tickets: dict[int, list[TicketResult]] = defaultdict(list)
     controls: dict[str, list[TicketResult]] = defaultdict(list)
     for result in results:
         if result.control == NO_CONTROL:
-            tickets[result.epoch].append(result)
+            tickets[result.step].append(result)
         else:
             controls[result.control].append(result)
     figure = Figure(figsize=(9, 5.5), layout="constrained")  # not pyplot, which looks for a screen
     axes = figure.subplots()
     colours = matplotlib.colormaps["viridis"]
-    for index, (epoch, members) in enumerate(sorted(tickets.items())):
+    for index, (step, members) in enumerate(sorted(tickets.items())):
         colour = colours(0.9 * index / max(len(tickets) - 1, 1))
-        _line(axes, members, color=colour, marker="o", label=f"reset to epoch {epoch:g}")
+        _line(axes, members, color=colour, marker="o", label=f"reset to {points[step]}")
     for (control, members), style in zip(sorted(controls.items()), ("--", ":"), strict=False):
         _line(axes, members, color="firebrick", marker="x", linestyle=style, label=f"control: {control}")
     if dense.top1 is not None:
