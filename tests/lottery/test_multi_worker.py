@@ -91,6 +91,8 @@ def test_two_workers_train_what_one_does_and_the_chief_writes(tmp_path, model):
         sweep.bind_run_directory()
     assert images(one, 1, tmp_path) == [300]
     assert images(two, 2, tmp_path) == [150, 150]  # each reads its half of every batch
+    assert not two.has_masks()  # a single process makes them
+    assert images(two, 1, tmp_path) == [0]
     assert one.run.provenance() == two.run.provenance()
     expected, found = (sweep.run.checkpoint(DENSE) for sweep in (one, two))
     assert expected.step == found.step == 30

@@ -126,4 +126,4 @@ def test_picture_is_a_png_with_something_in_it():
 def test_reset_points_are_named_as_the_experiment_names_them(tmp_path):
     run = RunDirectory(open_store(str(tmp_path)))
     run.bind_experiment(config.load(DIGITS, ["trellis=[0, 0.5ep, 44, 1.5ep]"]), "0" * 64, 1437)
-    assert publish.reset_points(run) == {0: "0", 22: "0.5ep", 44: "44", 66: "1.5ep"}
+    assert publish.reset_points(run.origin()) == {0: "0", 22: "0.5ep", 44: "44", 66: "1.5ep"}
