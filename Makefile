@@ -3,9 +3,11 @@
 PYTHON ?=
 BIN := .venv/bin
 EXTRAS := --extra cpu --extra demo --extra bench --extra dev
-LOCK := $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-header
+LOCK := $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-header --universal --python-version 3.11
 
-SPARK ?= 4.3
+# The releases of Spark beside requirements.lock's that `make lock` locks, the newest last.
+SPARKS := 4.0 4.3
+SPARK ?= $(lastword $(SPARKS))
 
 EXTRA ?= cpu
 DIST ?= dist
@@ -21,11 +23,15 @@ unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PIP_USER PIP_TARGET PIP_PREFIX VEN
 
 .PHONY: setup lock lint format test test-petastorm test-cluster test-yarn hadoop test-spark test-fresh dist demo clean
 
+# With PYTHON, it stops if .venv has another version: nobody should take the one for the other.
 setup: .venv/.complete
+ifneq ($(PYTHON),)
+	@scripts/find_python "$(PYTHON)" .venv >/dev/null
+endif
 
 # A .venv whose Python is gone, as after an upgrade of the system, is set up anew.
 ifneq ($(shell test -x .venv/bin/python && echo yes),yes)
-.PHONY: .venv/.complete
+.PHONY: .venv/.complete .venv/bin/uv
 endif
 
 # The stamp comes last, so that an interrupted set-up starts over. Bytecode is compiled here, once: with it a child
@@ -39,15 +45,17 @@ endif
 
 # Exact versions and hashes of everything, for each Python that setup.py allows; uv resolves them from setup.py and
 # constraints.txt. petastorm's environment has the oldest versions that setup.py allows, so that they are tested, too.
-lock:
-	test -x $(BIN)/uv || { python=$$(scripts/find_python "$(PYTHON)") && "$$python" -m venv .venv && \
-	    $(BIN)/python -m pip install --quiet uv; }
-	$(LOCK) --universal --python-version 3.11 --constraints constraints.txt $(EXTRAS) setup.py \
-	    --output-file requirements.lock
-	$(LOCK) --resolution lowest-direct --python-version 3.11 $(EXTRAS) --extra petastorm setup.py \
-	    --output-file requirements-petastorm.lock
-	for spark in 4.0 4.3; do echo "pyspark==$$spark.*" | $(LOCK) --no-annotate --universal --python-version 3.11 - \
+lock: .venv/bin/uv
+	$(LOCK) --constraints constraints.txt $(EXTRAS) setup.py --output-file requirements.lock
+	$(LOCK) --project tests/petastorm --resolution lowest-direct $(EXTRAS) --extra petastorm \
+	    setup.py --output-file requirements-petastorm.lock
+	for spark in $(SPARKS); do echo "pyspark==$$spark.*" | $(LOCK) --no-annotate - \
 	    --output-file requirements-spark-$$spark.lock || exit; done
+
+# Of any version, before there is a lock to name one.
+.venv/bin/uv:
+	@python=$$(scripts/find_python "$(PYTHON)") && "$$python" -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet uv
 
 lint: setup
 	$(BIN)/ruff check .
@@ -93,7 +101,7 @@ hadoop: setup
 
 # The tests that start Spark, on another version of it: `make test-spark SPARK=4.0`. Spark 4 needs a Java of the
 # machine's own.
-test-spark: .venv-spark-$(SPARK)/.complete
+test-spark: setup .venv-spark-$(SPARK)/.complete
 	VENV=.venv-spark-$(SPARK) && . scripts/activate && python -m pytest -m cluster $(PYTEST_ARGS)
 
 # The same as .venv except for pyspark: the version that is locked, or else the newest release of it.
@@ -112,7 +120,7 @@ test-fresh:
 
 # Into dist/: the wheel, and the environment that a cluster's machines unpack, for machines with the version of PYTHON.
 # For GPUs: `make dist EXTRA=gpu`.
-dist: setup
+dist: .venv/.complete
 	. scripts/activate && scripts/pack $(EXTRA) "$(DIST)" "$(PYTHON)"
 
 # From real images to winning tickets, in demo-out/. Run again, it picks up where it left off, or says that all is done.

@@ -83,7 +83,7 @@ def waiting(master: str, seconds: float = _WAIT_SECONDS) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        thread.join()
+        thread.join()  # so that no line comes later
 
 
 def _versions() -> tuple[str, str, str]:

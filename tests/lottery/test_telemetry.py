@@ -1,26 +1,28 @@
-import time
-
 import pytest
 
 from lottery.worker import telemetry
 from lottery.worker.telemetry import GpuUse, Telemetry
 
 
-def test_a_row_counts_images_and_waiting_since_the_last_one():
+def test_a_row_counts_images_and_waiting_since_the_last_one(monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(telemetry.time, "perf_counter", lambda: now)
+
     def slow():
+        nonlocal now
         for number in range(3):
-            time.sleep(0.02)
+            now += 0.5
             yield number
 
     watched = Telemetry()
     assert list(watched.waiting(slow())) == [0, 1, 2]
     watched.trained(30)
+    now += 1.0
     row = watched.row()
-    assert row["images_per_s"] == pytest.approx(30 / row["seconds"], rel=0.05)
-    assert 0.5 < row["input_wait"] <= 1.0
+    assert (row["seconds"], row["images_per_s"], row["input_wait"]) == (2.5, 12.0, 0.6)
     assert row["memory_mib"] > 10
     assert "gpu_percent" not in row
-    time.sleep(0.01)
+    now += 1.0
     again = watched.row()
     assert (again["images_per_s"], again["input_wait"]) == (0.0, 0.0)
 

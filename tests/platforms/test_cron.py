@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.environments import program
 from tests.platforms.properties import ROOT
 
 Cron = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -92,8 +93,9 @@ def test_spark_submit_gets_the_properties_the_job_and_every_argument(cron: Cron,
 
 
 def test_the_days_runs_share_a_log_that_only_its_owner_reads(cron: Cron, tmp_path: Path) -> None:
-    cron(75)
-    cron(0)
+    program(tmp_path / "bin" / "date", "echo 2026-11-26")
+    for status in (75, 0):
+        cron(status, PATH=f"{tmp_path}/bin:/usr/bin:/bin")
     (log,) = (tmp_path / "lottery-trellis").iterdir()
     assert log.read_text().count("starts") == 2
     assert log.stat().st_mode & 0o077 == 0

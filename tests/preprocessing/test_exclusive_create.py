@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -246,13 +247,13 @@ def test_the_settings_of_a_uri_reach_both_clients(
     seen: set[tuple[str, str]] = set()
 
     def note(request: BaseHTTPRequestHandler) -> None:
-        seen.add((request.command, request.headers["Authorization"].split("Credential=")[1].split(",")[0]))
+        credential = request.headers["Authorization"].split("Credential=")[1].split(",")[0]
+        seen.add((request.command, re.sub(r"/\d{8}/", "/day/", credential)))
 
     bucket.deny = note
     store = open_store("s3://KEY%2B1:SE%2FCRET@bucket/folder?region=eu-west-1")
     assert store.create("lock", b"mine")
-    day = time.strftime("%Y%m%d", time.gmtime())
-    assert seen == {(method, f"KEY+1/{day}/eu-west-1/s3/aws4_request") for method in ("GET", "HEAD", "PUT")}
+    assert seen == {(method, "KEY+1/day/eu-west-1/s3/aws4_request") for method in ("GET", "HEAD", "PUT")}
 
 
 def test_credentials_of_a_profile(

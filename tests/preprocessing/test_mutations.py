@@ -148,11 +148,10 @@ def test_no_archive_cut_short_passes_for_whole(which: int, keep: int) -> None:
     assert index_or_refuse(TARS[which][: keep % end]) is None
 
 
-def test_a_progressive_image_of_very_many_scans_is_refused_at_once() -> None:
+def test_a_progressive_image_of_very_many_scans_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     start = IMAGES[1].rindex(b"\xff\xda")
     few, many = (IMAGES[1][:start] + IMAGES[1][start:-2] * scans + b"\xff\xd9" for scans in (1, 100_000))
     assert decode_or_refuse(few, 16)
-    started = time.monotonic()
+    monkeypatch.delattr("simplejpeg.decode_jpeg")  # which would be at it for minutes
     with pytest.raises(Rejected, match="more than 100 scans"):
         decode(many, 16)
-    assert time.monotonic() - started < 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from typing import SupportsIndex
 
 import pytest
 
@@ -94,6 +95,33 @@ def test_a_damaged_header(place: int) -> None:
     data[1024 + place] ^= 0x11
     with pytest.raises(TarError, match="a damaged header at byte 1,024"):
         index(bytes(data))
+
+
+class CountedBytes(bytes):
+    """Counts the bytes that are copied out of it by slicing, and out of its slices."""
+
+    copied = 0
+
+    def __getitem__(self, place: SupportsIndex | slice) -> int | CountedBytes:  # type: ignore[override]
+        if not isinstance(place, slice):
+            return super().__getitem__(place)
+        part = CountedBytes(super().__getitem__(place))
+        CountedBytes.copied += len(part)
+        return part
+
+
+def test_an_extended_header_of_many_short_records_is_read_once() -> None:
+    sink = io.BytesIO()
+    records = {f"note{number}": "x" for number in range(3_000)}
+    with tarfile.open(fileobj=sink, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        header = tarfile.TarInfo("a.JPEG")
+        header.pax_headers = records
+        archive.addfile(header)
+    data = CountedBytes(sink.getvalue())
+    assert len(data) > 40_000
+    CountedBytes.copied = 0
+    assert [member.name for member in index(data)] == ["a.JPEG"]
+    assert CountedBytes.copied < 6 * len(data)
 
 
 def test_reading_in_blocks_is_reading() -> None:
