@@ -5,14 +5,14 @@ BIN := .venv/bin
 EXTRAS := --extra cpu --extra demo --extra bench --extra dev
 LOCK := $(BIN)/uv pip compile --quiet --upgrade --generate-hashes --no-header --universal --python-version 3.11
 
-# The releases of Spark beside requirements.lock's that `make lock` locks, the newest last.
+# The Sparks that `make lock` locks besides the one in requirements.lock, the newest last.
 SPARKS := 4.0 4.3
 SPARK ?= $(lastword $(SPARKS))
 
 EXTRA ?= cpu
 DIST ?= dist
 
-# Where the home directory cannot be written, uv does without its cache.
+# If the home directory cannot be written, uv does without its cache.
 UV_CACHE := $${UV_CACHE_DIR:-$${XDG_CACHE_HOME:-$${HOME:-/dev/null}/.cache}/uv}
 ifneq ($(shell mkdir -p "$(UV_CACHE)" 2>/dev/null && test -w "$(UV_CACHE)" && echo yes),yes)
 export UV_NO_CACHE := 1
@@ -23,13 +23,13 @@ unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PIP_USER PIP_TARGET PIP_PREFIX VEN
 
 .PHONY: setup lock lint format test test-petastorm test-cluster test-yarn hadoop test-spark test-fresh dist demo clean
 
-# With PYTHON, it stops if .venv has another version: nobody should take the one for the other.
+# It stops if PYTHON asks for another version than .venv has.
 setup: .venv/.complete
 ifneq ($(PYTHON),)
 	@scripts/find_python "$(PYTHON)" .venv >/dev/null
 endif
 
-# A .venv whose Python is gone, as after an upgrade of the system, is set up anew.
+# A .venv whose Python is gone, as after a system upgrade, is set up anew.
 ifneq ($(shell test -x .venv/bin/python && echo yes),yes)
 .PHONY: .venv/.complete .venv/bin/uv
 endif
@@ -43,8 +43,9 @@ endif
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python -e .
 	touch $@
 
-# Exact versions and hashes of everything, for each Python that setup.py allows; uv resolves them from setup.py and
-# constraints.txt. petastorm's environment has the oldest versions that setup.py allows, so that they are tested, too.
+# Exact versions and hashes of everything, for each Python and processor that setup.py allows; uv resolves them from
+# setup.py and constraints.txt. petastorm's environment has the oldest versions that setup.py allows, so that they are
+# tested, too.
 lock: .venv/bin/uv
 	$(LOCK) --constraints constraints.txt $(EXTRAS) setup.py --output-file requirements.lock
 	$(LOCK) --project tests/petastorm --resolution lowest-direct $(EXTRAS) --extra petastorm \
@@ -52,7 +53,7 @@ lock: .venv/bin/uv
 	for spark in $(SPARKS); do echo "pyspark==$$spark.*" | $(LOCK) --no-annotate - \
 	    --output-file requirements-spark-$$spark.lock || exit; done
 
-# Of any version, before there is a lock to name one.
+# Any version: there may be no lock yet to name one.
 .venv/bin/uv:
 	@python=$$(scripts/find_python "$(PYTHON)") && "$$python" -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet uv

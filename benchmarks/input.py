@@ -53,7 +53,7 @@ LEFT_OUT = {
     "mosaicml-streaming": "needs PyTorch with its CUDA libraries",
     "ffcv": "needs PyTorch, and OpenCV's headers to be built",
 }
-# Ratio: whose speed, over whose, the target; 0 where it is what the machine allows, for comparison.
+# Ratio: whose speed, over whose, and the target; 0 is for what the machine allows, which is there to compare with.
 _PROCESSES = {"augmented_apart": 2, "resized_apart": 2}  # measured side by side; elsewhere one
 # The contenders that are packages, and which extra of setup.py brings each.
 EXTRAS = {"webdataset": "bench", "petastorm": "petastorm"}
@@ -152,7 +152,7 @@ def print_table(results: dict[str, dict[str, float]], ratios: dict[str, float], 
 
 
 def _measure(name: str, cores: int, folder: str, options: argparse.Namespace) -> dict[str, float]:
-    """One measurement; where it is of several processes at once, their sums per second and means per CPU-second."""
+    """One measurement; of several processes at once, the sum per second and the mean per CPU-second."""
     allowed = sorted(os.sched_getaffinity(0))[:cores]
     processes = _PROCESSES.get(name, 1)
     children = [_start(name, allowed[number::processes], folder, options) for number in range(processes)]

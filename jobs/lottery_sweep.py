@@ -67,6 +67,9 @@ def main() -> int:
         "--smoke", action="store_true", help="shrink the experiment to about a minute, to check that everything works"
     )
     parser.add_argument("--verify", action="store_true", help="first compare every image with the manifest's hashes")
+    parser.add_argument(
+        "--until", choices=("dense", "masks"), help="stop after this stage; without it, train the tickets and report"
+    )
     parser.add_argument("--plan", action="store_true", help="check this cluster, report what would run on it, and stop")
     parser.add_argument(
         "--price-per-hour", type=positive, metavar="X", help="with --plan: price of one executor per hour"
@@ -80,6 +83,8 @@ def main() -> int:
     arguments = parser.parse_args()
     if not arguments.plan and (arguments.price_per_hour or arguments.images_per_second):
         parser.error("--price-per-hour and --images-per-second go with --plan")
+    if arguments.plan and arguments.until:
+        parser.error("--until does not go with --plan, which plans all stages")
 
     def work() -> int:
         SparkContext._ensure_initialized()  # else SparkConf knows nothing of the command line and the properties file
@@ -101,7 +106,7 @@ def main() -> int:
 
         try:
             if not arguments.plan:
-                return run_sweep(sweep, context)
+                return run_sweep(sweep, context, arguments.until)
             plan = plan_sweep(sweep, context(), arguments.price_per_hour, arguments.images_per_second)
             print("\n".join(plan.lines), flush=True)
             plan.findings.raise_if_any()

@@ -13,28 +13,36 @@ from preprocessing.common.storage import open_store
 
 def status(run: RunDirectory) -> int:
     """Prints how far a run directory's sweep is, and its tasks' last heartbeats."""
-    dense = run.dense_result()
-    print(f"dense run: {dense.status if dense else 'not done'}")
-    tickets = all_tickets(run.experiment(), run.timeline())
-    results = run.results()
-    print(f"tickets and controls: {len(results)} of {len(tickets)} are done")
-    for ended in ("diverged", "failed"):
-        for result in results:
-            if result.status == ended:
-                print(f"  {result.ticket.name} {ended}: {result.note}")
-    if len(results) < len(tickets):
+    finished = True
+    for replicate in run.replicates():
+        finished &= _replicate_status(replicate, "" if replicate is run else _label(replicate))
+    if not finished:
         for heartbeat in run.heartbeats.read():
             done = f"{heartbeat.done} of {heartbeat.trainings} trainings done"
             print(f"  task {heartbeat.task} on {heartbeat.executor}: {done}")
     return 0
 
 
+def _label(replicate: RunDirectory) -> str:
+    return f" of seed {replicate.origin().experiment.seed}"
+
+
+def _replicate_status(run: RunDirectory, label: str) -> bool:
+    """Prints how far it is; returns whether all its tickets are done."""
+    dense, origin = run.dense_result(), run.origin()
+    print(f"dense run{label}: {dense.status if dense else 'not done'}")
+    tickets, results = all_tickets(origin.experiment, origin.timeline), run.results()
+    print(f"tickets and controls{label}: {len(results)} of {len(tickets)} are done")
+    for ended in ("diverged", "failed"):
+        for result in results:
+            if result.status == ended:
+                print(f"  {result.ticket.name} {ended}: {result.note}")
+    return len(results) == len(tickets)
+
+
 def make_report(run: RunDirectory) -> int:
     """Rewrites results.parquet and the picture from the results so far, and prints the table."""
-    dense = run.dense_result()
-    if dense is None:
-        raise InputError(f"{run.describe()}: the dense run is not done yet; there is nothing to report")
-    publish.publish(run, dense)
+    publish.publish(run)
     return 0
 
 
@@ -53,7 +61,7 @@ def main() -> int:
     arguments = parser.parse_args()
     run = RunDirectory(open_store(arguments.run))
     try:
-        run.identity()
+        run.origin()
     except FileNotFoundError:
         raise InputError(
             f"{arguments.run} is not a run directory: it has no experiment.yaml; correct the path"

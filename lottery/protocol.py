@@ -13,6 +13,7 @@ from collections.abc import Callable
 import msgspec
 
 from lottery.experiment.config import Experiment
+from lottery.input.input_memory import InputMemory
 from lottery.tickets.tickets import Ticket
 from preprocessing.common.errors import EXIT_BAD_INPUT, EXIT_STORAGE, Failure, Kind
 
@@ -33,14 +34,17 @@ KINDS = {
 
 
 class Assignment(msgspec.Struct, frozen=True):
-    """What a task is asked to do: train the dense run and make the masks (no tickets), or train these tickets."""
+    """What a task is asked to do: train these tickets; without tickets, what is left of the dense run and the masks."""
 
     run: str  # URI of the run directory
+    home: str  # URI of the whole sweep's run directory, where its tasks meet
     data: str  # URI of the dataset
     dataset_hash: str  # of the dataset that the driver saw
     train_images: int
     experiment: Experiment
+    input_memory: InputMemory
     tickets: tuple[Ticket, ...] = ()
+    masks: bool = True  # without tickets: whether to make the masks; tasks that train together never do
 
 
 class TaskPlacement(msgspec.Struct, frozen=True):

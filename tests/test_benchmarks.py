@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from benchmarks import feed
+from benchmarks.feed_contender import GpuWatch
 from tests.environments import ANOTHER_SPARK, ROOT
+from tests.lottery.datasets import local_dataset
 
 BARE = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **ANOTHER_SPARK, "PYTHONPATH": ""}
 del BARE["PYTHONINSPECT"]
@@ -47,13 +51,46 @@ def test_a_benchmark_activates_before_it_measures(name: str) -> None:
     [
         ("preprocess", ("--images", "nowhere"), "limit, pillow, ours, hub, petastorm, tfrecord, webdataset, mosaic"),
         ("input", ("--dataset", "nowhere"), "limit, limit_2, mapped, "),
+        ("feed", ("--dataset", "nowhere"), "mobilenet_v2, mobilenet_v2_5, resnet50, resnet50_5"),
     ],
 )
 def test_an_unknown_contender_is_refused(name: str, options: tuple[str, str], choices: str) -> None:
-    for only in ("limit,UNKNOWN", "UNKNOWN"):
+    for only in (choices.partition(",")[0] + ",UNKNOWN", "UNKNOWN"):
         said = python("-m", f"benchmarks.{name}", *options, "--only", only, status=2).stderr
         assert said.startswith(f"error: --only UNKNOWN: there is no such contender; choose from {choices}")
         assert said.count("\n") == 1
+
+
+ROW = {"input_cpu_us": 200.0, "tickets": 5, "one_batch_cpu_ms": 8.0, "batch": 256, "gpus": 0}
+
+
+def test_a_bundle_shares_the_cores_that_feed_it() -> None:
+    assert feed.cores_needed(ROW, 2500) == 0.1
+    assert feed.cores_needed({**ROW, "tickets": 1}, 2500) == 0.5
+    assert feed.cores_needed({**ROW, "gpus": 1}, 2500) == 0.18  # with the training process
+
+
+def test_gpus_are_sampled_until_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    smi = "#!/bin/sh\necho '0, 90, 300.5'; echo '1, 70, 200.5'; echo '0, [N/A], 3'; printf '1, 4'; exec sleep 60\n"
+    (tmp_path / "nvidia-smi").write_text(smi)
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    watch = GpuWatch()
+    time.sleep(0.5)
+    assert watch.means() == {"gpu_percent": 80.0, "gpu_watts": 501.0}
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert GpuWatch().means() == {}
+
+
+@pytest.mark.cluster
+def test_a_model_trains_on_a_dataset_and_on_one_batch(tmp_path: Path) -> None:
+    data, _ = local_dataset(tmp_path, size=48)
+    small = ("--batch", "4", "--crop", "32", "--seconds", "0.2", "--rounds", "1", "--only", "mobilenet_v2_5")
+    said = python("-m", "benchmarks.feed", "--dataset", data, *small).stdout
+    assert "no GPU was there" in said
+    row = json.loads(said.splitlines()[-1])["results"]["mobilenet_v2_5"]
+    assert (row["tickets"], row["batch"], row["gpus"]) == (5, 4, 0)
+    assert min(row[name] for name in ("per_second", "one_batch_per_second", "cpu_ms", "input_cpu_us", "cores")) > 0
 
 
 def test_a_command_that_fails_is_one_line() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,15 +11,15 @@ from pyspark import SparkContext
 from lottery.driver import preflight
 from lottery.driver.gang import GangError, SparkEndedError, wait_for_slots
 from lottery.driver.prepare import Sweep, SweepError
+from lottery.driver.reuse import plan_reuse
 from lottery.driver.stages import gang_layout
 from lottery.executor import model_check
 from lottery.run.run_directory import DenseResult
+from lottery.run.siblings import find_siblings
 from lottery.tickets.gang_size import Layout
 from lottery.tickets.scheduling import Estimate, Schedule, bundle_size, bundles, estimate, schedule, speed_up
-from lottery.tickets.tickets import NO_CONTROL, Ticket
+from lottery.tickets.tickets import NO_CONTROL, Item, Ticket, Training
 from preprocessing.common.clean_up import afterwards
-
-Cost = Callable[[Ticket], int]
 
 
 @dataclass(frozen=True)
@@ -49,34 +50,43 @@ def plan_sweep(
 
     Raises InputError as `run_sweep` does.
     """
-    dense, left = sweep.dense_result(), [*sweep.left(), *sweep.run.failed()]
-    cluster = _look_at(sweep, context, left)
-    facts = cluster.findings.model
+    left = [*sweep.trainings_left(), *sweep.trainings_failed()]
+    siblings = find_siblings(sweep.runs, sweep.run.uri)
+    reuse = [plan_reuse(each, _of_replicate(left, index), siblings) for index, each in enumerate(sweep.replicates)]
     lines = [f"run directory: {sweep.run.describe()}", progress_summary(sweep, left)]
+    lines += [line for each in reuse for line in each.lines]
+    left = [training for training in left if training.ticket not in reuse[training.replicate].tickets]
+    dense_runs = sum(each.dense is None and not each.waits for each in reuse)
+    cluster = _look_at(sweep, context, left, dense_runs)
+    facts, dense = cluster.findings.model, next((each.dense for each in reuse if each.dense is not None), None)
     if facts is not None:
         lines += model_check.lines(facts, sweep.experiment)
-    if dense is None:
-        lines.append(dense_line(sweep, cluster.gang.dense))
+    if dense_runs:
+        lines.append(dense_line(sweep, cluster.gang, dense_runs))
     known = facts or dense
     seconds = seconds_per_step(dense, sweep.experiment.data.batch, images_per_second)
-    shares = schedule(left, cluster.gang.tasks // cluster.gang.together, sweep.cost)
+    shares = schedule(left, cluster.gang.tasks // cluster.gang.together, sweep.training_cost)
     if left:
         bundle = _bundle(sweep, known.parameters if known else None, cluster.findings)
-        lines.append(speed_line(shares, sweep.cost, cluster.gang.together, cluster.slots))
-        lines += gang_lines(shares, sweep.cost, cluster.gang.together, bundle, seconds)
-    if left or dense is None:
-        before = sweep.timeline.total / cluster.gang.dense if dense is None else 0.0
+        lines.append(speed_line(shares, sweep.training_cost, cluster.gang.together, cluster.slots))
+        lines += gang_lines(shares, sweep.training_cost, cluster.gang.together, bundle, seconds)
+    if left or dense_runs:
+        rounds = math.ceil(dense_runs / cluster.gang.dense_runs)
+        before = rounds * sweep.timeline.total / cluster.gang.dense
         lines.append(price_line(_estimate(sweep, cluster, shares, seconds, before), price_per_hour))
     return SweepPlan(tuple(lines), cluster.findings)
 
 
-def _look_at(sweep: Sweep, context: SparkContext, left: Sequence[Ticket]) -> _Cluster:
+def _of_replicate(trainings: Sequence[Training], index: int) -> list[Ticket]:
+    return [training.ticket for training in trainings if training.replicate == index]
+
+
+def _look_at(sweep: Sweep, context: SparkContext, left: Sequence[Training], dense_runs: int) -> _Cluster:
     try:
         with afterwards(sweep.run.tidy):
             slots = wait_for_slots(context, sweep.experiment.gang.wait_for_executors)
-            gang = gang_layout(sweep, context, slots, left, first=True)
-            tasks = max(gang.tasks, gang.dense)
-            return _Cluster(slots, gang, preflight.inspect(sweep, context, tasks, sweep.question()))
+            gang = gang_layout(sweep, context, slots, left, dense_runs, first=True)
+            return _Cluster(slots, gang, preflight.inspect(sweep, context, gang.most, sweep.question()))
     except SparkEndedError:
         raise
     except GangError as error:
@@ -91,28 +101,33 @@ def _bundle(sweep: Sweep, parameters: int | None, findings: preflight.Findings) 
 
 
 def _estimate(
-    sweep: Sweep, cluster: _Cluster, shares: Schedule, seconds: float | None, before: float
+    sweep: Sweep, cluster: _Cluster, shares: Schedule[Training], seconds: float | None, before: float
 ) -> Estimate | None:
     if seconds is None:
         return None
-    return estimate(shares, sweep.cost, seconds, cluster.slots, cluster.gang.together, before)
+    return estimate(shares, sweep.training_cost, seconds, cluster.slots, cluster.gang.together, before)
 
 
-def progress_summary(sweep: Sweep, left: Sequence[Ticket]) -> str:
+def progress_summary(sweep: Sweep, left: Sequence[Training]) -> str:
     """How many tickets and controls are done if these are left."""
-    proper = [ticket for ticket in sweep.tickets if ticket.control == NO_CONTROL]
-    done = len(proper) - sum(ticket.control == NO_CONTROL for ticket in left)
-    controls = len(sweep.tickets) - len(proper)
-    controls_done = controls - sum(ticket.control != NO_CONTROL for ticket in left)
+    replicates = len(sweep.replicates)
+    tickets = replicates * sum(ticket.control == NO_CONTROL for ticket in sweep.tickets)
+    controls = replicates * len(sweep.tickets) - tickets
+    tickets_left = sum(training.ticket.control == NO_CONTROL for training in left)
+    controls_done = controls - (len(left) - tickets_left)
     also = f", {controls_done} of {controls} controls" if controls else ""
-    return f"{done} of {len(proper)} tickets are done{also}"
+    seeds = f", of {replicates} seeds" if replicates > 1 else ""
+    return f"{tickets - tickets_left} of {tickets} tickets are done{also}{seeds}"
 
 
-def dense_line(sweep: Sweep, executors: int) -> str:
-    """A line on the dense run, on this many executors."""
-    on = f" on {executors} executors" if executors > 1 else ""
+def dense_line(sweep: Sweep, gang: Layout, count: int) -> str:
+    """A line on the dense runs that are to be trained, of which there are `count`."""
+    on = f" on {gang.dense} executors" if gang.dense > 1 else ""
     kept = numbers(sweep.timeline.trellis)
-    return f"dense run: {sweep.timeline.total:,} steps{on}, states kept at {kept}"
+    if count == 1:
+        return f"dense run: {sweep.timeline.total:,} steps{on}, states kept at {kept}"
+    each = f"{count} of {sweep.timeline.total:,} steps, {gang.dense_runs} at once"
+    return f"dense runs: {each}{', each' if on else ''}{on}, states kept at {kept}"
 
 
 def seconds_per_step(dense: DenseResult | None, batch: int, images_per_second: float | None) -> float | None:
@@ -127,7 +142,9 @@ def seconds_per_step(dense: DenseResult | None, batch: int, images_per_second: f
     return None
 
 
-def gang_lines(shares: Schedule, cost: Cost, together: int, bundle: int | None, seconds: float | None) -> list[str]:
+def gang_lines(
+    shares: Schedule[Item], cost: Callable[[Item], int], together: int, bundle: int | None, seconds: float | None
+) -> list[str]:
     """The gang's tasks and what each would train.
 
     Args:
@@ -151,7 +168,7 @@ def gang_lines(shares: Schedule, cost: Cost, together: int, bundle: int | None, 
     return lines
 
 
-def speed_line(shares: Schedule, cost: Cost, together: int, slots: int) -> str:
+def speed_line(shares: Schedule[Item], cost: Callable[[Item], int], together: int, slots: int) -> str:
     """The gang's size and Amdahl's S and E."""
     speed, efficiency = speed_up(shares, cost)
     return f"gang: {len(shares.tasks) * together} tasks on {slots} slots, S = {speed:.2f}, E = {efficiency:.2f}"

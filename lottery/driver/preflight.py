@@ -18,6 +18,7 @@ from lottery.driver.prepare import Sweep
 from lottery.executor import gpu_check, model_check
 from lottery.executor.child_environment import child_environment
 from lottery.executor.memory import task_memory
+from lottery.input.input_memory import InputMemory
 from lottery.protocol import ModelFacts, Question, TaskPlacement
 from lottery.run.patient_store import PatientStore
 from preprocessing.common.clean_up import afterwards
@@ -126,6 +127,7 @@ def inspect(sweep: Sweep, context: SparkContext, tasks: int, question: Question 
         sweep.dataset.uri,
         sweep.dataset.content_hash,
         sweep.experiment.gang.check_gpus,
+        sweep.input_memory(),
         question,
     )
     with afterwards(lambda: PatientStore(store).delete_tree(folder)):
@@ -149,6 +151,7 @@ def probe(
     data: str,
     dataset_hash: str,
     check_gpus: bool,
+    taken: InputMemory,
     question: Question | None = None,
 ) -> Probe:
     """Looks, from an executor, at everything that training there will need, and leaves a small blob in the folder.
@@ -168,7 +171,7 @@ def probe(
         except InputError as error:
             errors.append(error)
     problems, outages = _lines(f"executor {placement.executor}", errors)
-    return Probe(placement, problems, blob, task_memory(placement), facts, outages)
+    return Probe(placement, problems, blob, task_memory(placement, taken), facts, outages)
 
 
 def probe_folder() -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from lottery.experiment import config as experiment
 from lottery.experiment import schedules
@@ -11,10 +11,11 @@ from lottery.experiment.config import Experiment
 from lottery.experiment.smoke import shrink
 from lottery.experiment.steps import Timeline, timeline
 from lottery.input import augment, shuffle_window
+from lottery.input.input_memory import InputMemory, input_memory
 from lottery.models import registry
 from lottery.protocol import Assignment, Question
 from lottery.run.run_directory import DenseResult, RunDirectory, run_directory
-from lottery.tickets.tickets import Ticket, all_tickets, first_step
+from lottery.tickets.tickets import Ticket, Training, all_tickets, first_step
 from preprocessing.common.errors import InputError
 from preprocessing.common.places import local_path
 from preprocessing.dataset.opening import Dataset
@@ -33,31 +34,88 @@ class Sweep:
     experiment: Experiment
     dataset: Dataset
     timeline: Timeline
+    runs: str  # the folder of all run directories
     run: RunDirectory
-    tickets: tuple[Ticket, ...]
+    home: RunDirectory  # of the whole sweep, for a replicate's: it has the claim, the heartbeats and the report
+    tickets: tuple[Ticket, ...]  # of a replicate
+
+    @property
+    def replicates(self) -> tuple[Sweep, ...]:
+        """The sweep of each seed, in a run directory of its own below this one; only itself if there is one seed."""
+        if not self.experiment.seeds:
+            return (self,)
+        return tuple(
+            replace(self, experiment=experiment, run=self.run.replicate(experiment.seed))
+            for experiment in self.experiment.replicates
+        )
 
     @property
     def train_images(self) -> int:
         """How many images an epoch is drawn from."""
         return self.dataset.splits[self.experiment.data.train].count
 
+    @property
+    def label(self) -> str:
+        """For messages: which replicate this is, if there are several."""
+        return "" if self.run.uri == self.home.uri else f" of seed {self.experiment.seed}"
+
     def bind_run_directory(self) -> None:
-        """Makes the run directory this experiment's. Raises InputError if it is another's."""
+        """Makes the run directories this experiment's. Raises InputError if one is another's."""
+        if self.experiment.seeds:
+            for replicate in self.replicates:  # first, so that they are there if the whole sweep's directory is
+                replicate.bind_run_directory()
         self.run.bind_experiment(self.experiment, self.dataset.content_hash, self.train_images)
 
     def cost(self, ticket: Ticket) -> int:
         """How many steps a ticket trains."""
         return self.timeline.total - first_step(ticket, self.experiment)
 
+    def training_cost(self, training: Training) -> int:
+        """How many steps a ticket of a replicate trains."""
+        return self.cost(training.ticket)
+
+    def trainings_left(self) -> list[Training]:
+        """The tickets of all replicates that have no result yet."""
+        return [
+            Training(index, ticket) for index, replicate in enumerate(self.replicates) for ticket in replicate.left()
+        ]
+
+    def trainings_failed(self) -> list[Training]:
+        """The tickets of all replicates whose result is a failure."""
+        return [
+            Training(index, ticket)
+            for index, replicate in enumerate(self.replicates)
+            for ticket in replicate.run.failed()
+        ]
+
+    def dense_runs_left(self) -> list[Sweep]:
+        """The replicates without a dense run. Raises SweepError if one's did not succeed."""
+        return [replicate for replicate in self.replicates if replicate.dense_result() is None]
+
+    def masks_left(self) -> list[Sweep]:
+        """The replicates without masks."""
+        return [replicate for replicate in self.replicates if not replicate.has_masks()]
+
+    def assignments(self, trainings: Iterable[Training]) -> list[Assignment]:
+        """What a gang task is asked to do to train these, one assignment a replicate."""
+        tickets: dict[int, list[Ticket]] = {}
+        for training in trainings:
+            tickets.setdefault(training.replicate, []).append(training.ticket)
+        return [self.replicates[index].assignment(chosen) for index, chosen in tickets.items()]
+
     def dense_result(self) -> DenseResult | None:
         """The result of the dense run, None if it is not done yet. Raises SweepError if it did not succeed."""
         dense = self.run.dense_result()
         if dense is not None and dense.status != "done":
             raise SweepError(
-                f"the dense run {dense.status}: {dense.note}; change the experiment, such as "
+                f"the dense run{self.label} {dense.status}: {dense.note}; change the experiment, such as "
                 "training.learning_rate.peak or the model"
             )
         return dense
+
+    def has_masks(self) -> bool:
+        """Whether all masks are made."""
+        return self.run.has_masks(len(self.experiment.masks.densities))
 
     def left(self) -> list[Ticket]:
         """The tickets that have no result yet."""
@@ -69,15 +127,25 @@ class Sweep:
         side = augment.side(self.experiment.data, self.dataset.size)
         return Question(self.experiment, (side, side, 3), len(self.dataset.class_names))
 
-    def assignment(self, tickets: Sequence[Ticket]) -> Assignment:
-        """What a gang task is asked to do: train these tickets, or the dense run if there are none."""
+    def input_memory(self) -> InputMemory:
+        """What the input of a task that trains tickets takes of main memory."""
+        workers = self.experiment.gang.executors_per_ticket
+        return input_memory(
+            self.experiment.data, self.experiment.input, self.dataset.size, self.timeline.total, workers
+        )
+
+    def assignment(self, tickets: Sequence[Ticket], masks: bool = True) -> Assignment:
+        """What a gang task is asked to do: train these tickets; or if there are none, the dense run, and make masks."""
         return Assignment(
             run=self.run.uri,
+            home=self.home.uri,
             data=self.dataset.uri,
             dataset_hash=self.dataset.content_hash,
             train_images=self.train_images,
             experiment=self.experiment,
+            input_memory=self.input_memory(),
             tickets=tuple(tickets),
+            masks=masks,
         )
 
 
@@ -92,7 +160,7 @@ def prepare(path: str, data: str, runs: str, overrides: Sequence[str] = (), smok
     dataset = Dataset.open(data)
     line = _checked_timeline(config, dataset)
     run = run_directory(runs, config, dataset.content_hash)
-    return Sweep(config, dataset, line, run, tuple(all_tickets(config, line)))
+    return Sweep(config, dataset, line, runs, run, run, tuple(all_tickets(config, line)))
 
 
 def _checked_timeline(config: Experiment, dataset: Dataset) -> Timeline:

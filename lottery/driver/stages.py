@@ -14,7 +14,7 @@ from lottery.driver import preflight
 from lottery.driver.gang import GangError, GangGpuError, SparkEndedError, cancel, is_local, settings, wait_for_slots
 from lottery.driver.prepare import Sweep, SweepError
 from lottery.tickets.gang_size import Layout, layout
-from lottery.tickets.tickets import Ticket
+from lottery.tickets.tickets import Training
 from preprocessing.common.errors import InputError, StorageError
 
 logger = logging.getLogger(__name__)
@@ -75,23 +75,27 @@ class Stages:
             if self._first:
                 raise
             raise SweepError("all executors are lost; run the same command again to continue") from error
-        laid_out = gang_layout(self._sweep, self.context, self._slots, self._sweep.left(), self._first)
+        left, dense_runs = self._sweep.trainings_left(), len(self._sweep.dense_runs_left())
+        laid_out = gang_layout(self._sweep, self.context, self._slots, left, dense_runs, self._first)
         self._first = False
-        self._sweep.run.mailbox.clear()
-        self._sweep.run.heartbeats.clear()
+        self._sweep.home.mailbox.clear()
+        self._sweep.home.heartbeats.clear()
         self._cleared = True
         if not self._checked:
-            preflight.inspect(self._sweep, self.context, max(laid_out.tasks, laid_out.dense)).raise_if_any()
+            preflight.inspect(self._sweep, self.context, laid_out.most).raise_if_any()
             self._checked = True
         return laid_out
 
     def _results(self) -> int:
-        return len(self._sweep.run.done()) + (self._sweep.run.dense_result() is not None)
+        return sum(
+            len(each.run.done()) + (each.run.dense_result() is not None) + each.has_masks()
+            for each in self._sweep.replicates
+        )
 
     def _progressed(self, before: int | None) -> bool:
         """Whether a stage left a result or a checkpoint behind; a lost executor may cost days without a result."""
         try:
-            saved = self._cleared and any(heartbeat.saved for heartbeat in self._sweep.run.heartbeats.read())
+            saved = self._cleared and any(heartbeat.saved for heartbeat in self._sweep.home.heartbeats.read())
             return saved or (before is not None and self._results() > before)
         except StorageError:
             return False
@@ -105,9 +109,12 @@ class Stages:
             self._checked = False
 
 
-def gang_layout(sweep: Sweep, context: SparkContext, slots: int, left: Sequence[Ticket], first: bool) -> Layout:
-    """How many tasks train the dense run and these tickets on these slots; see `gang_size.layout`."""
+def gang_layout(
+    sweep: Sweep, context: SparkContext, slots: int, left: Sequence[Training], dense_runs: int, first: bool
+) -> Layout:
+    """How many tasks train so many dense runs, and then these tickets, on these slots; see `gang_size.layout`."""
     gang, batch = sweep.experiment.gang, sweep.experiment.data.batch
-    masks = len({(ticket.seed, ticket.level) for ticket in left})
+    masks = len({training.mask for training in left})
     devices = int(settings(context).get("spark.task.resource.gpu.amount", "0")) or 1
-    return layout(gang, batch, slots, masks, devices, separate=not is_local(context), first=first)
+    separate = not is_local(context)
+    return layout(gang, batch, slots, masks, devices, separate=separate, first=first, dense_runs=dense_runs)

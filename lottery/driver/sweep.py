@@ -1,22 +1,24 @@
-"""The sweep: the dense run and its masks, then the tickets, then the report; each only if it is not done yet."""
+"""The sweep: dense run, masks, tickets, report; each only if it is neither done yet nor to be adopted."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeVar
 
 from pyspark import SparkContext
 
 from lottery.driver.gang import run_gang
 from lottery.driver.gang_progress import gang_progress
-from lottery.driver.plan_report import dense_line, gang_lines, progress_summary
+from lottery.driver.plan_report import dense_line, gang_lines, numbers, progress_summary
 from lottery.driver.prepare import Sweep, SweepError
+from lottery.driver.reuse import reuse_dense, reuse_tickets
 from lottery.driver.stages import StageOutcome, Stages
 from lottery.executor import task
-from lottery.protocol import TaskPlacement
+from lottery.protocol import Assignment, TaskPlacement
 from lottery.report import publish
 from lottery.run.run_directory import DenseResult
+from lottery.run.siblings import Sibling, find_siblings
 from lottery.tickets.scheduling import schedule
 from preprocessing.common.claim import claimed
 from preprocessing.common.errors import StorageError
@@ -27,16 +29,19 @@ logger = logging.getLogger(__name__)
 EXIT_FAILED_TICKETS = 1
 _FRUITLESS_STAGES = 3  # in a row, before the sweep gives up
 
+Until = Literal["dense", "masks"]
 T = TypeVar("T")
 
 
-def run_sweep(sweep: Sweep, context: Callable[[], SparkContext]) -> int:
+def run_sweep(sweep: Sweep, context: Callable[[], SparkContext], until: Until | None = None) -> int:
     """Runs the rest of a sweep and writes its report; returns the exit status.
 
-    Tickets that failed in an earlier run are tried again; those that diverged would diverge again.
+    What other run directories have trained already is adopted. Tickets that failed in an earlier run are tried again;
+    those that diverged would diverge again.
 
     Args:
         context: makes or gives the SparkContext; not called if nothing is left to do.
+        until: the last stage to run; without it, all of them.
 
     Raises:
         BusyError: another sweep is at work on the run directory.
@@ -47,29 +52,74 @@ def run_sweep(sweep: Sweep, context: Callable[[], SparkContext]) -> int:
     """
     logger.info("run directory: %s", sweep.run.describe())
     sweep.bind_run_directory()
-    failed, left = sweep.run.failed(), sweep.left()
+    failed, left = sweep.trainings_failed(), sweep.trainings_left()
     logger.info(progress_summary(sweep, [*left, *failed]))
-    dense = sweep.dense_result()
-    if dense is None or left or failed:
-        with claimed(open_store(sweep.run.uri), "sweep"):
-            _reopen_failed(sweep)
-            dense = _train(sweep, Stages(sweep, context()))
-    else:
+    if _is_done(sweep, until) and not (until is None and failed):
         logger.info("nothing to train")
-    return _report(sweep, dense)
+    else:
+        with claimed(open_store(sweep.run.uri), "sweep"):
+            if until is None:
+                _reopen_failed(sweep)
+            _work(sweep, context, until)
+    if until is None:
+        return _report(sweep)
+    print("\n".join(line for replicate in sweep.replicates for line in _what_is_there(replicate)), flush=True)
+    return 0
+
+
+def _is_done(sweep: Sweep, until: Until | None) -> bool:
+    if sweep.dense_runs_left():
+        return False
+    if until is None:
+        return not sweep.trainings_left()
+    return until == "dense" or not sweep.masks_left()
+
+
+def _what_is_there(sweep: Sweep) -> list[str]:
+    """Lines on what `--until` has left in a replicate's run directory."""
+    dense = sweep.dense_result()
+    assert dense is not None
+    top1 = "-" if dense.top1 is None else f"{dense.top1:.4f}"
+    kept = numbers(sweep.timeline.trellis)
+    lines = [f"dense run{sweep.label}: top-1 {top1} on {dense.evaluated:,} images, states kept at {kept}"]
+    if sweep.has_masks():
+        densities = ", ".join(f"{density:g}" for density in sweep.experiment.masks.densities)
+        lines.append(f"masks{sweep.label}: of densities {densities}")
+    return lines
 
 
 def _reopen_failed(sweep: Sweep) -> None:
-    for ticket in sweep.run.failed():  # looked up again: another sweep may just have tried them
-        logger.info("ticket %s failed before and is tried again", ticket.name)
-        sweep.run.reopen(ticket)
+    for training in sweep.trainings_failed():  # looked up again: another sweep may just have tried them
+        replicate, ticket = sweep.replicates[training.replicate], training.ticket
+        logger.info("ticket %s%s failed before and is tried again", ticket.name, replicate.label)
+        replicate.run.reopen(ticket)
 
 
-def _train(sweep: Sweep, stages: Stages) -> DenseResult:
-    """The dense run, which ends by making the masks; then the tickets."""
-    dense = _until_done(stages, lambda: _train_dense(sweep, stages))
+def _work(sweep: Sweep, context: Callable[[], SparkContext], until: Until | None) -> None:
+    """Each stage that is not done yet: by adopting what others have, else by training."""
+    siblings = find_siblings(sweep.runs, sweep.run.uri)
+    for replicate in sweep.replicates:
+        reuse_dense(replicate, siblings)
+    if until is None:
+        _reuse_tickets(sweep, siblings)
+    if _is_done(sweep, until):
+        return
+    stages = Stages(sweep, context())
+    dense = _until_done(stages, lambda: _train_dense(sweep, stages, until != "dense"))
+    if until == "dense":
+        return
+    _until_done(stages, lambda: _make_masks(sweep, stages))
+    if until == "masks":
+        return
+    _until_done(stages, lambda: _reuse_tickets(sweep, siblings))
     _until_done(stages, lambda: _train_tickets(sweep, stages, dense))
-    return dense
+
+
+def _reuse_tickets(sweep: Sweep, siblings: Sequence[Sibling]) -> Literal[True]:
+    """Adopts tickets of the replicates that have masks."""
+    for replicate in sweep.replicates:
+        reuse_tickets(replicate, siblings)
+    return True
 
 
 def _until_done(stages: Stages, stage: Callable[[], T | None]) -> T:
@@ -89,47 +139,68 @@ def _given_up(outcome: StageOutcome[T]) -> SweepError | StorageError:
     return kind(f"gave up after {_FRUITLESS_STAGES} stages without progress: {outcome.error}")
 
 
-def _train_dense(sweep: Sweep, stages: Stages) -> DenseResult | None:
-    """A stage of the dense run; None if it is not done after that."""
-    dense = sweep.dense_result()
-    if dense is not None:
-        return dense
-    tasks, assignment = stages.get_ready().dense, sweep.assignment(())
+def _train_dense(sweep: Sweep, stages: Stages, masks: bool) -> DenseResult | None:
+    """A stage of all dense runs that are left, which returns the first's result; None if some are left after that.
+
+    An executor that trains one alone may go on to make its masks.
+    """
+    left = sweep.dense_runs_left()
+    if not left:
+        return sweep.replicates[0].dense_result()
+    gang = stages.get_ready()
+    logger.info(dense_line(sweep, gang, len(left)))
+    steps = sweep.timeline.total * len(left)
+    with gang_progress(sweep.home, "dense run", sweep.experiment.data.batch, len(left), steps):
+        _run_dense(sweep, stages, [each.assignment((), masks) for each in left], gang.dense_runs, gang.dense)
+    return None if sweep.dense_runs_left() else sweep.replicates[0].dense_result()
+
+
+def _make_masks(sweep: Sweep, stages: Stages) -> Literal[True] | None:
+    """A stage that makes the masks of finished dense runs, an executor each; None if some are missing after that."""
+    left = sweep.masks_left()
+    if not left:
+        return True
+    tasks = min(stages.get_ready().tasks, len(left))
+    logger.info("masks: made from the dense run's final weights")
+    _run_dense(sweep, stages, [each.assignment(()) for each in left], tasks)
+    return None if sweep.masks_left() else True
+
+
+def _run_dense(sweep: Sweep, stages: Stages, assignments: list[Assignment], groups: int, together: int = 1) -> None:
+    """Deals the assignments out over groups of tasks that train together."""
+    shares = [assignments[group::groups] for group in range(groups)]
     name = stages.name
 
     def work(placement: TaskPlacement) -> None:
-        task.run_dense(assignment, placement, name)
+        task.run_dense(shares[placement.group], placement, name)
 
-    logger.info(dense_line(sweep, tasks))
-    with gang_progress(sweep.run, "dense run", sweep.experiment.data.batch, 1, sweep.timeline.total):
-        run_gang(stages.context, tasks, work, tasks, sweep.experiment.gang.ports)
-    return sweep.dense_result()
+    run_gang(stages.context, groups * together, work, together, sweep.experiment.gang.ports)
 
 
 def _train_tickets(sweep: Sweep, stages: Stages, dense: DenseResult) -> Literal[True] | None:
     """A stage of all tickets that are left; None if some are left after that."""
-    left = sweep.left()
+    left = sweep.trainings_left()
     if not left:
         return True
     gang = stages.get_ready()
-    shares = schedule(left, gang.tasks // gang.together, sweep.cost)
-    assignments, parameters, name = [sweep.assignment(share) for share in shares.tasks], dense.parameters, stages.name
+    shares = schedule(left, gang.tasks // gang.together, sweep.training_cost)
+    assignments, parameters, name = [sweep.assignments(share) for share in shares.tasks], dense.parameters, stages.name
 
     def work(placement: TaskPlacement) -> None:
         task.run_tickets(assignments[placement.group], placement, parameters, name)
 
     tasks = len(shares.tasks) * gang.together
     logger.info("gang: %d trainings on %d tasks", shares.tickets, tasks)
-    for line in gang_lines(shares, sweep.cost, gang.together, None, None):
+    for line in gang_lines(shares, sweep.training_cost, gang.together, None, None):
         logger.info(line)
-    steps = sum(map(sweep.cost, left))
-    with gang_progress(sweep.run, "tickets", sweep.experiment.data.batch, shares.tickets, steps):
+    steps = sum(map(sweep.training_cost, left))
+    with gang_progress(sweep.home, "tickets", sweep.experiment.data.batch, shares.tickets, steps):
         run_gang(stages.context, tasks, work, gang.together, sweep.experiment.gang.ports)
-    return None if sweep.left() else True
+    return None if sweep.trainings_left() else True
 
 
-def _report(sweep: Sweep, dense: DenseResult) -> int:
-    failed = [result for result in publish.publish(sweep.run, dense) if result.status == "failed"]
+def _report(sweep: Sweep) -> int:
+    failed = [result for result in publish.publish(sweep.run) if result.status == "failed"]
     for result in failed:
         logger.warning("ticket %s failed: %s", result.ticket.name, result.note)
     return EXIT_FAILED_TICKETS if failed else 0

@@ -8,21 +8,24 @@ from pathlib import Path
 
 import psutil
 
+from lottery.input.input_memory import InputMemory
 from lottery.protocol import TaskPlacement
 
 _TIMEOUT = 60.0  # seconds; without the persistence daemon nvidia-smi first initialises the driver
 _MIB = 1 << 20
 
 
-def task_memory(placement: TaskPlacement) -> int:
+def task_memory(placement: TaskPlacement, taken: InputMemory) -> int:
     """Bytes for a task's states: they are tensors on its GPU, if it has one, and in main memory when they are saved.
 
     If nvidia-smi does not report the GPU's memory, main memory alone counts. That is the smaller of what the machine
-    has and what the container may use: YARN sets no limit that a process could see, and kills a container above it.
+    has and what the container may use, less what the task's input takes. YARN sets no limit that a process could see,
+    and kills a container above it.
     """
     in_main_memory = host_memory(placement.tasks_on_host)
     if placement.memory is not None:
         in_main_memory = min(in_main_memory, placement.memory)
+    in_main_memory = max(0, in_main_memory - taken.bytes(placement.cores))
     on_gpus = gpu_memory(placement.gpus) if placement.gpus else None
     return in_main_memory if on_gpus is None else min(on_gpus, in_main_memory)
 

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 import msgspec
 
@@ -36,8 +37,8 @@ class GpuLostError(ChildError):
     kind = Kind.GPU_LOST
 
 
-def run_tickets(assignment: Assignment, placement: TaskPlacement, parameters: int, stage: str = "") -> None:
-    """Trains the assignment's tickets, in bundles as large as memory allows.
+def run_tickets(assignments: Sequence[Assignment], placement: TaskPlacement, parameters: int, stage: str = "") -> None:
+    """Trains the tickets of one assignment after the other, in bundles as large as memory allows.
 
     Tasks that train together all do the same, and agree after each bundle on how it went.
 
@@ -47,10 +48,18 @@ def run_tickets(assignment: Assignment, placement: TaskPlacement, parameters: in
 
     Raises as `_train` does.
     """
-    run = RunDirectory(open_store(assignment.run))
-    beats = _Beats(run, placement, len(assignment.tickets))
-    group = _group(assignment, run, placement, stage)
-    limit = BundleLimit(bundle_size(assignment.experiment.gang.bundle, parameters, task_memory(placement)))
+    beats = _beats(assignments, placement, sum(len(assignment.tickets) for assignment in assignments))
+    group = _group(assignments, placement, stage)
+    for assignment in assignments:
+        _run_bundles(assignment, placement, parameters, beats, group)
+    beats.write()
+
+
+def _run_bundles(
+    assignment: Assignment, placement: TaskPlacement, parameters: int, beats: _Beats, group: Group
+) -> None:
+    memory = task_memory(placement, assignment.input_memory)
+    limit = BundleLimit(bundle_size(assignment.experiment.gang.bundle, parameters, memory))
     waiting = bundles(assignment.tickets, group.least(limit).tickets)
     deaths: Counter[tuple[Ticket, ...]] = Counter()
     while waiting:
@@ -74,26 +83,28 @@ def run_tickets(assignment: Assignment, placement: TaskPlacement, parameters: in
             waiting[:0] = [(ticket,) for ticket in left]
         else:
             if placement.worker == 0:
-                _give_up(assignment, run, left[0], placement, ended)
+                _give_up(assignment, left[0], placement, ended)
             beats.settle(1)
+
+
+def run_dense(assignments: Sequence[Assignment], placement: TaskPlacement, stage: str = "") -> None:
+    """Trains the rest of one dense run after the other, and makes their masks unless several tasks train together.
+
+    Raises ChildError if a child dies twice without a checkpoint in between, and as `_train` does.
+    """
+    beats, group = _beats(assignments, placement, len(assignments)), _group(assignments, placement, stage)
+    for assignment in assignments:
+        _run_dense(assignment, placement, beats, group)
     beats.write()
 
 
-def run_dense(assignment: Assignment, placement: TaskPlacement, stage: str = "") -> None:
-    """Trains the dense run, with all of the gang's tasks together, and makes the masks.
-
-    Raises ChildError if its child dies twice without a checkpoint in between, and as `_train` does.
-    """
-    run = RunDirectory(open_store(assignment.run))
-    beats = _Beats(run, placement, 1)
-    group = _group(assignment, run, placement, stage)
+def _run_dense(assignment: Assignment, placement: TaskPlacement, beats: _Beats, group: Group) -> None:
     deaths = 0
     while deaths < _ATTEMPTS:
         outcome = _train(assignment, (), placement, beats, group)
         ended = outcome.ended
         if not outcome.left:
             beats.settle(1)
-            beats.write()
             return
         if not ended.on_notice:
             deaths = 1 if outcome.saved else deaths + 1
@@ -142,7 +153,13 @@ class _Beats:
             self._run.heartbeats.write(heartbeat)
 
 
-def _group(assignment: Assignment, run: RunDirectory, placement: TaskPlacement, stage: str) -> Group:
+def _beats(assignments: Sequence[Assignment], placement: TaskPlacement, total: int) -> _Beats:
+    return _Beats(RunDirectory(open_store(assignments[0].home)), placement, total)
+
+
+def _group(assignments: Sequence[Assignment], placement: TaskPlacement, stage: str) -> Group:
+    assignment = assignments[0]  # of one sweep
+    run = RunDirectory(open_store(assignment.home))
     # A child that has lost another notices in half a minute; one that hangs is killed by whoever started it.
     patience = assignment.experiment.gang.hang_after + _PATIENCE
     return Group(run, stage, placement.group, placement.worker, placement.workers, patience)
@@ -161,7 +178,7 @@ def _train(
     if ended.status:
         _log_end(ended, placement)
     _raise_if_not_the_tickets(ended, placement)
-    left = _left(RunDirectory(open_store(assignment.run)), tickets)
+    left = _left(msgspec.structs.replace(assignment, tickets=tickets), placement)
     return group.agree(BundleOutcome(ended, beats.saved > saved, left))
 
 
@@ -188,15 +205,21 @@ def _raise_if_not_the_tickets(ended: Ended, placement: TaskPlacement) -> None:
         raise GpuLostError(f"executor {placement.executor}: {ended.message}")
 
 
-def _left(run: RunDirectory, tickets: tuple[Ticket, ...]) -> tuple[str, ...]:
-    """The names of those that have no result yet."""
-    if not tickets:
-        return () if run.dense_result() is not None else (DENSE,)
-    done = run.done()
-    return tuple(ticket.name for ticket in tickets if ticket not in done)
+def _left(assignment: Assignment, placement: TaskPlacement) -> tuple[str, ...]:
+    """The names of the trainings that have no result yet; also `masks` if they are to be made and are not there."""
+    run = RunDirectory(open_store(assignment.run))
+    if assignment.tickets:
+        done = run.done()
+        return tuple(ticket.name for ticket in assignment.tickets if ticket not in done)
+    dense = run.dense_result()
+    if dense is None:
+        return (DENSE,)
+    expected = assignment.masks and placement.workers == 1 and dense.status == "done"
+    return () if not expected or run.has_masks(len(assignment.experiment.masks.densities)) else ("masks",)
 
 
-def _give_up(assignment: Assignment, run: RunDirectory, ticket: Ticket, placement: TaskPlacement, ended: Ended) -> None:
+def _give_up(assignment: Assignment, ticket: Ticket, placement: TaskPlacement, ended: Ended) -> None:
+    run = RunDirectory(open_store(assignment.run))
     run.write_result(
         ticket_result(
             ticket,

@@ -172,6 +172,13 @@ class Experiment(_Section, frozen=True):
     tickets: Tickets = Tickets()
     seed: Seed = 0  # of the dense run: its first weights and its order of samples
     gang: Gang = Gang()
+    # Replicates: everything is done once for each, in the place of `seed`. One alone is kept as `seed`.
+    seeds: tuple[Seed, ...] = ()
+
+    @property
+    def replicates(self) -> tuple[Experiment, ...]:
+        """The experiment with each of its seeds; only itself if it has one."""
+        return tuple(msgspec.structs.replace(self, seed=seed, seeds=()) for seed in self.seeds) or (self,)
 
 
 def load(path: str, overrides: Sequence[str] = ()) -> Experiment:
@@ -212,7 +219,11 @@ def from_tree(tree: Any, origin: str) -> Experiment:
         experiment = msgspec.convert(tree, Experiment)
     except msgspec.ValidationError as error:
         raise _wrong(tree, origin, str(error)) from None
+    if "seed" in tree and experiment.seeds:
+        raise InputError(f"experiment {origin}: seed and seeds are both given; keep one of them")
     _check_lists(experiment, origin)
+    if len(experiment.seeds) == 1:
+        experiment = experiment.replicates[0]
     if experiment.gang.ports[0] > experiment.gang.ports[1]:
         raise InputError(
             f"experiment {origin}: gang.ports: {list(experiment.gang.ports)} is not [first, last]; swap the two"
@@ -239,13 +250,23 @@ def identity(experiment: Experiment, dataset_hash: str) -> str:
 
     Fields at their default are left out, so that a new field with a default leaves the old results where they are.
     """
+    return digest([result_fields(experiment), dataset_hash])
+
+
+def result_fields(experiment: Experiment) -> dict[str, Any]:
+    """The tree of `to_tree` with only the fields that can change a result; `name` names the run directory as it is."""
     tree = to_tree(experiment)
     tree.pop("gang", None)
     reading = tree.pop("input", {})
     if "shuffle_window" in reading:
         tree["input"] = {"shuffle_window": reading["shuffle_window"]}
-    tree.pop("name")  # in the run directory's name as it is
-    canonical = json.dumps([tree, dataset_hash], sort_keys=True, separators=(",", ":"))
+    tree.pop("name")
+    return tree
+
+
+def digest(content: Any) -> str:
+    """12 hex digits: a hash of plain dicts, lists and values."""
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
@@ -287,6 +308,7 @@ def _check_lists(experiment: Experiment, origin: str) -> None:
         ("masks.densities", experiment.masks.densities),
         ("tickets.controls", experiment.tickets.controls),
         ("tickets.seeds", experiment.tickets.seeds),
+        ("seeds", experiment.seeds),
     ):
         for value in values:
             if values.count(value) > 1:

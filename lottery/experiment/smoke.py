@@ -34,6 +34,7 @@ def shrink(experiment: Experiment) -> Experiment:
         trellis=(0, _RESET) if len(experiment.trellis) > 1 else (0,),
         masks=replace(experiment.masks, densities=tuple(dict.fromkeys((densities[0], densities[-1])))),
         tickets=replace(experiment.tickets, seeds=experiment.tickets.seeds[:1]),
+        seeds=experiment.seeds[:2],
     )
 
 

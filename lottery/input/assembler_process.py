@@ -22,7 +22,7 @@ from preprocessing.dataset.opening import Dataset
 
 ORDER = struct.Struct("<qqq")  # slot, first step, last step
 _ALIGNMENT = 64  # TensorFlow uses an array in place if its address is a multiple of this
-_MAPPED_BYTES = 2 * 2**30  # of the dataset's files that all processes together have mapped, at most, before they let go
+MAPPED_BYTES = 2 * 2**30  # of the dataset's files that all processes together have mapped, at most, before they let go
 
 
 class Slots(msgspec.Struct, frozen=True):
@@ -107,7 +107,7 @@ def main() -> None:
         memory = np.frombuffer(mmap.mmap(request.memory, request.slots.bytes), np.uint8)
         steps = open_steps(request)
         answers.write(b"\n")
-        mapped, most = 0, _MAPPED_BYTES // request.parts
+        mapped, most = 0, MAPPED_BYTES // request.parts
         while len(order := orders.read(ORDER.size)) == ORDER.size:
             slot, first, last = ORDER.unpack(order)
             fill_part(request, steps, memory, slot, first, last)
@@ -117,7 +117,7 @@ def main() -> None:
                 steps.release()
                 mapped = 0
     except BrokenPipeError:
-        pass  # nobody waits any more
+        pass  # nobody is waiting any more
     except Exception as error:
         answers.write(msgspec.json.encode(failure_of(error)) + b"\n")
 

@@ -24,7 +24,9 @@ from lottery.input.assembler_process import ORDER, Request
 from lottery.input.batch_assembler import Images, Labels
 from preprocessing.common.errors import Failure, InputError, Kind, StorageError
 
-_HELD = 4  # runs that TensorFlow has read ahead and trains on
+# Pixels of a stream from which on processes assemble it. They take a second to start, and then a core each.
+LONG_BYTES = 4 * 2**30
+_HELD = 4  # runs that TensorFlow may hold: those that it has read ahead, and the one that it trains on
 _AHEAD = 2, 4  # fewest and most runs that are being assembled: with more, processes wait less for each other
 _AHEAD_BYTES = 32 * 2**20
 
@@ -32,7 +34,7 @@ _ERRORS = {Kind.BAD_INPUT: InputError, Kind.STORAGE: StorageError}
 
 
 def slot_count(run_bytes: int) -> int:
-    """How many runs of at most so many bytes the shared memory holds: 6 to 8."""
+    """How many runs of at most `run_bytes` the shared memory holds: 6 to 8."""
     return _HELD + max(_AHEAD[0], min(_AHEAD[1], _AHEAD_BYTES // run_bytes))
 
 
@@ -80,8 +82,8 @@ class AssemblerProcesses:
     def runs(self, runs: Iterable[tuple[int, int]]) -> Iterator[tuple[Images, Labels]]:
         """For each [first, last) of `runs` its batches: uint8 [steps, batch, side, side, 3], int32 [steps, batch].
 
-        Memory is used again only when no array, view or tensor uses it. If all that is left is needed for the runs on
-        their way, a run is copied.
+        Memory is used again only when no array, view or tensor uses it. If what is left is needed for runs that are
+        being assembled, a run is copied.
 
         Raises InputError or StorageError if the data cannot be read, AssemblerDiedError if a process has died.
         """
@@ -142,7 +144,7 @@ class AssemblerProcesses:
                 raise _ERRORS.get(failure.kind, AssemblerDiedError)(failure.message)
 
     def _take(self, slot: int, steps: int) -> tuple[Images, Labels]:
-        # Of a memoryview, since numpy lets the views of an array refer past it to another array that it was made of.
+        # Made from a memoryview: numpy would let views of an array refer past it to the array that it was made from.
         user = np.frombuffer(memoryview(self._memory), np.uint8)
         self._users[slot] = weakref.ref(user)
         return self._slots.images(user, slot, steps), self._slots.labels(user, slot, steps).copy()
@@ -176,7 +178,7 @@ def _start(request: Request) -> subprocess.Popen[bytes]:
 def _death(process: subprocess.Popen[bytes]) -> AssemblerDiedError:
     status = process.wait()
     how = signal.Signals(-status).name if status < 0 else f"status {status}"
-    return AssemblerDiedError(
-        f"a process that assembles batches has died ({how}), as when memory runs out; give executors more memory, or "
-        "--set input.threads=1"
-    )
+    why = "when memory runs out; give executors more memory, or --set input.threads=1"
+    if status == -signal.SIGBUS:  # what mapped memory raises beyond the end of its file
+        why = "when a file of the dataset is cut short while it is read; copy the dataset again"
+    return AssemblerDiedError(f"a process that assembles batches has died ({how}), as {why}")

@@ -91,17 +91,25 @@ def stored_crops(size: int, count: int) -> CropParameters:
     return CropParameters(np.tile(np.array([0, 0, size, size]), (count, 1)), np.zeros(count, np.bool_), None)
 
 
-def training_crops(data: Data, size: int, seed: int, epoch: int, position: int) -> CropParameters:
-    """The crops of batch `position` of an epoch, for the whole global batch, of which a worker takes its part."""
+def training_crops(
+    data: Data, size: int, seed: int, epoch: int, position: int, part: slice = slice(None)
+) -> CropParameters:
+    """The crops of the images `part` of batch `position` of an epoch, a global batch; by default of all of them.
+
+    Random numbers are drawn for the whole batch, so that an image's do not depend on the part.
+    """
     count, to = data.batch, side(data, size)
     random = random_stream("augment", seed, epoch, position)
     if data.crop_scale is None:
-        corners = random.integers(size + 2 * data.pad - to + 1, size=(count, 2)) - data.pad
-        boxes = np.concatenate([corners, np.full((count, 2), to)], axis=1)
+        corners = random.integers(size + 2 * data.pad - to + 1, size=(count, 2))[part] - data.pad
+        boxes = np.concatenate([corners, np.full((len(corners), 2), to)], axis=1)
     else:
-        boxes = _random_boxes(random, count, size, data.crop_scale, data.crop_aspect)
-    flipped = random.random(count) < 0.5 if data.flip else np.zeros(count, np.bool_)
-    colour_factors = random.uniform(1 - data.colour, 1 + data.colour, (count, 3)) if data.colour else None
+        least, most = (math.log(aspect) for aspect in data.crop_aspect)
+        areas = random.uniform(*data.crop_scale, (count, _ATTEMPTS))
+        aspects = random.uniform(least, most, (count, _ATTEMPTS))
+        boxes = _boxes(areas[part], aspects[part], random.random((count, 2))[part], size)
+    flipped = random.random(count)[part] < 0.5 if data.flip else np.zeros(len(boxes), np.bool_)
+    colour_factors = random.uniform(1 - data.colour, 1 + data.colour, (count, 3))[part] if data.colour else None
     return CropParameters(boxes, flipped, colour_factors)
 
 
@@ -112,19 +120,25 @@ def centre_crops(data: Data, size: int, count: int) -> CropParameters:
     return CropParameters(np.tile(np.array([margin, margin, to, to]), (count, 1)), np.zeros(count, np.bool_), None)
 
 
-def _random_boxes(
-    random: np.random.Generator, count: int, size: int, scale: tuple[float, float], aspect: tuple[float, float]
+def _boxes(
+    areas: NDArray[np.float64], aspects: NDArray[np.float64], corners: NDArray[np.float64], size: int
 ) -> NDArray[np.int64]:
-    """Boxes of random area and aspect, as Szegedy et al., 2015 ("Going deeper with convolutions") crop them."""
-    area = random.uniform(*scale, (count, _ATTEMPTS)) * size * size
-    ratio = np.exp(random.uniform(math.log(aspect[0]), math.log(aspect[1]), (count, _ATTEMPTS)))
+    """Boxes of random area and aspect, as Szegedy et al., 2015 ("Going deeper with convolutions") crop them.
+
+    Args:
+        areas: fractions of the image's, a row of attempts for each box: the first that fits counts.
+        aspects: logarithms of width to height, as many.
+        corners: where the box lies, as fractions of the room there is for its top and its left, [n, 2].
+        size: of the image.
+    """
+    area = areas * size * size
+    ratio = np.exp(aspects)
     heights = np.maximum(1, np.rint(np.sqrt(area / ratio))).astype(np.int64)
     widths = np.maximum(1, np.rint(np.sqrt(area * ratio))).astype(np.int64)
     fits = (heights <= size) & (widths <= size)
-    chosen = np.arange(count), fits.argmax(axis=1)
+    chosen = np.arange(len(fits)), fits.argmax(axis=1)
     whole = ~fits.any(axis=1)
     height, width = (np.where(whole, size, sides[chosen]) for sides in (heights, widths))
-    corners = random.random((count, 2))
     top = np.floor(corners[:, 0] * (size - height + 1)).astype(np.int64)
     left = np.floor(corners[:, 1] * (size - width + 1)).astype(np.int64)
     return np.stack([top, left, height, width], axis=1)

@@ -40,17 +40,12 @@ class BatchAssembler:
         self._pool = ThreadPoolExecutor(self._threads - 1, "input") if self._threads > 1 else None
         cv2.setNumThreads(1)  # the threads are ours
 
-    def assemble(
-        self, blobs: list[Blob], rows: NDArray[np.int64], crops: CropParameters, first: int, out: Images
-    ) -> None:
-        """Writes a batch: stored image i, row `rows[i]` of the split, cropped as `crops` says for image `first + i`.
-
-        `out` is uint8 [batch, side, side, 3].
-        """
+    def assemble(self, blobs: list[Blob], rows: NDArray[np.int64], crops: CropParameters, out: Images) -> None:
+        """Writes n images, uint8 [n, side, side, 3]: stored image i, row `rows[i]` of the split, by crop i."""
 
         def assemble_part(start: int, end: int) -> None:
             for index in range(start, end):
-                crops.apply(first + index, self._split.image(blobs[index], int(rows[index])), out[index])
+                crops.apply(index, self._split.image(blobs[index], int(rows[index])), out[index])
 
         if self._pool is None or out.nbytes < _FEW_BYTES:
             assemble_part(0, len(blobs))
@@ -67,7 +62,11 @@ def open_split(dataset: Dataset, name: str, settings: Input, mapped: bool) -> Sp
     return dataset.split(name, Reading(settings.cache_dir, settings.cache_bytes, settings.read_threads, mapped))
 
 
-def threads(settings: Input) -> int:
-    """How many threads, or processes, assemble batches."""
-    cores = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
-    return cores if settings.threads == "auto" else settings.threads
+def threads(settings: Input, cores: int | None = None) -> int:
+    """How many threads, or processes, assemble batches: by default one a core, at most 8.
+
+    `cores` are the task's; None counts those that this process may use.
+    """
+    if settings.threads != "auto":
+        return settings.threads
+    return min(_MOST_THREADS, len(os.sched_getaffinity(0)) if cores is None else cores)

@@ -84,5 +84,5 @@ class EvaluationInput:
         for rows, (blobs, labels) in zip(pieces, self._split.stream(pieces), strict=True):
             images = np.empty((len(rows), *self._shape), np.uint8)
             crops = augment.centre_crops(self._data, self._size, len(rows))
-            self._assembler.assemble(blobs, rows, crops, 0, images)
+            self._assembler.assemble(blobs, rows, crops, images)
             yield images, labels

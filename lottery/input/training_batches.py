@@ -13,7 +13,7 @@ import tensorflow as tf
 from lottery.experiment.config import Data, Input
 from lottery.input import augment, freed_memory
 from lottery.input.assembler_process import Request, Slots
-from lottery.input.assembler_processes import AssemblerDiedError, AssemblerProcesses, slot_count
+from lottery.input.assembler_processes import LONG_BYTES, AssemblerDiedError, AssemblerProcesses, slot_count
 from lottery.input.batch_assembler import Images, Labels, threads
 from lottery.input.device_augment import augment_run
 from lottery.input.training_steps import TrainingSteps
@@ -21,9 +21,6 @@ from preprocessing.common.errors import InputError
 from preprocessing.dataset.opening import Dataset
 
 logger = logging.getLogger(__name__)
-
-# Pixels of a stream from which on processes assemble it. They take a second to start, and then a core each.
-_PROCESSES_BYTES = 4 * 2**30
 
 
 class TrainingInput:
@@ -75,7 +72,7 @@ class TrainingInput:
         """
         if self._request.data.augment == "host":
             return images
-        crops = self._steps.worker_crops(first, last)
+        crops = self._steps.crops(first, last)
         side = augment.side(self._request.data, images.shape[2])
         return augment_run(images, crops.boxes, crops.flipped, crops.colour_factors, side)
 
@@ -125,13 +122,16 @@ class TrainingInput:
                 try:
                     assembler = stack.enter_context(AssemblerProcesses(self._request, self._threads))
                 except OSError as error:
-                    logger.warning("batches are assembled by threads, which is slower: no processes: %s", error)
+                    logger.warning(
+                        "threads assemble the batches, which is slower, because processes could not be started: %s",
+                        error,
+                    )
             yield from assembler.runs(runs)
 
     def _is_for_processes(self, runs: Iterable[tuple[int, int]]) -> bool:
-        """Whether processes assemble these runs: if they are long, longer than a slot is none, and files are mapped.
+        """Whether processes assemble these runs: if there is much to do, each fits a slot, and files are mapped.
 
-        Of a remote dataset every process would fetch every row group.
+        If the dataset is remote, every process would fetch every row group.
         """
         if self._threads == 1 or not self._steps.mapped:
             return False
@@ -140,6 +140,6 @@ class TrainingInput:
             if last - first > self.longest_run:
                 return False
             bytes_so_far += (last - first) * self._step_bytes
-            if bytes_so_far >= _PROCESSES_BYTES:
+            if bytes_so_far >= LONG_BYTES:
                 return True
         return False

@@ -63,14 +63,13 @@ class TrainingSteps:
         self._order = lru_cache(maxsize=2)(
             lambda epoch: sample_order(dataset.content_hash, seed, epoch, starts, window)
         )
-        self._crops = lru_cache(maxsize=2)(self._assembled_crops)
         self._buffers = Buffers()
         self._assembler = BatchAssembler(self._split, settings, _work_is_long(dataset, data))
 
     @property
     def longest_run(self) -> int:
         """How many batches a run should have at most; the same for any number of workers."""
-        return max(1, min(_RUN_STEPS, _RUN_BYTES // (self._data.batch * self._side**2 * 3)))
+        return longest_run(self._data, self._size)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -86,9 +85,10 @@ class TrainingSteps:
 
     def fill(self, step: int, first: int, images: Images, labels: Labels) -> None:
         """Writes images and labels of a step's batch, from this worker's image `first` on, as many as fit."""
-        rows = self._rows(step)[first : first + len(labels)]
+        part = slice(first, first + len(labels))
+        rows = self._rows(step)[part]
         blobs, labels[:] = self._split.stored(rows)
-        self._assembler.assemble(blobs, rows, self._crops(step), self._first + first, images)
+        self._assembler.assemble(blobs, rows, self._assembled_crops(step, part), images)
 
     def runs(self, runs: Iterable[tuple[int, int]]) -> Iterator[tuple[Images, Labels]]:
         """For each [first, last) of `runs` its batches: uint8 [steps, batch, side, side, 3], int32 [steps, batch]."""
@@ -98,26 +98,20 @@ class TrainingSteps:
             labels = np.empty((last - first, self.worker_batch), np.int32)
             for index, step in enumerate(range(first, last)):
                 blobs, labels[index] = next(stored)
-                self._assembler.assemble(blobs, self._rows(step), self._crops(step), self._first, images[index])
+                self._assembler.assemble(blobs, self._rows(step), self._assembled_crops(step), images[index])
             yield images, labels
 
     def release(self) -> None:
         """Takes the mapped files out of this process' resident memory; what is read again comes back."""
         self._split.release()
 
-    def crops(self, step: int) -> CropParameters:
-        """The crops of a step's global batch, which the device makes if that is what the experiment says."""
-        epoch, position = divmod(step, self._steps_per_epoch)
-        return augment.training_crops(self._data, self._size, self._seed, epoch, position)
-
-    def worker_crops(self, first: int, last: int) -> CropParameters:
-        """The crops of this worker's part of steps [first, last); all arrays are [steps, batch, ...]."""
-        own = slice(self._first, self._first + self.worker_batch)
-        crops = [self.crops(step) for step in range(first, last)]
-        factors = [crop.colour_factors[own] for crop in crops if crop.colour_factors is not None]
+    def crops(self, first: int, last: int) -> CropParameters:
+        """What the device crops of this worker's part of steps [first, last); all arrays are [steps, batch, ...]."""
+        crops = [self._drawn_crops(step) for step in range(first, last)]
+        factors = [crop.colour_factors for crop in crops if crop.colour_factors is not None]
         return CropParameters(
-            np.stack([crop.boxes[own] for crop in crops]),
-            np.stack([crop.flipped[own] for crop in crops]),
+            np.stack([crop.boxes for crop in crops]),
+            np.stack([crop.flipped for crop in crops]),
             np.stack(factors) if factors else None,
         )
 
@@ -128,7 +122,7 @@ class TrainingSteps:
     @property
     def _side(self) -> int:
         """Pixels per side of the images that are assembled."""
-        return self._size if self._on_device else augment.side(self._data, self._size)
+        return assembled_side(self._data, self._size)
 
     @property
     def _first(self) -> int:
@@ -140,9 +134,27 @@ class TrainingSteps:
         first = position * self._data.batch
         return worker_slice(self._order(epoch)[first : first + self._data.batch], self._worker, self._workers)
 
-    def _assembled_crops(self, step: int) -> CropParameters:
-        """What is cut out when a step's global batch is assembled."""
-        return augment.stored_crops(self._size, self._data.batch) if self._on_device else self.crops(step)
+    def _assembled_crops(self, step: int, part: slice = slice(None)) -> CropParameters:
+        """What is cut out when the images `part` of this worker's batch are assembled."""
+        if self._on_device:
+            return augment.stored_crops(self._size, len(range(self.worker_batch)[part]))
+        return self._drawn_crops(step, part)
+
+    def _drawn_crops(self, step: int, part: slice = slice(None)) -> CropParameters:
+        """The random crops of the images `part` of this worker's batch."""
+        epoch, position = divmod(step, self._steps_per_epoch)
+        own = range(self._first, self._first + self.worker_batch)[part]
+        return augment.training_crops(self._data, self._size, self._seed, epoch, position, slice(own.start, own.stop))
+
+
+def assembled_side(data: Data, size: int) -> int:
+    """Pixels per side of the images that the host assembles, of a dataset of `size` pixels."""
+    return size if data.augment == "device" else augment.side(data, size)
+
+
+def longest_run(data: Data, size: int) -> int:
+    """How many batches a run should have at most: 256, or as many as fit into 16 MiB, but one at least."""
+    return max(1, min(_RUN_STEPS, _RUN_BYTES // (data.batch * assembled_side(data, size) ** 2 * 3)))
 
 
 def _work_is_long(dataset: Dataset, data: Data) -> bool:

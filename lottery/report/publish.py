@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from lottery.run.run_directory import DenseResult, RunDirectory, TicketResult
 from lottery.tickets.tickets import NO_CONTROL
+from preprocessing.common.errors import InputError
 
 Key = TypeVar("Key", float, str)
 
@@ -46,7 +47,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Level:
-    """What came of one mask; accuracies are means over seeds, None if nothing was trained to its end."""
+    """What came of one mask; accuracies are means over seeds and replicates, None if nothing was trained to its end."""
 
     level: int
     density: float
@@ -84,8 +85,8 @@ def standard_error(dense: DenseResult) -> float:
     return math.sqrt(top1 * (1 - top1) / max(dense.evaluated, 1))
 
 
-def table(dense: DenseResult, results: Sequence[TicketResult]) -> str:
-    """The sweep's findings as lines of text, as wide as a terminal."""
+def table(dense: DenseResult, results: Sequence[TicketResult], replicates: int = 1) -> str:
+    """The sweep's findings as lines of text, as wide as a terminal; of several replicates the means."""
     rows = levels(dense, results)
     controls = sorted({control for row in rows for control in row.controls})
     heads = ["level", "density", "kept", "best reset", "best ticket", "dense", *controls, "matches dense"]
@@ -103,8 +104,8 @@ def table(dense: DenseResult, results: Sequence[TicketResult]) -> str:
         ]
         lines.append("  ".join(cell.rjust(max(len(head), 7)) for cell, head in zip(cells, heads, strict=True)))
     lines.append(
-        f"top-1 on {dense.evaluated:,} images; a ticket matches within one standard error of the dense accuracy, "
-        f"{standard_error(dense):.4f}"
+        f"top-1 on {dense.evaluated:,} images{_of_seeds(replicates)}; a ticket matches within one standard error of "
+        f"the dense accuracy, {standard_error(dense):.4f}"
     )
     if dense.note:
         lines.append(f"dense run: {dense.note}")
@@ -131,27 +132,68 @@ def _levels(numbers: set[int]) -> str:
     return f"level{'s' if len(numbers) > 1 else ''} {', '.join(map(str, sorted(numbers)))}"
 
 
-def publish(run: RunDirectory, dense: DenseResult) -> list[TicketResult]:
-    """Writes results.parquet and report/accuracy.png, prints the table and their places; returns the results."""
-    results = run.results()
-    run.write_report("results.parquet", parquet(results))
-    run.write_report("report/accuracy.png", accuracy_plot(run.experiment().name, dense, results))
-    print(table(dense, results))
+def publish(run: RunDirectory) -> list[TicketResult]:
+    """Writes results.parquet and report/accuracy.png, prints the table and their places; returns the results.
+
+    Of several seeds, the table and the picture have the mean over those that are there.
+
+    Raises InputError if there is no dense run that is done.
+    """
+    replicates = {each.origin().experiment.seed: each for each in run.replicates()}
+    found = [result for each in replicates.values() if (result := each.dense_result()) is not None]
+    if not found:
+        raise InputError(f"{run.describe()}: the dense run is not done yet; there is nothing to report")
+    dense = mean_dense(found)
+    results = {seed: each.results() for seed, each in replicates.items()}
+    pooled = [result for each in results.values() for result in each]
+    run.write_report("results.parquet", parquet(pooled) if len(replicates) == 1 else parquet_of_replicates(results))
+    name = run.origin().experiment.name
+    run.write_report("report/accuracy.png", accuracy_plot(name, dense, pooled, len(replicates)))
+    print(table(dense, pooled, len(replicates)))
     print(f"results: {run.describe('results.parquet')}")
     print(f"picture: {run.describe('report/accuracy.png')}", flush=True)
-    return results
+    return pooled
+
+
+def mean_dense(results: Sequence[DenseResult]) -> DenseResult:
+    """The dense runs of several seeds as one: mean scores, None if one has none; time and notes of all of them."""
+    first = results[0]
+    if len(results) == 1:
+        return first
+    notes = "; ".join(dict.fromkeys(result.note for result in results if result.note))
+    scores = {name: _mean([getattr(result, name) for result in results]) for name in ("top1", "top5", "loss")}
+    return msgspec.structs.replace(first, note=notes, seconds=sum(result.seconds for result in results), **scores)
 
 
 def parquet(results: Sequence[TicketResult]) -> bytes:
     """`results.parquet`: a row per ticket and control, columns as in SCHEMA."""
-    rows = [msgspec.structs.asdict(result) for result in results]
+    return _parquet([msgspec.structs.asdict(result) for result in results], SCHEMA)
+
+
+def parquet_of_replicates(results: Mapping[int, Sequence[TicketResult]]) -> bytes:
+    """`results.parquet` of several seeds, with the seed of its replicate as another column, `replicate`, in front.
+
+    A ticket's own `seed` chooses its order of images within its replicate.
+    """
+    rows = [
+        {"replicate": replicate, **msgspec.structs.asdict(result)}
+        for replicate, of_one in results.items()
+        for result in of_one
+    ]
+    return _parquet(rows, SCHEMA.insert(0, pa.field("replicate", pa.int64())))
+
+
+def _parquet(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes:
     sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), sink)
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), sink)
     return sink.getvalue()
 
 
-def accuracy_plot(name: str, dense: DenseResult, results: Sequence[TicketResult]) -> bytes:
-    """A PNG: top-1 accuracy against density, a line per reset point, the dense network and the controls."""
+def accuracy_plot(name: str, dense: DenseResult, results: Sequence[TicketResult], replicates: int = 1) -> bytes:
+    """A PNG: top-1 accuracy against density, a line per reset point, the dense network and the controls.
+
+    Of several replicates the lines are means, with bars from the worst to the best.
+    """
     tickets: dict[float, list[TicketResult]] = defaultdict(list)
     controls: dict[str, list[TicketResult]] = defaultdict(list)
     for result in results:
@@ -164,9 +206,10 @@ def accuracy_plot(name: str, dense: DenseResult, results: Sequence[TicketResult]
     colours = matplotlib.colormaps["viridis"]
     for index, (epoch, members) in enumerate(sorted(tickets.items())):
         colour = colours(0.9 * index / max(len(tickets) - 1, 1))
-        _line(axes, members, color=colour, marker="o", label=f"reset to epoch {epoch:g}")
+        _line(axes, members, replicates > 1, color=colour, marker="o", label=f"reset to epoch {epoch:g}")
     for (control, members), style in zip(sorted(controls.items()), ("--", ":"), strict=False):
-        _line(axes, members, color="firebrick", marker="x", linestyle=style, label=f"control: {control}")
+        label = f"control: {control}"
+        _line(axes, members, replicates > 1, color="firebrick", marker="x", linestyle=style, label=label)
     if dense.top1 is not None:
         axes.axhline(dense.top1, color="black", linewidth=1, label="dense network")
         error = standard_error(dense)
@@ -177,7 +220,7 @@ def accuracy_plot(name: str, dense: DenseResult, results: Sequence[TicketResult]
     axes.minorticks_off()
     axes.invert_xaxis()
     axes.set_xlabel("weights kept (% of prunable weights, log scale)")
-    axes.set_ylabel(f"top-1 accuracy on {dense.evaluated:,} images")
+    axes.set_ylabel(f"top-1 accuracy on {dense.evaluated:,} images{_of_seeds(replicates)}")
     axes.set_title(f"{name}: accuracy of tickets against density")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower left")
@@ -191,17 +234,33 @@ def _mean_top1(pairs: Iterable[tuple[Key, TicketResult]]) -> dict[Key, float]:
     found: dict[Key, list[float | None]] = defaultdict(list)
     for key, result in pairs:
         found[key].append(result.top1)
-    whole = {key: [top1 for top1 in values if top1 is not None] for key, values in found.items()}
-    return {key: sum(values) / len(values) for key, values in whole.items() if len(values) == len(found[key])}
+    means = {key: _mean(values) for key, values in found.items()}
+    return {key: mean for key, mean in means.items() if mean is not None}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None
 
 
 def _accuracy(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def _line(axes: Axes, members: Sequence[TicketResult], **style: Any) -> None:
+def _line(axes: Axes, members: Sequence[TicketResult], bars: bool, **style: Any) -> None:
     means = sorted(_mean_top1((result.density, result) for result in members).items())
-    axes.plot([density for density, _ in means], [top1 for _, top1 in means], markersize=4, linewidth=1.2, **style)
+    densities, values = [density for density, _ in means], [top1 for _, top1 in means]
+    axes.plot(densities, values, markersize=4, linewidth=1.2, **style)
+    if bars:
+        ends = [
+            [result.top1 for result in members if result.density == density and result.top1 is not None]
+            for density in densities
+        ]
+        axes.vlines(densities, list(map(min, ends)), list(map(max, ends)), color=style["color"], linewidth=0.8)
+
+
+def _of_seeds(replicates: int) -> str:
+    return f", mean of {replicates} seeds" if replicates > 1 else ""
 
 
 def _spread(densities: Sequence[float]) -> list[float]:

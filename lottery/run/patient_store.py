@@ -59,9 +59,15 @@ class PatientStore:
 
 
 class ReadOnlyStore(PatientStore):
-    """Ignores writes: workers that train together all have the same results, and only the chief saves them."""
+    """Ignores writes and deletions: of workers that train together only the chief saves what all of them have."""
 
     def write(self, path: str, blob: bytes) -> None:
         """Does nothing."""
 
     write_once = write
+
+    def delete(self, path: str) -> None:
+        """Does nothing."""
+
+    def delete_tree(self, path: str = "") -> None:
+        """Does nothing."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -31,6 +33,7 @@ __all__ = ["DENSE", "DenseResult", "RunDirectory", "TicketResult", "run_director
 DENSE = "dense"
 _EXPERIMENT = "experiment.yaml"
 _PROVENANCE = "dense/provenance.json"
+_TRELLIS_NAME = re.compile(r"trellis/(\d{6,})\.safetensors")
 _REWRITTEN = "restore it, or delete it, and the same command writes it again; or choose another --runs"
 # How to recreate a damaged file; each is tried by a test.
 _AGAIN = "the same command"
@@ -38,7 +41,7 @@ _REMEDIES = {
     "result": f"delete it, and {_AGAIN} makes it again from the last state",
     "state": f"delete it, and {_AGAIN} starts this training over",
     "metrics": f"delete it and state.safetensors beside it, and {_AGAIN} starts this training over",
-    "mask": f"delete dense/result.json, and {_AGAIN} makes the masks again",
+    "mask": f"delete it, and {_AGAIN} makes the masks again",
     "trellis": (
         f"restore it, or delete the folder dense, and {_AGAIN} trains the dense run again, to the same bits if "
         "training.deterministic is true and as many executors train it"
@@ -56,6 +59,21 @@ class _Record(msgspec.Struct, frozen=True):
     dataset_hash: str
     train_images: int
     experiment: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Whose results lie in a run directory: the experiment, and the dataset that it ran on."""
+
+    identity: str
+    dataset_hash: str
+    train_images: int
+    experiment: Experiment
+
+    @property
+    def timeline(self) -> Timeline:
+        """The experiment's steps."""
+        return timeline(self.experiment, self.train_images)
 
 
 class RunDirectory:
@@ -89,39 +107,44 @@ class RunDirectory:
         wanted = experiment.identity(config, dataset_hash)
         record = _Record(wanted, dataset_hash, train_images, experiment.to_tree(config))
         try:
-            found = self.identity()
+            found = self.origin()
         except FileNotFoundError:
             self._files.write(_EXPERIMENT, _yaml(msgspec.to_builtins(record)))
             return
-        if found == wanted and self._record()[1].train_images != train_images:
+        if found.identity == wanted and found.train_images != train_images:
             raise self._damaged(_EXPERIMENT, "train_images is not the dataset's", _REWRITTEN)
-        if found != wanted:
+        if found.identity != wanted:
             raise InputError(
-                f"run directory {self.describe()} belongs to another experiment ({found}, not {wanted}); "
+                f"run directory {self.describe()} belongs to another experiment ({found.identity}, not {wanted}); "
                 "choose another --runs, or move the directory away"
             )
 
-    def identity(self) -> str:
-        """The identity of the experiment whose results lie here, as experiment.yaml has it.
+    def origin(self) -> Origin:
+        """Whose results lie here, as experiment.yaml has it.
 
-        Raises FileNotFoundError if there is no experiment.yaml, InputError if it contradicts itself.
+        Raises FileNotFoundError if there is no experiment.yaml, InputError if it is damaged or contradicts itself.
         """
-        config, record = self._record()
+        record = self._record()
+        config = experiment.from_tree(record.experiment, self.describe(_EXPERIMENT))
         if experiment.identity(config, record.dataset_hash) != record.identity:
             raise InputError(
                 f"{self.describe(_EXPERIMENT)} was changed by hand, or is damaged: its experiment is not the "
                 f"{record.identity} that it names; {_REWRITTEN}"
             )
-        return record.identity
+        return Origin(record.identity, record.dataset_hash, record.train_images, config)
 
-    def experiment(self) -> Experiment:
-        """The experiment whose results lie here. Raises as `identity` does."""
-        return self._record()[0]
+    def replicates(self) -> list[RunDirectory]:
+        """The run directory of each of the experiment's seeds; only itself if there is one. Raises as `origin` does."""
+        return [self.replicate(seed) for seed in self.origin().experiment.seeds] or [self]
 
-    def timeline(self) -> Timeline:
-        """The steps of the experiment whose results lie here. Raises as `identity` does."""
-        config, record = self._record()
-        return timeline(config, record.train_images)
+    def replicate(self, seed: int) -> RunDirectory:
+        """The run directory of one of several seeds. Nothing is read or made."""
+        return RunDirectory(open_store(self.uri).child(f"seed-{seed}"))
+
+    def kept_steps(self) -> frozenset[int]:
+        """The points of the trellis whose states are here."""
+        found = (_TRELLIS_NAME.fullmatch(name) for name in self._files.list("trellis"))
+        return frozenset(int(match[1]) for match in found if match)
 
     def trellis_state(self, step: int) -> Checkpoint:
         """The dense run's state after `step` steps. Raises InputError if it is damaged or missing."""
@@ -159,6 +182,28 @@ class RunDirectory:
     def write_mask(self, level: int, mask: masks.Mask) -> None:
         """Saves the mask of a level."""
         self._files.write(_mask(level), blobs.pack_mask(mask))
+
+    def has_masks(self, levels: int) -> bool:
+        """Whether the masks of all these levels are here."""
+        names = set(self._files.list("masks"))
+        return all(_mask(level) in names for level in range(levels))
+
+    def discard_masks(self) -> None:
+        """Deletes all masks: those of another dense run must not be taken for this one's."""
+        self._files.delete_tree("masks")
+
+    def discard_dense(self) -> None:
+        """Deletes the masks, and what there is of the dense run except for the trellis."""
+        self.discard_masks()
+        self._files.delete_tree(DENSE)
+
+    def final_dense_state(self) -> Checkpoint:
+        """The dense run's state after its last step. Raises InputError if it is damaged or missing."""
+        return self._needed(_state(DENSE), checkpoint.unpack, "trellis")
+
+    def final_dense_file(self) -> tuple[str, str]:
+        """For error messages: the file of `final_dense_state`, and how to recreate it."""
+        return self.describe(_state(DENSE)), _REMEDIES["trellis"]
 
     def checkpoint(self, training: str) -> Checkpoint | None:
         """The last checkpoint of a training (a ticket's name, or DENSE); None if it has not saved one.
@@ -203,13 +248,17 @@ class RunDirectory:
         return self._found(_result(DENSE), lambda blob: checksum.decode(blob, DenseResult), "result")
 
     def write_dense_result(self, result: DenseResult) -> None:
-        """Ends the dense run. Written last, after masks and state."""
+        """Ends the dense run. Written last, after the trellis and the final state."""
         self._files.write(_result(DENSE), checksum.encode(result))
 
     def done(self) -> set[Ticket]:
         """The tickets that have a result."""
         names = (name.split("/") for name in self._files.list("tickets"))
         return {ticket for parts in names if parts[2:] == ["result.json"] and (ticket := from_name(parts[1]))}
+
+    def has_checkpoint(self, training: str) -> bool:
+        """Whether a training (a ticket's name, or DENSE) has begun, and saved how far it is."""
+        return self._files.exists(_state(training))
 
     def has_result(self, training: str) -> bool:
         """Whether a training (a ticket's name, or DENSE) has ended."""
@@ -233,7 +282,15 @@ class RunDirectory:
 
     def results(self) -> list[TicketResult]:
         """All results there are, by ticket. Raises InputError if one is damaged."""
-        return [self._ticket_result(ticket) for ticket in sorted(self.done())]
+        return [self.result(ticket) for ticket in sorted(self.done())]
+
+    def result(self, ticket: Ticket) -> TicketResult:
+        """How a ticket ended. Raises InputError if its result is damaged or missing."""
+        path = _result(ticket.name)
+        result = self._needed(path, lambda blob: checksum.decode(blob, TicketResult), "result")
+        if result.ticket != ticket:
+            raise self._damaged(path, f"it is of ticket {result.ticket.name}", _REMEDIES["result"])
+        return result
 
     def write_result(self, result: TicketResult) -> None:
         """Ends a ticket. Written last, after its state and metrics."""
@@ -247,13 +304,6 @@ class RunDirectory:
         """Removes the run directory if there is nothing in it but empty folders."""
         if not self._files.list():
             self._files.delete_tree()
-
-    def _ticket_result(self, ticket: Ticket) -> TicketResult:
-        path = _result(ticket.name)
-        result = self._needed(path, lambda blob: checksum.decode(blob, TicketResult), "result")
-        if result.ticket != ticket:
-            raise self._damaged(path, f"it is of ticket {result.ticket.name}", _REMEDIES["result"])
-        return result
 
     def _found(self, path: str, decode: Callable[[bytes], T], kind: str) -> T | None:
         """A file's decoded content; None if there is no such file, InputError if it is damaged."""
@@ -277,14 +327,12 @@ class RunDirectory:
     def _write_rows(self, path: str, rows: Iterable[dict[str, Any]]) -> None:
         self._files.write(path, "".join(json.dumps(checksum.seal(row)) + "\n" for row in rows).encode())
 
-    def _record(self) -> tuple[Experiment, _Record]:
-        origin = self.describe(_EXPERIMENT)
+    def _record(self) -> _Record:
         try:
             tree = YAML(typ="safe", pure=True).load(self._files.read(_EXPERIMENT).decode())
-            record = msgspec.convert(tree, _Record)
+            return msgspec.convert(tree, _Record)
         except (msgspec.ValidationError, YAMLError, UnicodeDecodeError):
-            raise InputError(f"{origin} is damaged, or not of this suite; {_REWRITTEN}") from None
-        return experiment.from_tree(record.experiment, origin), record
+            raise InputError(f"{self.describe(_EXPERIMENT)} is damaged, or not of this suite; {_REWRITTEN}") from None
 
 
 def run_directory(runs: str, config: Experiment, dataset_hash: str) -> RunDirectory:

@@ -10,15 +10,28 @@ from preprocessing.common.errors import InputError
 
 @dataclass(frozen=True)
 class Layout:
-    """How many tasks train the dense run; how many train tickets, and how many of these a ticket."""
+    """How many tasks train a dense run; how many train tickets, and how many of these a ticket."""
 
     dense: int
     tasks: int
     together: int
+    dense_runs: int = 1  # that are trained at once
+
+    @property
+    def most(self) -> int:
+        """How many tasks there are at once, at most."""
+        return max(self.tasks, self.dense * self.dense_runs)
 
 
 def layout(
-    gang: Gang, batch: int, slots: int, masks: int, devices: int = 1, separate: bool = True, first: bool = True
+    gang: Gang,
+    batch: int,
+    slots: int,
+    masks: int,
+    devices: int = 1,
+    separate: bool = True,
+    first: bool = True,
+    dense_runs: int = 1,
 ) -> Layout:
     """The layout on this many slots.
 
@@ -27,6 +40,7 @@ def layout(
     Args:
         batch: images of the global batch.
         masks: how many are left to be trained, each counted once a seed.
+        dense_runs: how many are left to be trained. They share the executors.
         devices: GPUs of a task, or 1 if it has only a processor.
         separate: whether tasks run in executors of their own; in the driver's process they cannot train together.
 
@@ -43,8 +57,11 @@ def layout(
     together = workers(gang.executors_per_ticket, executors, batch, devices)
     asked = gang.tasks if first or gang.tasks == "auto" else min(gang.tasks, slots)
     tasks = gang_size(asked, slots, max(masks, 1), together)
-    most = executors if asked == "auto" else min(executors, int(asked))
-    return Layout(workers(gang.dense_executors, most, batch, devices), tasks, together)
+    width = slots if asked == "auto" else min(slots, int(asked))
+    most = min(executors, width)
+    share = max(1, most // max(1, dense_runs)) if gang.dense_executors == "auto" else most
+    dense = workers(gang.dense_executors, share, batch, devices)
+    return Layout(dense, tasks, together, max(1, min(dense_runs, width // dense)))
 
 
 def gang_size(asked: int | str, slots: int, masks: int, together: int = 1) -> int:

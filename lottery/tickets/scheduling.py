@@ -7,15 +7,16 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
+from typing import Generic
 
-from lottery.tickets.tickets import Ticket
+from lottery.tickets.tickets import Item
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Schedule(Generic[Item]):
     """For each task of the gang the tickets that it trains."""
 
-    tasks: tuple[tuple[Ticket, ...], ...]
+    tasks: tuple[tuple[Item, ...], ...]
 
     @property
     def tickets(self) -> int:
@@ -23,7 +24,7 @@ class Schedule:
         return sum(map(len, self.tasks))
 
 
-def schedule(tickets: Sequence[Ticket], tasks: int, cost: Callable[[Ticket], int]) -> Schedule:
+def schedule(tickets: Sequence[Item], tasks: int, cost: Callable[[Item], int]) -> Schedule[Item]:
     """Lays tickets out over at most `tasks` tasks.
 
     All tickets of one mask and seed go to one task, which thus loads the mask once and reads one stream. Masks are
@@ -33,7 +34,7 @@ def schedule(tickets: Sequence[Ticket], tasks: int, cost: Callable[[Ticket], int
     costs = {group: sum(map(cost, group)) for group in groups}
     groups.sort(key=lambda group: -costs[group])
     loads: list[tuple[int, int]] = [(0, task) for task in range(min(tasks, len(groups)))]
-    lists: list[list[Ticket]] = [[] for _ in loads]
+    lists: list[list[Item]] = [[] for _ in loads]
     for group in groups:
         load, task = heapq.heappop(loads)
         lists[task] += group
@@ -41,10 +42,10 @@ def schedule(tickets: Sequence[Ticket], tasks: int, cost: Callable[[Ticket], int
     return Schedule(tuple(map(tuple, lists)))
 
 
-def bundles(tickets: Sequence[Ticket], size: int) -> list[tuple[Ticket, ...]]:
+def bundles(tickets: Sequence[Item], size: int) -> list[tuple[Item, ...]]:
     """Tickets in bundles of at most `size`, as even as can be, one seed each: seeds have different streams."""
-    found: list[tuple[Ticket, ...]] = []
-    for _, group in groupby(sorted(tickets, key=_mask), key=lambda ticket: ticket.seed):
+    found: list[tuple[Item, ...]] = []
+    for _, group in groupby(sorted(tickets, key=_mask), key=lambda ticket: ticket.stream):
         members = tuple(group)
         count = math.ceil(len(members) / size)
         bounds = [round(part * len(members) / count) for part in range(count + 1)]
@@ -85,7 +86,12 @@ class Estimate:
 
 
 def estimate(
-    shares: Schedule, cost: Callable[[Ticket], int], seconds: float, slots: int, together: int = 1, dense: float = 0.0
+    shares: Schedule[Item],
+    cost: Callable[[Item], int],
+    seconds: float,
+    slots: int,
+    together: int = 1,
+    dense: float = 0.0,
 ) -> Estimate:
     """Hours of a schedule on a cluster of `slots` executors, which are all held until the end.
 
@@ -98,12 +104,12 @@ def estimate(
     return Estimate(hours, hours * slots)
 
 
-def speed_up(shares: Schedule, cost: Callable[[Ticket], int]) -> tuple[float, float]:
+def speed_up(shares: Schedule[Item], cost: Callable[[Item], int]) -> tuple[float, float]:
     """(S, E) of a schedule against one task (Amdahl, 1967): S = all work / the longest task's, E = S / tasks."""
     loads = [sum(map(cost, tickets)) for tickets in shares.tasks]
     speed = sum(loads) / max(loads)
     return speed, speed / len(loads)
 
 
-def _mask(ticket: Ticket) -> tuple[int, int]:
-    return ticket.seed, ticket.level
+def _mask(item: Item) -> tuple[int, ...]:
+    return item.mask

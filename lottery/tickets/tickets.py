@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TypeVar
 
 from lottery.experiment.config import Experiment
 from lottery.experiment.steps import Timeline
@@ -27,6 +28,42 @@ class Ticket:
         control = "" if self.control == NO_CONTROL else f"-{self.control}"
         return f"{self.level:02d}-{self.step:06d}{control}-s{self.seed}"
 
+    @property
+    def mask(self) -> tuple[int, ...]:
+        """Equal for tickets that share a mask and a stream of batches."""
+        return self.seed, self.level
+
+    @property
+    def stream(self) -> tuple[int, ...]:
+        """Equal for tickets that share a stream of batches, and so can be trained in one bundle."""
+        return (self.seed,)
+
+
+@dataclass(frozen=True, order=True)
+class Training:
+    """A ticket of one of the sweep's replicates."""
+
+    replicate: int  # index into the sweep's replicates
+    ticket: Ticket
+
+    @property
+    def level(self) -> int:
+        """The level of its mask."""
+        return self.ticket.level
+
+    @property
+    def mask(self) -> tuple[int, ...]:
+        """Equal for trainings that share a mask and a stream of batches."""
+        return self.replicate, *self.ticket.mask
+
+    @property
+    def stream(self) -> tuple[int, ...]:
+        """Equal for trainings that share a stream of batches, and so can be trained in one bundle."""
+        return self.replicate, *self.ticket.stream
+
+
+# What is laid out over tasks and cut into bundles.
+Item = TypeVar("Item", Ticket, Training)
 
 _NAME = re.compile(r"^(\d+)-(\d+)(?:-([a-z]+))?-s(\d+)$")
 

@@ -68,7 +68,7 @@ def _train(instructions: Instructions, report: Report, shutdown: ShutdownRequest
         if assignment.tickets:
             train_tickets(session, assignment.tickets)
         else:
-            train_dense(session)
+            train_dense(session, assignment.masks)
         session.wait_for_others()
     except ShutdownRequested:
         return EXIT_NOTICE

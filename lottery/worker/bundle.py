@@ -16,7 +16,7 @@ from lottery.worker.member import Member
 from lottery.worker.session import Session
 from lottery.worker.shutdown import ShutdownRequested
 from lottery.worker.telemetry import Telemetry
-from preprocessing.common.errors import StorageError
+from preprocessing.common.errors import InputError, StorageError
 
 
 def train_bundle(
@@ -70,7 +70,7 @@ def train_bundle(
         if session.position.chief:
             progress.save()
         raise
-    except StorageError:  # the dataset's, perhaps; or the run directory's, which may fail again
+    except InputError:  # the dataset is damaged; or storage fails, the run directory's perhaps, which may fail again
         if session.position.chief:
             with suppress(StorageError):
                 progress.save()

@@ -1,27 +1,42 @@
-"""The dense run: trains the whole network, keeps its states along the trellis, and makes the masks."""
+"""The dense run: trains the whole network, and keeps its states along the trellis. Then the masks are made."""
 
 from __future__ import annotations
 
 from functools import partial
 
-import numpy as np
-
 from lottery.run.run_directory import DenseResult
-from lottery.tickets import masks
 from lottery.worker.bundle import train_bundle
+from lottery.worker.mask_making import make_masks
 from lottery.worker.member import Member
 from lottery.worker.session import Session
 
 
-def train_dense(session: Session) -> None:
-    """Trains from the first step, or from the last checkpoint, and makes masks of the final weights."""
+def train_dense(session: Session, masks: bool = True) -> None:
+    """Trains what is left of the dense run, and makes masks if they are asked for and not there.
+
+    Processes that train together make no masks: a single one does that.
+    """
+    trained = session.run.dense_result() is None
+    if trained:
+        _train(session)
+    dense = session.run.dense_result()
+    if dense is None or dense.status != "done" or not masks or session.position.workers > 1:
+        return
+    if not trained:
+        if session.run.has_masks(len(session.experiment.masks.densities)):
+            return
+        session.software_changes()  # the dense run may be another's: its model has to be this one
+    make_masks(session)
+
+
+def _train(session: Session) -> None:
+    """Trains from the first step, or from the last checkpoint."""
     dense = Member()
     changes = _start_or_resume(session, dense)
     session.check(dense)
     trellis = frozenset(session.timeline.trellis)
     train_bundle(session, [dense], session.experiment.seed, trellis, partial(_keep_trellis_state, session))
     if dense.training:
-        _make_masks(session, dense)
         dense.end("done")
     _write_result(session, dense, changes)
 
@@ -32,6 +47,7 @@ def _start_or_resume(session: Session, dense: Member) -> str:
         changes = session.software_changes()
         _keep_trellis_state(session, dense)  # it may have been saved because this could not be written
         return changes
+    session.run.discard_masks()  # those of an earlier dense run
     session.run.write_provenance(session.trainer.provenance())
     dense.state = session.trainer.first_state(session.experiment.seed)
     _keep_trellis_state(session, dense)
@@ -44,13 +60,6 @@ def _keep_trellis_state(session: Session, dense: Member) -> None:
         session.run.write_trellis_state(dense.checkpoint())
     if dense.step == session.timeline.total:
         session.log.save(dense)
-
-
-def _make_masks(session: Session, dense: Member) -> None:
-    """Writes the mask of each density: the largest of the final weights."""
-    kernels = {path: np.asarray(dense.state[path]) for path in session.trainer.kernels}
-    for level, mask in enumerate(masks.global_magnitude_masks(kernels, session.experiment.masks.densities)):
-        session.run.write_mask(level, mask)
 
 
 def _write_result(session: Session, dense: Member, changes: str) -> None:

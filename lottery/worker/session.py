@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from lottery.experiment.steps import timeline
 from lottery.input.augment import image_shape
+from lottery.input.batch_assembler import threads
 from lottery.input.evaluation_batches import EvaluationInput
 from lottery.input.training_batches import TrainingInput
 from lottery.protocol import Instructions, Progress, Report
@@ -71,8 +72,8 @@ class Session:
         masks.check_densities(self.experiment.masks.densities, self.trainer.prunable)
         self.log = TrainingLog(self.run, self.trainer, self.timeline)
         # The task's cores, not the machine's.
-        threads = self.placement.cores if self.experiment.input.threads == "auto" else self.experiment.input.threads
-        self._input = msgspec.structs.replace(self.experiment.input, threads=threads)
+        count = threads(self.experiment.input, self.placement.cores)
+        self._input = msgspec.structs.replace(self.experiment.input, threads=count)
         self._evaluation = EvaluationInput(
             dataset,
             self.experiment.data,

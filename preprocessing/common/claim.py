@@ -97,11 +97,17 @@ def _let_go(store: Store, claim: Claim) -> None:
         store.delete(CLAIM)
 
 
-def check_unclaimed(store: Store) -> None:
-    """Raises BusyError if a job is at work there, as far as one look tells; changes nothing."""
+def live_claim(store: Store) -> Claim | None:
+    """The claim on a folder; None if no job is at work there, as far as one look tells. Changes nothing."""
     data = _read(store)
     holder = None if data is None else _decode(data)
-    if holder is not None and _seems_alive(holder):
+    return holder if holder is not None and _seems_alive(holder) else None
+
+
+def check_unclaimed(store: Store) -> None:
+    """Raises BusyError if a job is at work there, as far as one look tells; changes nothing."""
+    holder = live_claim(store)
+    if holder is not None:
         raise _busy(store, holder)
 
 

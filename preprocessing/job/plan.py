@@ -56,7 +56,6 @@ def describe(request: Request, ready: Prepared, chosen: Chosen) -> list[str]:
     room = f"{format_bytes(free)} free there" if free is not None else "free space there unknown"
     verb = {State.FRESH: "write", State.BEGUN: "continue"}[ready.state]
     seconds = measure(ready.source, chosen.splits["train"], request.settings.size) * OVERHEAD * (images - kept)
-    cores = os.cpu_count() or 1
     lines = [
         f"source: {ready.source.store.describe()}, layout {ready.source.layout}, {len(chosen.classes):,} classes",
         f"read: {images:,} images ({counts}), {format_bytes(raw)}",
@@ -72,10 +71,7 @@ def describe(request: Request, ready: Prepared, chosen: Chosen) -> list[str]:
         lines.append(f"kept from an earlier run: {len(finished):,} files with {kept:,} images")
     if request.overwrite and ready.state is State.FRESH:
         lines.append("replace: the dataset that is there now")
-    lines.append(
-        f"time: about {format_duration(seconds)} on one core of this machine, "
-        f"{format_duration(seconds / cores)} on all {cores}"
-    )
+    lines.append(f"time: {describe_time(seconds, os.cpu_count() or 1)}")
     return lines
 
 
@@ -104,6 +100,18 @@ def _sample(source: Source, table: pa.Table) -> list[RawImage]:
         return [RawImage("", unit.path, number, data) for number, data in zip(numbers, images, strict=True)]
     places = np.unique(np.linspace(0, len(table) - 1, SAMPLE).astype(np.int64))
     return list(read_images(source.store, table.take(pa.array(places))))
+
+
+def describe_time(seconds: float, cores: int) -> str:
+    """A time that is estimated for one core, and for all.
+
+    >>> describe_time(75, 2), describe_time(0.2, 2)
+    ('about 1 min 15 s on one core of this machine, 38 s on all 2', 'less than a minute on one core of this machine')
+    """
+    if round(seconds) < 60:
+        return "less than a minute on one core of this machine"
+    one, together = format_duration(seconds), format_duration(max(1.0, seconds / cores))
+    return f"about {one} on one core of this machine, {together} on all {cores}"
 
 
 def format_bytes(count: float) -> str:

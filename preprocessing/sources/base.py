@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from preprocessing.common.errors import InputError
-from preprocessing.common.names import name_bytes, name_of, printable
+from preprocessing.common.names import name_bytes, name_of, one_line, printable
 from preprocessing.common.storage import Store
 from preprocessing.sources.skipped import Skipped
 
@@ -150,10 +150,8 @@ def sort_table(table: pa.Table) -> pa.Table:
     same = pc.equal(ids.slice(0, max(0, len(ids) - 1)), ids.slice(1))
     twice = pc.index(same, True).as_py() if len(same) else -1
     if twice >= 0:
-        first, second = sorted(table.column("path").slice(twice, 2).to_pylist())
-        raise InputError(
-            f"{ids[twice].as_py()} is in the source twice ({name_of(first)} and {name_of(second)}): remove one"
-        )
+        first, second = map(name_of, sorted(table.column("path").slice(twice, 2).to_pylist()))
+        raise InputError(one_line(f"{ids[twice].as_py()} is in the source twice ({first} and {second}): remove one"))
     return table
 
 
@@ -162,4 +160,4 @@ def check_classes_have_images(table: pa.Table, classes: Sequence[str], where: st
     empty = sorted(set(classes) - set(table.column("class").unique().to_pylist()))
     if empty:
         more = f", and {len(empty) - 1:,} more classes like it" if len(empty) > 1 else ""
-        raise InputError(f"{where}: class {empty[0]} holds no images{more}: {remedy}")
+        raise InputError(f"{where}: class {one_line(empty[0])} holds no images{more}: {remedy}")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from preprocessing.common.errors import InputError
+from preprocessing.common.names import one_line
 from preprocessing.common.storage import Store
 from preprocessing.sources.base import (
     NO_OPTIONS,
@@ -155,7 +156,7 @@ def _read_mapping(store: Store, name: str) -> tuple[int | None, list[str]]:
     for line in decode_text(store.read(path)).splitlines():
         try:
             label, *codes = map(int, line.split())
-            found[label] = " ".join(map(chr, codes))
+            found[label] = one_line(" ".join(map(chr, codes)))
         except (ValueError, OverflowError) as error:
             what = f"{store.describe(path)}: {line[:40]!r} is not a label and the codes of characters"
             raise InputError(f"{what}: download it again") from error

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from preprocessing.common.errors import InputError
+from preprocessing.common.names import one_line
 from preprocessing.common.storage import Entry, Store
 from preprocessing.sources.base import (
     TRAIN,
@@ -91,14 +92,14 @@ class KaggleSource(ListedSource):
             path = folder.join(image.name)
             name = solution.pop(image.name.rsplit(".", 1)[0], None)
             if name not in known:
-                said = f"gives it {name}, which is not a class of train" if name else "does not name it"
+                said = f"gives it {one_line(name)}, which is not a class of train" if name else "does not name it"
                 raise InputError(f"{self.store.describe(path)} has no label: {where} {said}; download it again")
             if name in wanted:
                 rows.append((f"{name}/{image.name}", name, path, WHOLE_FILE, image.size))
             else:
                 skipped.add(NOT_CHOSEN, path)
         if solution:
-            first = f"{_VAL}/{min(solution)}.JPEG"
+            first = f"{_VAL}/{one_line(min(solution))}.JPEG"
             more = f" and {len(solution) - 1:,} more" if len(solution) > 1 else ""
             raise InputError(
                 f"{self.store.describe(first)}{more} named by {SOLUTION} is missing: unpack the archive again"
@@ -115,7 +116,10 @@ def _why_outside(folder: str) -> str:
 
 def parse_solution(text: str) -> dict[str, str]:
     """`LOC_val_solution.csv`: image name (without extension) to wnid, the first word of its second column."""
-    rows = list(csv.reader(text.splitlines()))
+    try:
+        rows = list(csv.reader(text.splitlines()))
+    except csv.Error as error:
+        raise InputError(f"{SOLUTION} is damaged ({error}): download it again") from error
     if not rows or rows[0][:2] != ["ImageId", "PredictionString"]:
         raise InputError(f"{SOLUTION} does not begin with ImageId,PredictionString: download it again")
     found = {}
@@ -123,7 +127,7 @@ def parse_solution(text: str) -> dict[str, str]:
         if not row:
             continue
         words = row[1].split() if len(row) > 1 else []
-        if not words:
-            raise InputError(f"{SOLUTION}: line {number} names no class: download it again")
+        if not words or row[0] in found:
+            raise InputError(f"{SOLUTION}: line {number} names no class, or an image again: download it again")
         found[row[0]] = words[0]
     return found

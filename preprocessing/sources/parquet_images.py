@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from preprocessing.common.errors import InputError, StorageError
-from preprocessing.common.names import one_line
+from preprocessing.common.names import is_text, name_of, one_line, printable
 from preprocessing.common.storage import Store
 from preprocessing.common.storage_errors import reason, remedy
 
@@ -135,7 +135,18 @@ def _read_labels(where: str, file: Any, columns: Columns) -> Labels:
         if has_names
         else pa.chunked_array([pa.nulls(rows, pa.string())])
     )
-    return Labels(labels, names.cast(pa.string()).combine_chunks(), _mean_bytes(file.metadata))
+    return Labels(labels, _as_text(names), _mean_bytes(file.metadata))
+
+
+def _as_text(names: pa.ChunkedArray) -> pa.Array:
+    """Names as valid text: Parquet's writers need not check that they are UTF-8."""
+    found = names.cast(pa.string()).combine_chunks()
+    try:
+        found.validate(full=True)
+    except pa.ArrowInvalid:
+        data = found.cast(pa.binary()).to_pylist()
+        return pa.array([None if name is None else printable(name_of(name)) for name in data], pa.string())
+    return found
 
 
 def _mean_bytes(metadata: Any) -> int:
@@ -190,7 +201,7 @@ def _class_names(where: str, schema: pa.Schema, label: str) -> tuple[str, ...] |
         raise InputError(f"{where}: its metadata, {_METADATA.decode()}, is damaged: {_AGAIN}") from error
     if names is None:
         return None
-    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) and is_text(name) for name in names):
         raise InputError(f"{where}: the class names in its metadata are damaged: {_AGAIN}")
     return tuple(names)
 

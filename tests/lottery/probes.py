@@ -15,5 +15,6 @@ def probe(sweep, **fields):
         "data": sweep.dataset.uri,
         "dataset_hash": sweep.dataset.content_hash,
         "check_gpus": True,
+        "taken": sweep.input_memory(),
     }
     return preflight.probe(fields.pop("where", place()), **{**what, **fields}).problems

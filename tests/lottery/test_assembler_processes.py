@@ -4,6 +4,7 @@ import errno
 import itertools
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 from msgspec.structs import replace
 
 from lottery.experiment.config import Data, Input
-from lottery.input import assembler_processes
+from lottery.input import assembler_processes, augment
 from lottery.input.assembler_process import Request, Slots, fill_part, open_steps
 from lottery.input.assembler_processes import AssemblerDiedError, AssemblerProcesses, slot_count
 from lottery.input.training_steps import TrainingSteps
@@ -93,6 +94,22 @@ def test_the_parts_of_all_processes_are_the_run(tensors, parts, steps):
     assert (request.slots.images(memory, 3, 3) == 7).all()
 
 
+def test_a_process_computes_its_own_crops_alone(tensors, monkeypatch):
+    computed, boxes = [], augment._boxes
+
+    def noted(areas, *rest):
+        computed.append(len(areas))
+        return boxes(areas, *rest)
+
+    monkeypatch.setattr(augment, "_boxes", noted)
+    request = request_for(tensors)
+    memory = np.empty(request.slots.bytes, np.uint8)
+    for part in range(3):
+        own = replace(request, part=part, parts=3)
+        fill_part(own, open_steps(own), memory, 0, 6, 8)
+    assert computed == [8, 4, 4, 8]  # of two batches of 12
+
+
 def test_no_run_changes_while_it_is_held(tensors):
     """Nor does a caller that holds more runs than there is shared memory for wait for ever."""
     runs = [(step, step + 1) for step in range(24)]
@@ -109,13 +126,21 @@ def test_memory_is_used_again(tensors):
     assert all(address % 64 == 0 for address in addresses)  # else TensorFlow copies
 
 
-def test_a_killed_process_is_one_clear_error(tensors):
+@pytest.mark.parametrize(
+    ("signal_sent", "said"),
+    [
+        (signal.SIGKILL, r"has died \(SIGKILL\), as when memory runs out; .*threads=1$"),
+        (signal.SIGBUS, r"has died \(SIGBUS\), as when a file of the dataset is cut short .*; copy the dataset again$"),
+    ],
+)
+def test_a_killed_process_is_one_clear_error(tensors, signal_sent, said):
     with AssemblerProcesses(request_for(tensors), 2) as processes:
         stream = processes.runs([(step, step + 1) for step in range(1000)])
         next(stream)
-        os.kill(processes.pids[1], signal.SIGKILL)
-        with pytest.raises(AssemblerDiedError, match=r"has died \(SIGKILL\), as when memory runs out; .*threads=1$"):
+        os.kill(processes.pids[1], signal_sent)
+        with pytest.raises(AssemblerDiedError, match=said) as caught:
             list(stream)
+        assert "\n" not in str(caught.value)
         pids = processes.pids
     assert not any(map(psutil.pid_exists, pids))
 
@@ -158,6 +183,40 @@ def test_a_file_that_disappears_is_one_clear_error(tmp_path):
     with AssemblerProcesses(request, 2) as processes, missing as caught:
         list(processes.runs([(step, step + 1) for step in range(8)]))
     assert type(caught.value) is InputError
+
+
+def test_a_file_that_is_cut_short_while_it_is_read_is_one_clear_error(tmp_path):
+    """A process finds out by itself, or by a SIGBUS."""
+    uri, _ = local_dataset(tmp_path)
+    with AssemblerProcesses(request_for(Dataset.open(uri)), 2) as processes:
+        stream = processes.runs([(step, step + 1) for step in range(10**6)])
+        list(itertools.islice(stream, 20))  # all files are mapped
+        os.truncate(tmp_path / "dataset" / "train" / "part-00001.parquet", 0)
+        with pytest.raises((InputError, AssemblerDiedError)) as caught:
+            list(stream)
+    said = {
+        InputError: "part-00001.parquet is damaged: it has 0 bytes",
+        AssemblerDiedError: "(SIGBUS), as when a file of the dataset is cut short",
+    }
+    assert said[type(caught.value)] in str(caught.value)
+
+
+@pytest.fixture
+def no_large_files():
+    """No file of this process, a memfd among them, may have more than a megabyte."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_limit_on_memory_is_found_before_a_process_is_started(tensors, monkeypatch, no_large_files):
+    monkeypatch.setattr(assembler_processes, "_start", lambda request: pytest.fail("a process was started"))
+    request = request_for(tensors)
+    large = replace(request, slots=replace(request.slots, count=1000))
+    with pytest.raises(OSError, match="File too large") as caught:
+        AssemblerProcesses(large, 2)
+    assert type(caught.value) is OSError
 
 
 def test_without_memory_no_process_is_started(tensors, monkeypatch):

@@ -39,6 +39,23 @@ def test_crops_lie_within_the_image(size, crop, flip, scale, aspect, colour, see
     assert render(crops, [image(size)] * 7, crop).shape == (7, crop, crop, 3)
 
 
+@settings(deadline=None)
+@given(
+    first=st.integers(0, 30),
+    last=st.integers(0, 30),
+    scale=st.none() | st.just((0.08, 1.0)),
+    flip=st.booleans(),
+    colour=st.sampled_from([0.0, 0.5]),
+)
+def test_a_part_of_a_batch_has_its_own_crops(first, last, scale, flip, colour):
+    data = Data(batch=30, crop=9, flip=flip, crop_scale=scale, colour=colour)
+    whole = augment.training_crops(data, 20, 1, 2, 3)
+    part = augment.training_crops(data, 20, 1, 2, 3, slice(first, last))
+    for name in ("boxes", "flipped", "colour_factors"):
+        expected = getattr(whole, name)
+        assert expected is None or np.array_equal(getattr(part, name), expected[first:last])
+
+
 def test_a_plain_crop_and_flip_is_part_of_the_image():
     pictures = [image(20, seed) for seed in range(64)]
     crops = augment.training_crops(Data(batch=64, crop=12, flip=True), 20, 0, 3, 5)

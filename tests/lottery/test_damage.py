@@ -29,7 +29,7 @@ READ = {
     f"{FOLDER}/result.json": lambda sweep: sweep.run.results(),
     "dense/result.json": lambda sweep: sweep.run.dense_result(),
     "dense/provenance.json": lambda sweep: sweep.run.provenance(),
-    "experiment.yaml": lambda sweep: sweep.bind_run_directory() or sweep.run.identity(),
+    "experiment.yaml": lambda sweep: sweep.bind_run_directory() or sweep.run.origin().identity,
 }
 HARMLESS = {
     "heartbeats/000.json": lambda sweep: sweep.run.heartbeats.read(),
@@ -38,7 +38,7 @@ HARMLESS = {
 HEARTBEAT = Heartbeat(task=0, executor="e", trainings=1, done=0, images=16, saved=1, time=1.0)
 # Files to delete, as the message says; then the same command makes them again.
 REMEDIES = {
-    "masks/01.safetensors": ["dense/result.json"],
+    "masks/01.safetensors": ["masks/01.safetensors"],
     "trellis/000005.safetensors": ["dense"],
     f"{FOLDER}/state.safetensors": [f"{FOLDER}/state.safetensors"],
     f"{FOLDER}/metrics.jsonl": [f"{FOLDER}/metrics.jsonl", f"{FOLDER}/state.safetensors"],
@@ -67,7 +67,7 @@ def done(after_dense, worker):
 def run_again(sweep, worker):
     """What the driver does when the same command is run again, for this ticket."""
     sweep.bind_run_directory()
-    if sweep.run.dense_result() is None:
+    if sweep.run.dense_result() is None or not sweep.has_masks():
         worker(sweep).train_dense()
     if TICKET in sweep.left():
         worker(sweep, TICKET).train_tickets()
@@ -235,10 +235,9 @@ def test_run_directories_without_checksums_go_on(done, worker):
 def test_a_damaged_report_is_made_again(done):
     from lottery.report import publish
 
-    dense = done.run.dense_result()
-    publish.publish(done.run, dense)
+    publish.publish(done.run)
     file = Path(done.run.uri, "results.parquet")
     whole = file.read_bytes()
     file.write_bytes(whole[:100])
-    publish.publish(done.run, dense)
+    publish.publish(done.run)
     assert file.read_bytes() == whole

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from lottery.experiment.config import Data, Input
 from lottery.input import augment
+from lottery.run.run_directory import DENSE
 from preprocessing.dataset.opening import Dataset
 from tests.lottery.datasets import local_dataset
+from tests.lottery.worker_runs import equal, final
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
 
@@ -112,6 +114,31 @@ def test_several_devices_share_a_batch(dataset, tensorflow, monkeypatch):
     assert len(cpus) > 1
     monkeypatch.setattr(tensorflow.config, "list_logical_devices", lambda kind: cpus)
     assert np.array_equal(augmented(source, [(0, 3)]), one)
+
+
+PLAIN = ("data.crop=6", "data.pad=1", "data.flip=true", "training.length=1ep", "trellis=[0ep]")
+SCALED = ("data.crop=6", "data.crop_scale=[0.2, 1]", "data.colour=0.3", "training.length=1ep", "trellis=[0ep]")
+RATE = "training.learning_rate={peak: 0.01}"
+
+
+def after_training(small, worker, devices, where, *overrides):
+    sweep = small(f"data.augment={where}", RATE, *overrides, runs=f"{where}-{devices}")
+    worker(sweep, devices=devices).train_dense()
+    return final(sweep, DENSE)
+
+
+def test_two_replicas_train_on_the_crops_of_the_host(small, worker):
+    """Plain crops are the host's to the bit, and so is all that is trained on them."""
+    host, device = (after_training(small, worker, 2, where, *PLAIN) for where in ("host", "device"))
+    assert equal(host, device)
+
+
+def test_two_replicas_train_on_the_crops_of_one(small, worker):
+    """What is trained on them differs by the order of sums alone."""
+    one, two = (after_training(small, worker, devices, "device", *SCALED) for devices in (1, 2))
+    host = after_training(small, worker, 1, "host", *SCALED)
+    differences = [max(np.abs(value - other[path]).max() for path, value in one.items()) for other in (two, host)]
+    assert differences[0] < 1e-5 < differences[1]
 
 
 def test_without_a_crop_whole_images_are_mirrored(dataset):

@@ -73,7 +73,7 @@ def gang(small, monkeypatch):
             return Ended(0, "exit status 0", "")
 
         monkeypatch.setattr(SUPERVISE, supervise)
-        run_tickets(sweep.assignment(TICKETS), PLACEMENT, parameters=1000)
+        run_tickets([sweep.assignment(TICKETS)], PLACEMENT, parameters=1000)
         return bundles, {result.step: result for result in sweep.run.results()}
 
     run.sweep = sweep
@@ -133,7 +133,7 @@ def test_a_child_that_is_told_to_leave_is_followed_by_another(gang):
 def test_storage_that_is_away_fails_the_task_not_the_ticket(gang, monkeypatch):
     child(monkeypatch, says(Kind.STORAGE, "cannot write s3://b/x: timed out; check the network", status=74))
     with pytest.raises(StorageError, match="^cannot write"):
-        run_tickets(gang.sweep.assignment(TICKETS), PLACEMENT, 1000)
+        run_tickets([gang.sweep.assignment(TICKETS)], PLACEMENT, 1000)
     assert not gang.sweep.run.results()
 
 
@@ -149,13 +149,13 @@ def test_a_heartbeat_that_cannot_be_written_does_not_stop_a_task(gang, monkeypat
 def test_bad_input_in_a_child_ends_the_task_with_its_message(gang, monkeypatch):
     child(monkeypatch, says(Kind.BAD_INPUT, "data: gone; put it back", status=2))
     with pytest.raises(InputError, match="^data: gone; put it back$"):
-        run_tickets(gang.sweep.assignment(TICKETS), PLACEMENT, 1000)
+        run_tickets([gang.sweep.assignment(TICKETS)], PLACEMENT, 1000)
 
 
 def test_a_gpu_that_is_gone_fails_the_task_not_the_ticket(gang, monkeypatch):
     child(monkeypatch, says(Kind.GPU_LOST, "of the 1 GPUs that Spark gave the task TensorFlow sees 0", status=4))
     with pytest.raises(GpuLostError, match="^executor host:1: of the 1 GPUs"):
-        run_tickets(gang.sweep.assignment(TICKETS), PLACEMENT, 1000)
+        run_tickets([gang.sweep.assignment(TICKETS)], PLACEMENT, 1000)
     assert not gang.sweep.run.results()
 
 
@@ -165,7 +165,7 @@ def test_a_real_child_without_its_gpu_says_so_and_trains_nothing(small):
     with pytest.raises(
         GpuLostError, match="executor host:1: of the 1 GPUs that Spark gave the task TensorFlow sees 0;"
     ):
-        run_dense(sweep.assignment(()), replace(PLACEMENT, gpus=("GPU-stub",)))
+        run_dense([sweep.assignment(())], replace(PLACEMENT, gpus=("GPU-stub",)))
     assert not open_store(sweep.run.uri).list("dense")
 
 
@@ -176,7 +176,7 @@ def test_a_child_that_dies_without_a_word_is_known_by_its_status(status, kind, g
     """Its log may be empty."""
     child(monkeypatch, lambda on_line: Ended(status, "ended", ""))
     with pytest.raises(Exception, match="its log is empty$") as caught:
-        run_dense(gang.sweep.assignment(()), PLACEMENT)
+        run_dense([gang.sweep.assignment(())], PLACEMENT)
     assert type(caught.value) is kind
 
 
@@ -184,7 +184,7 @@ def test_a_dense_run_that_dies_twice_ends_with_its_log(gang, monkeypatch):
     deaths = []
     monkeypatch.setattr(SUPERVISE, lambda *_: deaths.append(1) or Ended(-11, "killed by SIGSEGV", "the log"))
     with pytest.raises(ChildError, match="killed by SIGSEGV.*the log"):
-        run_dense(gang.sweep.assignment(()), PLACEMENT)
+        run_dense([gang.sweep.assignment(())], PLACEMENT)
     assert len(deaths) == 2
 
 
@@ -197,7 +197,7 @@ def test_a_childs_log_is_logged_as_loudly_as_its_end(gang, monkeypatch, caplog):
     """LOTTERY_LOG_LEVEL=WARNING shows both or neither."""
     child(monkeypatch, lambda on_line: Ended(-11, "killed by SIGSEGV", "first line\nlast line"))
     with pytest.raises(ChildError):
-        run_dense(gang.sweep.assignment(()), PLACEMENT)
+        run_dense([gang.sweep.assignment(())], PLACEMENT)
     said = [(record.levelname, record.message.strip()) for record in caplog.records][:3]
     assert said == [
         ("WARNING", "task 3: child ended: killed by SIGSEGV; the end of its log:"),

@@ -127,7 +127,7 @@ def test_threads_share_the_work_and_give_the_same(training_input, stored, monkey
 def processes(monkeypatch):
     """The processes that were started; all streams are long enough for them."""
     started, start = [], assembler_processes._start
-    monkeypatch.setattr("lottery.input.training_batches._PROCESSES_BYTES", 1)
+    monkeypatch.setattr("lottery.input.training_batches.LONG_BYTES", 1)
 
     def noted(request):
         started.append(start(request))
@@ -172,7 +172,10 @@ def test_without_shared_memory_threads_assemble(training_input, tensors, process
     source = training_input(tensors[0], AUGMENTED, 1, Input(threads=2))
     assert np.array_equal(read(source, [(0, 4)])[0][3], source.batch(3)[0])
     assert not processes
-    assert "by threads, which is slower" in caplog.text
+    assert (
+        "threads assemble the batches, which is slower, because processes could not be started: [Errno 28]"
+        in caplog.text
+    )
 
 
 @pytest.mark.parametrize(("mapped", "threads"), [(False, 2), (True, 1)])

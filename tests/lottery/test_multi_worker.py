@@ -18,6 +18,7 @@ from lottery.run.run_directory import DENSE
 from preprocessing.common.storage import open_store
 from tests.lottery.datasets import local_dataset
 from tests.lottery.paths import DIGITS
+from tests.lottery.worker_runs import equal
 
 pytestmark = pytest.mark.cluster
 SECONDS = 120
@@ -90,6 +91,8 @@ def test_two_workers_train_what_one_does_and_the_chief_writes(tmp_path, model):
         sweep.bind_run_directory()
     assert images(one, 1, tmp_path) == [300]
     assert images(two, 2, tmp_path) == [150, 150]  # each reads its half of every batch
+    assert not two.has_masks()  # a single process makes them
+    assert images(two, 1, tmp_path) == [0]
     assert one.run.provenance() == two.run.provenance()
     expected, found = (sweep.run.checkpoint(DENSE) for sweep in (one, two))
     assert expected.step == found.step == 30
@@ -106,6 +109,28 @@ def test_two_workers_train_what_one_does_and_the_chief_writes(tmp_path, model):
     assert names == ["dense/provenance.json", "dense/result.json"]
     if model == "conv_small":
         check_bundle(one, two, tmp_path)
+
+
+def test_two_workers_crop_on_their_devices(tmp_path):
+    """Plain crops are the host's to the bit, and so is all that is trained on them. Others are those of one worker."""
+    data, _ = local_dataset(tmp_path)
+    small = ("data.batch=10", "data.crop=11", "data.flip=true", "training.length=8", "trellis=[0]", *RATE)
+    scaled = "data.crop_scale=[0.2, 1]", "data.colour=0.3"
+    found = {}
+    for name, workers, recipe in (
+        ("host", 2, ("data.augment=host",)),
+        ("device", 2, ("data.augment=device",)),
+        ("scaled by one", 1, ("data.augment=device", *scaled)),
+        ("scaled", 2, ("data.augment=device", *scaled)),
+    ):
+        sweep = prepare(DIGITS, data, str(tmp_path / name), (*small, *recipe))
+        sweep.bind_run_directory()
+        assert images(sweep, workers, tmp_path) == [80 // workers] * workers
+        found[name] = sweep.run.checkpoint(DENSE).variables
+    assert equal(found["host"], found["device"])
+    assert not equal(found["host"], found["scaled"])
+    for path, value in found["scaled by one"].items():
+        assert np.abs(value - found["scaled"][path]).max() < 1e-5, path
 
 
 def check_bundle(one, two, logs):

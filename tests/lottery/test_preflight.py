@@ -81,6 +81,7 @@ def test_settings_of_yarn_that_end_executors_are_logged(caplog):
     assert [(record.levelname, record.message.split(":")[0]) for record in caplog.records] == [
         ("WARNING", "yarn.nodemanager.vmem-check-enabled=true"),
         ("WARNING", "spark.executor.cores=6"),
+        ("WARNING", "spark.executor.memoryOverhead is not set"),
     ]
     with pytest.raises(SparkEndedError):
         preflight.log_warnings(SimpleNamespace(getConf=lambda: conf, _jsc=None))
@@ -112,7 +113,7 @@ def test_what_an_executor_cannot_see_is_named(small, tmp_path):
 
 def test_an_executor_with_a_folder_of_its_own_is_named(small, tmp_path):
     sweep = small()
-    what = (sweep.dataset.uri, sweep.dataset.content_hash, False)
+    what = (sweep.dataset.uri, sweep.dataset.content_hash, False, sweep.input_memory())
     folder = preflight.probe_folder()
     shared = preflight.probe(place(0), folder, sweep.run.uri, *what)
     own = preflight.probe(place(1), folder, str(tmp_path / "own"), *what)

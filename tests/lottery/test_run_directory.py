@@ -70,13 +70,13 @@ def test_a_changed_experiment_yaml_is_refused(small):
 def test_experiment_yaml_that_is_none_is_refused(tmp_path):
     (tmp_path / "experiment.yaml").write_text("- 1\n- 2\n")
     with pytest.raises(InputError, match="experiment.yaml"):
-        RunDirectory(open_store(tmp_path)).identity()
+        RunDirectory(open_store(tmp_path)).origin()
 
 
 def test_the_gang_can_change_between_runs(small):
     small()
     again = small("gang.tasks=2")
-    assert again.run.experiment().name == "digits"
+    assert again.run.origin().experiment.name == "digits"
 
 
 def test_a_checkpoint_comes_back_to_the_bit():
@@ -116,9 +116,9 @@ def test_an_experiment_that_was_recorded_with_an_infinite_number_can_be_opened(s
     with path.open("w") as file:
         YAML(typ="safe").dump(tree, file)
     assert ".inf" in path.read_text()
-    assert getattr(RunDirectory(open_store(sweep.run.uri)).experiment().gang, key) == float("inf")
+    assert getattr(RunDirectory(open_store(sweep.run.uri)).origin().experiment.gang, key) == float("inf")
     sweep.bind_run_directory()  # as the sweep that continues it does
-    assert sweep.run.timeline() == sweep.timeline
+    assert sweep.run.origin().timeline == sweep.timeline
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"\xff", b'{"task": 0, "executor": "\xff"}'])

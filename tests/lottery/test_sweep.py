@@ -4,77 +4,35 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 import pytest
-from pyspark import SparkConf
 
-from lottery.driver import plan_report, preflight, stages
-from lottery.driver import sweep as driver
+from lottery.driver import preflight
 from lottery.driver.gang import GangError, GangGpuError, SparkEndedError
 from lottery.driver.plan_report import plan_sweep
 from lottery.driver.prepare import SweepError, prepare
 from lottery.driver.sweep import run_sweep
-from lottery.protocol import ModelFacts, TaskPlacement
+from lottery.protocol import ModelFacts
 from lottery.run.heartbeats import Heartbeat, Heartbeats
 from lottery.run.run_directory import DenseResult, RunDirectory
 from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.storage import open_store
 from preprocessing.common.stores.local import LocalStore
 from tests.lottery.datasets import write_dataset
+from tests.lottery.fake_cluster import Cluster, fails
 from tests.lottery.paths import DIGITS
 from tests.lottery.small_sweep import SMALL
 
 
-class Cluster:
-    """Stands for Spark: so many slots for each stage in turn, and what becomes of it."""
-
-    def __init__(self, monkeypatch, *fates, master="yarn"):
-        self.master = master
-        self.stages = list(fates)
-        self.begun = []  # tasks of each stage, and how many of them train together
-        self.probes, self.probe_fate = 0, None  # how often it was looked at, and what becomes of that
-        self.settled = []  # whether it was waited for that, before each stage
-        for module in (stages, plan_report):
-            monkeypatch.setattr(module, "wait_for_slots", self.wait_for_slots)
-        monkeypatch.setattr(driver, "run_gang", self.run_gang)
-        monkeypatch.setattr(preflight, "run_gang", self.run_probes)
-        monkeypatch.setattr(stages, "cancel", lambda context: None)
-
-    def getConf(self):  # noqa: N802 - Spark's
-        return SparkConf(loadDefaults=False)
-
-    def wait_for_slots(self, context, seconds, last=0, settle=False):
-        self.settled.append(settle)
-        slots, _ = self.stages[0]
-        if not slots:
-            raise InputError("no executor had registered after 600 s")
-        return slots
-
-    def run_probes(self, context, tasks, work):
-        self.probes += 1
-        if self.probe_fate is not None:
-            self.probe_fate()
-        return [work(TaskPlacement(task, f"host:{task}", "host", (), 1, tasks, tasks)) for task in range(tasks)]
-
-    def run_gang(self, context, tasks, work, together=1, ports=(0, 0)):
-        self.begun.append((tasks, together))
-        _, fate = self.stages.pop(0)
-        return fate()
-
-
-def fails(error):
-    def fate():
-        raise error
-
-    return fate
-
-
 @pytest.fixture
 def after_dense(small):
-    """A sweep whose dense run is done."""
+    """A sweep whose dense run and masks are done."""
     sweep = small("tickets.controls=[]", "gang.executors_per_ticket=2")
     numbers = {"evaluated": 160, "steps": 30, "seconds": 1.0, "parameters": 1000, "prunable": 900}
     scores = {"top1": 0.5, "top5": 0.9, "loss": 1.0}
     sweep.run.write_dense_result(DenseResult(status="done", note="", executors=1, **scores, **numbers))
+    for level in range(2):
+        sweep.run.write_mask(level, {"kernel": np.ones(4, bool)})
     return sweep
 
 
@@ -267,3 +225,35 @@ def test_a_plan_does_not_blame_the_cluster_if_it_is_told_to_end(after_dense, mon
     cluster.probe_fate = fails(SparkEndedError("told to end"))
     with pytest.raises(SparkEndedError, match="^told to end$"):
         plan_sweep(after_dense, cluster)
+
+
+def no_spark():
+    raise AssertionError("there is something to do")
+
+
+@pytest.mark.parametrize(
+    ("until", "last"),
+    [("dense", "states kept at 0, 5, 10"), ("masks", "masks: of densities 0.5, 0.1")],
+)
+def test_until_stops_after_a_stage_and_says_what_is_there(until, last, after_dense, capsys):
+    if until == "dense":
+        after_dense.run.discard_masks()
+    assert run_sweep(after_dense, no_spark, until) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith(last)
+    assert not open_store(after_dense.run.uri).exists("results.parquet")
+
+
+def test_masks_that_are_missing_are_made_by_one_task(after_dense, monkeypatch):
+    def makes():
+        for level in range(2):
+            after_dense.run.write_mask(level, {"kernel": np.ones(4, bool)})
+
+    after_dense.run.discard_masks()
+    cluster = Cluster(monkeypatch, (4, makes), *[(4, fails(GangError("executor lost")))] * 3)
+    with pytest.raises(SweepError):
+        run_sweep(after_dense, lambda: cluster)
+    assert cluster.begun == [(1, 1), *[(4, 2)] * 3]
+    after_dense.run.discard_masks()
+    cluster = Cluster(monkeypatch, (4, makes))
+    assert run_sweep(after_dense, lambda: cluster, "masks") == 0
+    assert cluster.begun == [(1, 1)]

@@ -8,13 +8,23 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from lottery.input import assembler_processes, training_steps
+from lottery.input.assembler_processes import AssemblerDiedError
 from lottery.protocol import Failed, Instructions, TaskPlacement, decode_event
 from lottery.run.run_directory import DENSE, RunDirectory
 from preprocessing.common.errors import Failure, InputError, Kind, StorageError
+from tests.lottery.worker_runs import equal, final
 
 
-def test_a_dataset_that_is_away_costs_no_step(after_dense, small, worker, monkeypatch):
-    """What was trained is saved: the next stage goes on from there."""
+@pytest.mark.parametrize(
+    "error",
+    [
+        StorageError("cannot read s3://b/data/train/part-00000.parquet: no connection"),
+        InputError("/data/train/part-00000.parquet is damaged: it is missing; copy the file again"),
+    ],
+)
+def test_a_dataset_that_is_away_or_changes_costs_no_step(after_dense, small, worker, monkeypatch, error):
+    """What was trained is saved: the next try goes on from there."""
     from lottery.input.training_batches import TrainingInput
 
     whole, torn = after_dense("whole"), small("gang.checkpoint=1e6", runs="torn")
@@ -23,20 +33,73 @@ def test_a_dataset_that_is_away_costs_no_step(after_dense, small, worker, monkey
     def breaks(self, runs):
         for number, element in enumerate(stream(self, runs)):
             if number == 2:
-                raise StorageError("cannot read s3://b/data/train/part-00000.parquet: no connection")
+                raise error
             yield element
 
     monkeypatch.setattr(TrainingInput, "longest_run", 4)
     monkeypatch.setattr(TrainingInput, "stream", breaks)
-    with pytest.raises(StorageError) as caught:
+    with pytest.raises(InputError) as caught:
         worker(torn).train_dense()
     monkeypatch.setattr(TrainingInput, "stream", stream)
-    assert type(caught.value) is StorageError
+    assert caught.value is error
     assert torn.run.checkpoint(DENSE).step > 0
     worker(torn).train_dense()
     ends = [sweep.run.checkpoint(DENSE).variables for sweep in (whole, torn)]
     assert ends[0].keys() == ends[1].keys()
     assert all(np.array_equal(value, ends[1][path]) for path, value in ends[0].items())
+
+
+@pytest.fixture
+def processes(monkeypatch):
+    """The processes that assemble batches, as they were started; every stream has some."""
+    started, start = [], assembler_processes._start
+
+    def noted(request):
+        started.append(start(request))
+        return started[-1]
+
+    monkeypatch.setattr(assembler_processes, "_start", noted)
+    monkeypatch.setattr("lottery.input.training_batches.LONG_BYTES", 1)
+    return started
+
+
+@pytest.fixture
+def runs_of_one(monkeypatch):
+    """More runs than are read ahead, so that what befalls the input befalls it in the middle of training."""
+    monkeypatch.setattr(training_steps, "_RUN_STEPS", 1)
+
+
+def trained_twice(sweep, worker, at_step, what):
+    """Trains the dense run, has something happen at a step, and trains again; the first try's error."""
+    from lottery.training.trainer import Trainer
+
+    run, steps = Trainer.run, []
+
+    def noted(self, images, labels, rates):
+        steps.append(1)
+        if len(steps) == at_step:
+            what()
+        return run(self, images, labels, rates)
+
+    training = worker(sweep)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "run", noted)
+        with pytest.raises(AssemblerDiedError) as caught:
+            training.train_dense()
+    assert at_step <= sweep.run.checkpoint(DENSE).step < 30
+    worker(sweep).train_dense()
+    return caught.value
+
+
+def test_a_killed_assembler_process_costs_no_step(after_dense, small, worker, processes, runs_of_one):
+    """It is one clear error; what was trained is saved, and the next try goes on from there."""
+    whole, torn = after_dense("whole"), small("gang.checkpoint=1e6", "input.threads=2", runs="torn")
+    error = trained_twice(torn, worker, 7, lambda: processes[1].kill())
+    assert type(error) is AssemblerDiedError
+    assert str(error).startswith("a process that assembles batches has died (SIGKILL), as when memory runs out; give")
+    assert len(processes) == 4
+    assert all(process.poll() is not None for process in processes)
+    assert equal(final(torn, DENSE), final(whole, DENSE))
 
 
 def test_a_trellis_state_that_could_not_be_written_is_there_after_the_next_try(small, worker, monkeypatch):

@@ -46,14 +46,24 @@ def test_another_process_decodes_as_this_one_does(per_image: bool) -> None:
             assert caught.value.detail == expected.value.detail
 
 
+@pytest.mark.parametrize("per_image", [False, True])
+def test_the_time_of_every_image_counts(per_image: bool) -> None:
+    """Most images take less than a tick of the clock that limits them."""
+    out, spent = np.zeros((32, 32, 3), np.uint8), [0.0]
+    with DecoderProcess(32, per_image=per_image) as process:
+        for data in 20 * [jpeg(300, 280)]:
+            process.decode(data, 32, out)
+            spent.append(process.seconds_spent)
+    assert min(np.diff(spent)) > 0
+
+
 def test_what_became_of_a_decoder() -> None:
     out = np.zeros((32, 32, 3), np.uint8)
-    with DecoderProcess(32, per_image=True, seconds=1) as process:
+    with DecoderProcess(32, per_image=True) as process:
         for mark, reason, detail in [
             (b"mark: segv", "decoder crash", "its decoder died of SIGSEGV"),
             (b"mark: abort", "decoder crash", "its decoder died of SIGABRT"),
             (b"mark: exit", "decoder crash", "its decoder ended its process with status 9"),
-            (b"mark: loop", "decoder timeout", "decoding takes more than 1 s"),
         ]:
             with pytest.raises(Rejected) as caught:
                 process.decode(WHOLE + mark, 32, out)
@@ -64,6 +74,14 @@ def test_what_became_of_a_decoder() -> None:
         assert np.array_equal(out, decode(WHOLE, 32))
     with DecoderProcess(32, per_image=False) as process, pytest.raises(DecoderDiedError):
         process.decode(WHOLE + b"mark: segv", 32, out)
+
+
+def test_a_decoder_that_does_not_come_back_is_given_up() -> None:
+    out = np.zeros((32, 32, 3), np.uint8)
+    with DecoderProcess(32, per_image=True, seconds=1) as process:
+        with pytest.raises(Rejected) as caught:
+            process.decode(WHOLE + b"mark: loop", 32, out)
+        assert (caught.value.reason, caught.value.detail) == ("decoder timeout", "decoding takes more than 1 s")
 
 
 def convert(tmp_path: Path, images: list[bytes], carefully: bool = True) -> ShardRecord:

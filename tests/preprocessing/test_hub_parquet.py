@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +16,6 @@ import preprocessing.job.staging as staging
 from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.storage import open_store
 from preprocessing.dataset.opening import Dataset
-from preprocessing.job.plan import plan
-from preprocessing.job.prepare import Request
-from preprocessing.job.settings import Settings
 from preprocessing.sources.base import SourceOptions
 from preprocessing.sources.layouts import open_source
 from tests.preprocessing.hub_files import TYPE, hub_table, write_hub
@@ -303,6 +299,27 @@ def test_a_label_that_only_val_has(tmp_path: Path) -> None:
     says(tmp_path / "hub", tmp_path, r"test\.parquet: row 1 has label 1, which train does not have: remove the row")
 
 
+def test_class_names_that_are_no_text(tmp_path: Path) -> None:
+    write(tmp_path / "hub", "train.parquet", [(0, "0.jpg", IMAGE), (1, "1.jpg", IMAGE)], ["a\ud800", "b"])
+    says(tmp_path / "hub", tmp_path, r"train\.parquet: the class names in its metadata are damaged: download it again")
+
+
+def test_a_class_name_of_two_lines_is_one_in_messages(tmp_path: Path) -> None:
+    write(tmp_path / "hub", "train.parquet", [(0, "0.jpg", IMAGE)], ["a", "b\nc"])
+    says(tmp_path / "hub", tmp_path, r"class b\\nc holds no images: choose classes that have images")
+
+
+def test_names_of_images_that_are_not_utf8(tmp_path: Path) -> None:
+    """Writers need not check it. The ids are those of class folders with such names."""
+    names = pa.array([b"caf\xe9.jpg", "café.jpg".encode()], pa.binary()).view(pa.string())
+    images = pa.StructArray.from_arrays([pa.array([IMAGE, IMAGE]), names], ["bytes", "path"])
+    (tmp_path / "hub").mkdir()
+    pq.write_table(pa.table({"image": images, "label": pa.array([0, 1])}), tmp_path / "hub" / "train.parquet")
+    source = open_source(open_store(tmp_path / "hub"))
+    assert source.catalogue(source.classes()).splits["train"]["id"].to_pylist() == ["0/caf\\xe9.jpg", "1/café.jpg"]
+    assert preprocess(tmp_path / "hub", tmp_path / "out", **SMALL).images_in == 2
+
+
 def test_an_empty_image_is_rejected_as_an_empty_file_is(tmp_path: Path) -> None:
     write(tmp_path / "hub", "train.parquet", [(0, "0.jpg", IMAGE), (1, "1.jpg", IMAGE), (1, "2.jpg", b"")])
     manifest = preprocess(tmp_path / "hub", tmp_path / "out", **SMALL)
@@ -333,55 +350,3 @@ def test_storage_that_fails_is_not_called_damage(hub: Path, monkeypatch: pytest.
     monkeypatch.setattr(type(source.store), "open_input", lambda store, path: Failing(real(store, path)))
     with pytest.raises(StorageError, match=r"cannot read .*train-00000-of-00003\.parquet: Input/output error"):
         source.catalogue(CLASSES)
-
-
-def test_staging_goes_on_where_it_was_killed(
-    hub: Path,
-    made: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    capsys: Any,
-) -> None:
-    caplog.set_level(logging.INFO, "preprocessing")
-    real, staged = staging._stage, []
-
-    def killed(extract: Any, folder: Any, unit: Any) -> Any:
-        if len(staged) == 4:
-            raise KeyboardInterrupt
-        staged.append(unit.path)
-        return real(extract, folder, unit)
-
-    monkeypatch.setattr(staging, "_stage", killed)
-    with pytest.raises(KeyboardInterrupt):
-        preprocess(hub, tmp_path / "out", rows_per_shard=20)
-    blobs = sorted((tmp_path / "out").glob("_work/*/staged/*"))
-    assert len(blobs) == 8
-    blobs[0].write_bytes(blobs[0].read_bytes()[:-1])  # a blob, as its name is shorter than its index's
-    plan(Request(str(hub), str(tmp_path / "out"), Settings(size=32, row_group_rows=8, rows_per_shard=20)))
-    assert " (3 were staged by an earlier run); deleted at the end\n" in capsys.readouterr().out
-    first, staged[:] = list(staged), []
-    monkeypatch.setattr(staging, "_stage", lambda *options: staged.append(options[2].path) or real(*options))
-    manifest = preprocess(hub, tmp_path / "out", rows_per_shard=20)
-    assert len(staged) == 3
-    assert len({*first, *staged}) == 6
-    assert "3 of 6 files were staged by an earlier run" in caplog.messages
-    assert manifest.hash == Dataset.open(str(made)).content_hash
-    assert not (tmp_path / "out" / "_work").exists()
-
-
-def test_a_plan_names_the_room_for_staging(hub: Path, tmp_path: Path, capsys: Any) -> None:
-    plan(Request(str(hub), str(tmp_path / "out"), Settings(size=8)))
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].endswith("layout parquet, 3 classes")
-    staging_line = next(line for line in lines if line.startswith("stage: "))
-    assert re.fullmatch(r"stage: 6 files, about \d+(\.\d+)? kB; deleted at the end", staging_line)
-    assert not (tmp_path / "out").exists()
-
-
-def test_room_for_staging_is_checked_beforehand(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    free = shutil.disk_usage(tmp_path)._replace(free=50_000)  # enough for the dataset alone
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: free)
-    with pytest.raises(InputError, match="GB are needed and 0.0 GB are free"):
-        preprocess(hub, tmp_path / "out", size=8)
-    assert not (tmp_path / "out").exists()

@@ -154,6 +154,18 @@ def test_damaged_archives(layouts: dict[str, Path], tmp_path: Path, spoil: Any, 
         (lambda root: (root / "LOC_val_solution.csv").write_text("<html>"), "does not begin with ImageId"),
         (lambda root: _cut(root / "LOC_val_solution.csv", 0.6), "does not name it|line 9 names no class"),
         (
+            lambda root: _append(root, '\n"' + "x" * 200_000),
+            r"solution\.csv is damaged \(field larger than .*\): download",
+        ),
+        (
+            lambda root: _append(root, f"\nILSVRC2012_val_00000001,{CLASSES[2]} 1 2 3 4"),
+            r"solution\.csv: line \d+ names no class, or an image again: download it again",
+        ),
+        (
+            lambda root: _append(root, "\na\x1bb,n01440764"),
+            r"val/a\\x1bb\.JPEG named by LOC_val_solution\.csv is missing",
+        ),
+        (
             lambda root: (root / "ILSVRC/Data/CLS-LOC/val/ILSVRC2012_val_00000005.JPEG").unlink(),
             r"val_00000005\.JPEG named by LOC_val_solution\.csv is missing: unpack",
         ),
@@ -165,8 +177,14 @@ def test_damaged_kaggle_trees(layouts: dict[str, Path], tmp_path: Path, spoil: A
     root = tmp_path / "kaggle"
     shutil.copytree(layouts["kaggle"], root)
     spoil(root)
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=says) as caught:
         preprocess(root, tmp_path / "out", start=no_spark)
+    assert type(caught.value) is InputError
+
+
+def _append(root: Path, text: str) -> None:
+    with (root / "LOC_val_solution.csv").open("a") as file:
+        file.write(text)
 
 
 def test_an_image_that_is_there_twice(raw: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -85,6 +86,12 @@ def test_emnist_is_transposed_and_its_mapping_has_labels_and_names(tmp_path: Pat
         number = int(name.rsplit("-", 1)[1])
         assert label == manifest.classes[LABELS[number]]
         assert np.array_equal(pixels[:, :, 0], TRAIN[number])
+
+
+def test_characters_that_cannot_be_stored_are_written_out(tmp_path: Path) -> None:
+    write_idx(tmp_path / "raw", {"train": (TRAIN, LABELS)}, "emnist-x-{split}-{what}-idx{n}-ubyte")
+    (tmp_path / "raw" / "emnist-x-mapping.txt").write_text("0 65\n1 55296\n2 10\n3 66\n")
+    assert preprocess(tmp_path / "raw", tmp_path / "out", size=28).classes == ["A", "B", r"\n", r"\ud800"]
 
 
 def test_an_unpacked_file_goes_before_a_gzipped_one(tmp_path: Path) -> None:
@@ -224,6 +231,12 @@ def test_the_version_for_python_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=says) as caught:
         open_source(open_store(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def test_class_folders_beside_the_version_for_python(raw: Path, tmp_path: Path) -> None:
+    shutil.copytree(raw, tmp_path / "raw")
+    (tmp_path / "raw" / "cifar-10-python.tar.gz").write_bytes(b"")
+    assert open_source(open_store(tmp_path / "raw")).layout == "folders"
 
 
 @pytest.mark.parametrize(
