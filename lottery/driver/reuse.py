@@ -197,7 +197,7 @@ def _adopt_dense(sweep: Sweep, sibling: Sibling) -> bool:
 
 
 def _wait_for(sibling: Sibling) -> None:
-    """Returns once the sibling's dense run has ended, or nobody is at work there."""
+    """Returns once the sibling's dense run has ended, or its sweep has."""
     told = -_TELL_EVERY
     while not sibling.run.has_result(DENSE) and sibling.claim() is not None:
         if time.monotonic() - told >= _TELL_EVERY:

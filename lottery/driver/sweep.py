@@ -10,7 +10,7 @@ from pyspark import SparkContext
 
 from lottery.driver.gang import run_gang
 from lottery.driver.gang_progress import gang_progress
-from lottery.driver.plan_report import dense_line, gang_lines, numbers, progress_summary
+from lottery.driver.plan_report import counted, dense_line, gang_lines, numbers, progress_summary
 from lottery.driver.prepare import Sweep, SweepError
 from lottery.driver.reuse import reuse_dense, reuse_tickets
 from lottery.driver.stages import StageOutcome, Stages
@@ -190,7 +190,7 @@ def _train_tickets(sweep: Sweep, stages: Stages, dense: DenseResult) -> Literal[
         task.run_tickets(assignments[placement.group], placement, parameters, name)
 
     tasks = len(shares.tasks) * gang.together
-    logger.info("gang: %d trainings on %d tasks", shares.tickets, tasks)
+    logger.info("gang: %s on %s", counted(shares.tickets, "training"), counted(tasks, "task"))
     for line in gang_lines(shares, sweep.training_cost, gang.together, None, None):
         logger.info(line)
     steps = sum(map(sweep.training_cost, left))
@@ -200,7 +200,10 @@ def _train_tickets(sweep: Sweep, stages: Stages, dense: DenseResult) -> Literal[
 
 
 def _report(sweep: Sweep) -> int:
-    failed = [result for result in publish.publish(sweep.run) if result.status == "failed"]
-    for result in failed:
-        logger.warning("ticket %s failed: %s", result.ticket.name, result.note)
-    return EXIT_FAILED_TICKETS if failed else 0
+    results, failures = publish.publish(sweep.run), 0
+    for replicate in sweep.replicates:
+        for result in results[replicate.experiment.seed]:
+            if result.status == "failed":
+                failures += 1
+                logger.warning("ticket %s%s failed: %s", result.ticket.name, replicate.label, result.note)
+    return EXIT_FAILED_TICKETS if failures else 0

@@ -154,6 +154,17 @@ def test_folders_that_are_no_run_directories_are_passed_over(after_dense, small,
     assert len(siblings(second)) == 1
 
 
+def test_a_run_directory_that_cannot_be_read_is_named(after_dense, small, monkeypatch, caplog):
+    first, second = after_dense(), small(OTHER)
+
+    def refused(self):
+        raise StorageError(f"cannot read {self.describe()}: permission denied; ask its owner")
+
+    monkeypatch.setattr(RunDirectory, "origin", refused)
+    assert siblings(second) == []
+    assert f"{first.run.uri} is not looked at for what can be reused: cannot read" in caplog.text
+
+
 def test_storage_that_is_away_ends_the_adoption(after_dense, small, monkeypatch):
     """Training anew for days is no answer to it."""
     after_dense()
