@@ -19,6 +19,7 @@ setup(
         "google-auth[requests]>=2.30",
         "google-crc32c>=1.7",
         "hdfs-native>=0.14.7,<0.15",  # what HDFS answers is known by the text of its errors
+        "isal>=1.7",
         "matplotlib>=3.8",
         "msgspec>=0.21",  # from here on its errors are ValueErrors
         "opencv-python-headless>=4.9",

@@ -7,9 +7,10 @@ follows https://github.com/apache/parquet-format: one uncompressed PLAIN data pa
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
+
+from isal import isal_zlib
 
 MAGIC = b"PAR1"
 CREATED_BY = "lottery-trellis version 1"
@@ -45,7 +46,7 @@ class Page(NamedTuple):
     @classmethod
     def of(cls, values: bytes) -> Page:
         """The page of these bytes."""
-        return cls(memoryview(values), zlib.crc32(values))
+        return cls(memoryview(values), isal_zlib.crc32(values))
 
 
 class _Chunk(NamedTuple):

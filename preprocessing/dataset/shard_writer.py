@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import cv2
 import numpy as np
+from isal import isal_zlib
 from numpy.typing import NDArray
 
 from preprocessing.dataset.codecs import encode_jpeg
@@ -76,7 +76,7 @@ class ShardWriter:
         if self._codec == "jpeg":
             self._jpegs.append(encode_jpeg(image, self._quality))
         else:  # now, while the row is in the processor's cache
-            self._checksum = zlib.crc32(self._page[len(self._ids)], self._checksum)
+            self._checksum = isal_zlib.crc32(self._page[len(self._ids)], self._checksum)
         self._labels.append(label)
         self._ids.append(name)
         self.class_counts[label] = self.class_counts.get(label, 0) + 1

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from isal import isal_zlib
 
 from preprocessing.common.retries import retrying
 from preprocessing.common.storage import Store, open_store
@@ -54,7 +54,7 @@ def file_hash(store: Store, name: str) -> str:
         parquet = pq.ParquetFile(source)
         for group in range(parquet.metadata.num_row_groups):
             table = parquet.read_row_group(group, columns=["image", "label", "id"], use_threads=False)
-            images = zlib.crc32(to_plain(table.column("image").to_pylist()).data)
+            images = isal_zlib.crc32(to_plain(table.column("image").to_pylist()).data)
             digest.update(images.to_bytes(4, "little"))
             digest.update(table.column("label").to_numpy().astype("<i4").tobytes())
             digest.update(to_plain([text.encode() for text in table.column("id").to_pylist()]).data)

@@ -123,8 +123,9 @@ class CifarSource(Source):
 
     @classmethod
     def recognises(cls, store: Store) -> bool:
-        """Whether the archive or its files are there, even if only in the version for Python."""
-        return bool(_places(list_folder(store)) or _pickles(list_folder(store)))
+        """Whether the archive or its files are there; also the version for Python, unless class folders may be."""
+        root = list_folder(store)
+        return bool(_places(root) or (_pickles(root) and TRAIN not in root.folders))
 
     def classes(self) -> list[str]:
         """The names of the labels of train."""

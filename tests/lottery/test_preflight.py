@@ -81,6 +81,7 @@ def test_settings_of_yarn_that_end_executors_are_logged(caplog):
     assert [(record.levelname, record.message.split(":")[0]) for record in caplog.records] == [
         ("WARNING", "yarn.nodemanager.vmem-check-enabled=true"),
         ("WARNING", "spark.executor.cores=6"),
+        ("WARNING", "spark.executor.memoryOverhead is not set"),
     ]
     with pytest.raises(SparkEndedError):
         preflight.log_warnings(SimpleNamespace(getConf=lambda: conf, _jsc=None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -230,6 +231,12 @@ def test_the_version_for_python_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=says) as caught:
         open_source(open_store(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def test_class_folders_beside_the_version_for_python(raw: Path, tmp_path: Path) -> None:
+    shutil.copytree(raw, tmp_path / "raw")
+    (tmp_path / "raw" / "cifar-10-python.tar.gz").write_bytes(b"")
+    assert open_source(open_store(tmp_path / "raw")).layout == "folders"
 
 
 @pytest.mark.parametrize(
