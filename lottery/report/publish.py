@@ -141,8 +141,8 @@ def _levels(numbers: set[int]) -> str:
     return f"level{'s' if len(numbers) > 1 else ''} {', '.join(map(str, sorted(numbers)))}"
 
 
-def publish(run: RunDirectory) -> list[TicketResult]:
-    """Writes results.parquet and report/accuracy.png, prints the table and their places; returns the results.
+def publish(run: RunDirectory) -> dict[int, list[TicketResult]]:
+    """Writes results.parquet and report/accuracy.png, prints the table and their places; returns the results by seed.
 
     Of several seeds, the table and the picture have the mean over those that are there.
 
@@ -162,7 +162,7 @@ def publish(run: RunDirectory) -> list[TicketResult]:
     print(table(dense, pooled, points, len(replicates)))
     print(f"results: {run.describe('results.parquet')}")
     print(f"picture: {run.describe('report/accuracy.png')}", flush=True)
-    return pooled
+    return results
 
 
 def mean_dense(results: Sequence[DenseResult]) -> DenseResult:
