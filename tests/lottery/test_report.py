@@ -1,11 +1,13 @@
 import io
 
+import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from lottery.report import publish
 from lottery.run.run_directory import DenseResult, TicketResult
+from lottery.tickets.controls import CONTROLS
 
 DENSE = DenseResult("done", "", 0.96, 1.0, 0.1, 400, 440, 1.0, 1000, 900)
 
@@ -113,3 +115,25 @@ def test_picture_is_a_png_with_something_in_it():
     picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
     assert picture.shape[0] > 400
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
+
+
+DENSE_CONTROLS = [result(0, 0.0, 0.96, "continue"), result(0, 1.0, 0.98, "continue")]
+
+
+def test_a_control_for_all_levels_is_in_every_row_and_sets_no_level_of_its_own():
+    mixed = sorted([*RESULTS, *DENSE_CONTROLS], key=lambda one: one.ticket)
+    rows = publish.levels(DENSE, mixed)
+    assert [row.controls["continue"] for row in rows] == [pytest.approx(0.97)] * 3
+    assert [(row.density, row.kept, row.top1) for row in rows] == [
+        (row.density, row.kept, row.top1) for row in publish.levels(DENSE, RESULTS)
+    ]
+    assert publish.levels(DENSE, DENSE_CONTROLS) == []
+
+
+def test_the_picture_has_a_line_for_every_control():
+    controls = [result(level, 0.0, 0.5 + 0.1 * level, name) for level in range(3) for name in CONTROLS]
+    narrow = msgspec.structs.replace(result(0, 0.0, 0.7, "narrow"), kept=440, prunable=440)
+    assert publish.levels(DENSE, sorted([*RESULTS, narrow], key=lambda one: one.ticket))[0].kept == 450
+    assert publish.accuracy_plot("a test", DENSE, [*RESULTS, *controls]) != publish.accuracy_plot(
+        "a test", DENSE, [*RESULTS, *(one for one in controls if one.control != "continue")]
+    )
