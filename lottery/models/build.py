@@ -65,6 +65,15 @@ def build(
         keras.config.set_dtype_policy("float32")
 
 
+def options(name: str) -> dict[str, Any]:
+    """The options of a model's builder, and their defaults. Raises InputError where there is no such model."""
+    return {parameter.name: parameter.default for parameter in _options(_builder(name))}
+
+
+def _options(builder: Builder) -> list[inspect.Parameter]:
+    return list(inspect.signature(builder).parameters.values())[2:]
+
+
 def _builder(name: str) -> Builder:
     module, function = locate(name)
     try:
@@ -78,7 +87,7 @@ def _builder(name: str) -> Builder:
 
 def _check_options(model: Model, builder: Builder) -> None:
     """Raises InputError for an option that the builder lacks; the message suggests the nearest one."""
-    parameters = list(inspect.signature(builder).parameters.values())[2:]
+    parameters = _options(builder)
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         return
     known = [parameter.name for parameter in parameters]

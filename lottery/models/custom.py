@@ -54,7 +54,7 @@ def explained(name: str) -> Iterator[None]:
         raise InputError(f"model {name}: {explain(error)}") from None
 
 
-def explain(error: Exception) -> str:
+def explain(error: Exception, remedy: str = "correct the model or its options") -> str:
     """The error in a line, with the last place in the user's code that it passed through, and what may help."""
     lines = [line.strip() for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()] or [""]
     frames = [
@@ -68,4 +68,4 @@ def explain(error: Exception) -> str:
         )
     if lines[0].startswith(_WRAPPED) and len(lines) > 1:
         lines = [f"{lines[0].removeprefix(_WRAPPED).rstrip('.')}: {lines[1]}"]
-    return f"{type(error).__name__}: {lines[0]}{where}; correct the model or its options"
+    return f"{type(error).__name__}: {lines[0]}{where}; {remedy}"

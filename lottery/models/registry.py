@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-
+from lottery.experiment import user_code
 from preprocessing.common.errors import InputError
 
 # Name -> module:function of a builder (shape, classes, **options) -> uncompiled Keras model that ends in logits.
@@ -28,14 +27,7 @@ def locate(name: str) -> tuple[str, str]:
     Raises InputError if the name is unknown or the module cannot be found.
     """
     path = MODELS.get(name, name)
-    module, colon, function = path.partition(":")
-    if not colon or not function:
+    if not path.partition(":")[2]:
         known = ", ".join(sorted(MODELS))
         raise InputError(f"model.name: {name} is not a known model; give {known}, or your own as module:function")
-    try:
-        found = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        found = None
-    if found is None:
-        raise InputError(f"model.name: no module {module} to import {function} from; put it on the Python path")
-    return module, function
+    return user_code.locate("model.name", path)

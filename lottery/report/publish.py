@@ -7,6 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any, TypeVar
 
 import matplotlib
@@ -16,11 +17,15 @@ import pyarrow.parquet as pq
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lottery.run.run_directory import DenseResult, Origin, RunDirectory, TicketResult
+from lottery.run.origin import Origin
+from lottery.run.run_directory import DenseResult, RunDirectory, TicketResult
+from lottery.tickets.controls import is_for_all_levels
 from lottery.tickets.tickets import NO_CONTROL
 from preprocessing.common.errors import InputError
 
 Key = TypeVar("Key", float, int, str)
+
+_STYLES = ("--", ":", "-.", (0, (1, 3)))  # of the controls' lines
 
 SCHEMA = pa.schema(
     [
@@ -66,16 +71,19 @@ def levels(dense: DenseResult, results: Iterable[TicketResult]) -> list[Level]:
     cannot be told from chance on an evaluation split of this size.
     """
     by_level: dict[int, list[TicketResult]] = defaultdict(list)
+    of_all: list[TicketResult] = []
     for result in results:
-        by_level[result.level].append(result)
+        (of_all if is_for_all_levels(result.control) else by_level[result.level]).append(result)
     found = []
     for level, members in sorted(by_level.items()):
         means = _mean_top1((result.step, result) for result in members if result.control == NO_CONTROL)
         best = max(means, key=lambda step: (means[step], -step), default=None)
         top1 = None if best is None else means[best]
-        controls = _mean_top1((result.control, result) for result in members if result.control != NO_CONTROL)
+        controls = _mean_top1(
+            (result.control, result) for result in (*members, *of_all) if result.control != NO_CONTROL
+        )
         matches = top1 is not None and dense.top1 is not None and top1 >= dense.top1 - standard_error(dense)
-        first = members[0]
+        first = min(members, key=lambda result: result.control != NO_CONTROL)  # a control may have another mask
         found.append(Level(level, first.density, first.kept, means.get(0), best, top1, controls, matches))
     return found
 
@@ -220,15 +228,19 @@ def accuracy_plot(
     for index, (step, members) in enumerate(sorted(tickets.items())):
         colour = colours(0.9 * index / max(len(tickets) - 1, 1))
         _line(axes, members, replicates > 1, color=colour, marker="o", label=f"reset to {points[step]}")
-    for (control, members), style in zip(sorted(controls.items()), ("--", ":"), strict=False):
-        label = f"control: {control}"
-        _line(axes, members, replicates > 1, color="firebrick", marker="x", linestyle=style, label=label)
+    for (control, members), style in zip(sorted(controls.items()), cycle(_STYLES), strict=False):
+        drawn: dict[str, Any] = {"color": "firebrick", "linestyle": style, "label": f"control: {control}"}
+        if not is_for_all_levels(control):
+            _line(axes, members, replicates > 1, marker="x", **drawn)
+        elif mean := _mean_top1((control, result) for result in members):
+            axes.axhline(mean[control], linewidth=1.2, **drawn)
     if dense.top1 is not None:
         axes.axhline(dense.top1, color="black", linewidth=1, label="dense network")
         error = standard_error(dense)
         axes.axhspan(dense.top1 - error, dense.top1 + error, color="black", alpha=0.12, linewidth=0)
     axes.set_xscale("log")
-    densities = sorted({result.density for result in results}, reverse=True)
+    drawn_densities = {result.density for result in results if not is_for_all_levels(result.control)}
+    densities = sorted(drawn_densities, reverse=True)
     axes.set_xticks(_spread(densities), [f"{100 * density:g}" for density in _spread(densities)])
     axes.minorticks_off()
     axes.invert_xaxis()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lottery.experiment.config import Experiment
 from lottery.models import build, custom, fingerprint
 from lottery.run.provenance import Provenance
-from lottery.tickets.masks import Mask
+from lottery.tickets.masks import Mask, without_excluded
 from lottery.training import optimizers, scores, xla
 from lottery.training.graph import Graph
 from lottery.training.scores import Scores
@@ -87,7 +87,8 @@ class Trainer:
             raise InputError(
                 f"model {experiment.model.name}: has no kernels to prune; docs/models.md says which can be"
             )
-        self._kernels = {kernel.path: kernel for kernel in kernels}
+        left = without_excluded([kernel.path for kernel in kernels], experiment.masks.exclude)
+        self._kernels = {kernel.path: kernel for kernel in kernels if kernel.path in left}
         scaled = self._training.precision == "mixed_float16"
         self._layouts = layouts(self._model, experiment.model.name, self._rule.slots, scaled)
         self._graph = Graph(self._model, experiment, self._layouts, self._rule, strategy, shape, classes, (mean, std))

@@ -50,15 +50,17 @@ def train(
         return
     first = min(member.step for member in waiting)
     joins = {member.step for member in waiting}
-    runs = segments(first, timeline.total, frozenset(pauses | joins), source.longest_run)
+    per_epoch, total = timeline.steps_per_epoch, timeline.total
+    last_rate = learning_rates(rate, per_epoch, total, total - 1, total)
+    runs = segments(first, total, frozenset(pauses | joins), source.longest_run)
     for (begin, end), (images, labels) in zip(runs, telemetry.waiting(source.stream(runs)), strict=True):
         images = trainer.split(source.augment(trainer.to_device(images), begin, end))
-        rates = learning_rates(rate, timeline.steps_per_epoch, timeline.total, begin, end)
+        rates = learning_rates(rate, per_epoch, total, begin, end)
         count = int(labels.shape[0] * labels.shape[1])
         present = [member for member in waiting if member.step == begin and member.training]
         for member in present:
             try:
-                _run(trainer, member, images, labels, rates)
+                _run(trainer, member, images, labels, last_rate.repeat(len(rates)) if member.fine_tuned else rates)
             except tf.errors.ResourceExhaustedError as error:
                 if len(members) > 1 or member.mask is None or trainer.is_distributed:
                     raise  # it may fit with fewer members, or on another machine; and other workers wait for this one
@@ -67,7 +69,7 @@ def train(
             telemetry.trained(count)
             on_progress(count)
         paused = [member for member in present if member.training]
-        if paused and (end in pauses or end == timeline.total):
+        if paused and (end in pauses or end == total):
             on_pause(paused)
             on_progress(0)
         if not any(member.training for member in waiting):

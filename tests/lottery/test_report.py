@@ -1,5 +1,6 @@
 import io
 
+import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from lottery.experiment import config
 from lottery.report import publish
 from lottery.run.run_directory import DenseResult, RunDirectory, TicketResult
+from lottery.tickets.controls import CONTROLS
 from preprocessing.common.storage import open_store
 from tests.lottery.paths import DIGITS
 
@@ -127,3 +129,26 @@ def test_reset_points_are_named_as_the_experiment_names_them(tmp_path):
     run = RunDirectory(open_store(str(tmp_path)))
     run.bind_experiment(config.load(DIGITS, ["trellis=[0, 0.5ep, 44, 1.5ep]"]), "0" * 64, 1437)
     assert publish.reset_points(run.origin()) == {0: "0", 22: "0.5ep", 44: "44", 66: "1.5ep"}
+
+
+DENSE_CONTROLS = [result(0, 0.0, 0.96, "continue"), result(0, 1.0, 0.98, "continue")]
+
+
+def test_a_control_for_all_levels_is_in_every_row_and_sets_no_level_of_its_own():
+    mixed = sorted([*RESULTS, *DENSE_CONTROLS], key=lambda one: one.ticket)
+    rows = publish.levels(DENSE, mixed)
+    assert [row.controls["continue"] for row in rows] == [pytest.approx(0.97)] * 3
+    assert [(row.density, row.kept, row.top1) for row in rows] == [
+        (row.density, row.kept, row.top1) for row in publish.levels(DENSE, RESULTS)
+    ]
+    assert publish.levels(DENSE, DENSE_CONTROLS) == []
+
+
+def test_the_picture_has_a_line_for_every_control():
+    controls = [result(level, 0.0, 0.5 + 0.1 * level, name) for level in range(3) for name in CONTROLS]
+    narrow = msgspec.structs.replace(result(0, 0.0, 0.7, "narrow"), kept=440, prunable=440)
+    assert publish.levels(DENSE, sorted([*RESULTS, narrow], key=lambda one: one.ticket))[0].kept == 450
+    others = [one for one in controls if one.control != "continue"]
+    assert publish.accuracy_plot("a test", DENSE, [*RESULTS, *controls], POINTS) != publish.accuracy_plot(
+        "a test", DENSE, [*RESULTS, *others], POINTS
+    )
