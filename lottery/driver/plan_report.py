@@ -65,7 +65,7 @@ def plan_sweep(
         lines.append(dense_line(sweep, cluster.gang, dense_runs))
     known = facts or dense
     seconds = seconds_per_step(dense, sweep.experiment.data.batch, images_per_second)
-    shares = schedule(left, cluster.gang.tasks // cluster.gang.together, sweep.training_cost)
+    shares = schedule(left, cluster.gang.tasks // cluster.gang.together, sweep.training_cost, sweep.rounds)
     if left:
         bundle = _bundle(sweep, known.parameters if known else None, cluster.findings)
         lines.append(speed_line(shares, sweep.training_cost, cluster.gang.together, cluster.slots))

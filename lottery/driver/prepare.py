@@ -15,7 +15,7 @@ from lottery.input.input_memory import InputMemory, input_memory
 from lottery.models import registry
 from lottery.protocol import Assignment, Question
 from lottery.run.run_directory import DenseResult, RunDirectory, run_directory
-from lottery.tickets import mask_methods
+from lottery.tickets import iterative, mask_methods
 from lottery.tickets.tickets import Ticket, Training, all_tickets, first_step
 from preprocessing.common.errors import InputError
 from preprocessing.common.places import local_path
@@ -58,6 +58,11 @@ class Sweep:
     def train_images(self) -> int:
         """How many images an epoch is drawn from."""
         return self.dataset.splits[self.experiment.data.train].count
+
+    @property
+    def rounds(self) -> bool:
+        """Whether levels are rounds of iterative pruning, which follow one another."""
+        return self.experiment.masks.iterative is not None
 
     @property
     def label(self) -> str:
@@ -120,7 +125,7 @@ class Sweep:
 
     def has_masks(self) -> bool:
         """Whether all masks are made."""
-        return self.run.has_masks(len(self.experiment.masks.densities))
+        return self.run.has_masks(self.experiment.masks.of_dense_run)
 
     def left(self) -> list[Ticket]:
         """The tickets that have no result yet."""
@@ -180,4 +185,5 @@ def _checked_timeline(config: Experiment, dataset: Dataset) -> Timeline:
     augment.check(config.data, dataset.size)
     schedules.check(config.training.learning_rate, line.steps_per_epoch, line.total)
     mask_methods.check(config, line, train.count)
+    iterative.check(config)
     return line

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 
 import numpy as np
 
@@ -28,7 +29,7 @@ from lottery.tickets.sharing import (
     dense_identity,
     ticket_identity,
 )
-from lottery.tickets.tickets import Ticket
+from lottery.tickets.tickets import Ticket, has_mask_of_its_own
 from preprocessing.common.claim import BusyError, Claim, live_claim
 from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.retries import patiently
@@ -123,10 +124,17 @@ def reuse_tickets(sweep: Sweep, siblings: Sequence[Sibling]) -> None:
         ours, theirs = sweep.run.mask(here), by_name[name].run.mask(there)
         return ours.keys() == theirs.keys() and all(np.array_equal(ours[path], theirs[path]) for path in ours)
 
+    def fits(name: str, there: Ticket, here: Ticket) -> bool:
+        if not has_mask_of_its_own(here, sweep.experiment):
+            return same_mask(name, there.level, here.level)
+        # Its mask is made from the round before it, which has to be the same training.
+        run, before = sweep.run, here.predecessor
+        return run.has_result(before.name) and run.result(before) == by_name[name].run.result(there.predecessor)
+
     def adopt(here: Ticket) -> str | None:
         name, there = found[here]
         try:
-            if not same_mask(name, there.level, here.level):
+            if not fits(name, there, here):
                 return None
             adopt_ticket(by_name[name].run, there, sweep.run, here)
         except StorageError:
@@ -136,8 +144,10 @@ def reuse_tickets(sweep: Sweep, siblings: Sequence[Sibling]) -> None:
             return None
         return name
 
+    names: Counter[str] = Counter()
     with ThreadPoolExecutor(_THREADS) as pool:
-        names = Counter(name for name in pool.map(adopt, found) if name is not None)
+        for _, rounds in groupby(sorted(found), key=lambda ticket: ticket.level):
+            names.update(name for name in pool.map(adopt, rounds) if name is not None)
     for name, count in sorted(names.items()):
         logger.info(adopted_line(sweep, count, name))
 
@@ -217,7 +227,7 @@ def _ended(sibling: Sibling, dense: DenseResult, wanted: frozenset[str]) -> Iter
         if sibling.run.dense_result() != dense:
             return
         for ticket in sorted(sibling.run.done()):
-            if ticket.level >= len(sibling.origin.experiment.masks.densities):
+            if ticket.level >= len(sibling.origin.experiment.masks.levels):
                 continue
             identity = ticket_identity(sibling.origin.experiment, ticket)
             if identity in wanted and sibling.run.result(ticket).status != "failed":

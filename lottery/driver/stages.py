@@ -114,7 +114,7 @@ def gang_layout(
 ) -> Layout:
     """How many tasks train this many dense runs, and then these tickets, on these slots; see `gang_size.layout`."""
     gang, batch = sweep.experiment.gang, sweep.experiment.data.batch
-    masks = len({training.mask for training in left})
+    masks = len({training.chain if sweep.rounds else training.mask for training in left})
     devices = int(settings(context).get("spark.task.resource.gpu.amount", "0")) or 1
     separate = not is_local(context)
     return layout(gang, batch, slots, masks, devices, separate=separate, first=first, dense_runs=dense_runs)

@@ -87,7 +87,8 @@ def _what_is_there(sweep: Sweep) -> list[str]:
     kept = numbers(sweep.timeline.trellis)
     lines = [f"dense run{sweep.label}: top-1 {top1} on {dense.evaluated:,} images, states kept at {kept}"]
     if sweep.has_masks():
-        densities = ", ".join(f"{density:g}" for density in sweep.experiment.masks.densities)
+        masks = sweep.experiment.masks
+        densities = ", ".join(f"{density:g}" for density in masks.levels[: masks.of_dense_run])
         lines.append(f"masks{sweep.label}: of densities {densities}")
     return lines
 
@@ -189,7 +190,7 @@ def _train_tickets(sweep: Sweep, stages: Stages, dense: DenseResult) -> Literal[
     if not left:
         return True
     gang = stages.get_ready()
-    shares = schedule(left, gang.tasks // gang.together, sweep.training_cost)
+    shares = schedule(left, gang.tasks // gang.together, sweep.training_cost, sweep.rounds)
     assignments, parameters, name = [sweep.assignments(share) for share in shares.tasks], dense.parameters, stages.name
 
     def work(placement: TaskPlacement) -> None:

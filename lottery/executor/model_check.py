@@ -35,7 +35,7 @@ def ask(question: Question, environment: Mapping[str, str]) -> ModelFacts:
 
 def lines(facts: ModelFacts, experiment: Experiment) -> list[str]:
     """What the model has and what the masks keep of it, as lines of text."""
-    kept = [masks.kept_weights(density, facts.prunable) for density in experiment.masks.densities]
+    kept = [masks.kept_weights(density, facts.prunable) for density in experiment.masks.levels]
     found = [
         f"model: {experiment.model.name}, {facts.parameters:,} parameters, {facts.prunable:,} of them prunable; "
         f"the masks keep {', '.join(f'{count:,}' for count in kept)}"

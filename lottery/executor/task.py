@@ -18,9 +18,9 @@ from lottery.executor.supervisor import ChildError, Ended
 from lottery.experiment.steps import timeline
 from lottery.protocol import Assignment, Event, Instructions, Progress, Saved, TaskPlacement
 from lottery.run.heartbeats import Heartbeat
-from lottery.run.run_directory import DENSE, RunDirectory, ticket_result
+from lottery.run.run_directory import DENSE, RunDirectory, ticket_result, unstarted
 from lottery.tickets.scheduling import bundle_size, bundles
-from lottery.tickets.tickets import Ticket, own_mask
+from lottery.tickets.tickets import Ticket, has_mask_of_its_own, own_mask
 from preprocessing.common.errors import Kind, StorageError
 from preprocessing.common.storage import open_store
 
@@ -60,7 +60,7 @@ def _run_bundles(
 ) -> None:
     memory = task_memory(placement, assignment.input_memory)
     limit = BundleLimit(bundle_size(assignment.experiment.gang.bundle, parameters, memory))
-    waiting = bundles(assignment.tickets, group.least(limit).tickets)
+    waiting = bundles(assignment.tickets, group.least(limit).tickets, assignment.experiment.masks.iterative is not None)
     deaths: Counter[tuple[Ticket, ...]] = Counter()
     while waiting:
         bundle = waiting.pop(0)
@@ -215,19 +215,23 @@ def _left(assignment: Assignment, placement: TaskPlacement) -> tuple[str, ...]:
     if dense is None:
         return (DENSE,)
     expected = assignment.masks and placement.workers == 1 and dense.status == "done"
-    return () if not expected or run.has_masks(len(assignment.experiment.masks.densities)) else ("masks",)
+    return () if not expected or run.has_masks(assignment.experiment.masks.of_dense_run) else ("masks",)
 
 
 def _give_up(assignment: Assignment, ticket: Ticket, placement: TaskPlacement, ended: Ended) -> None:
-    run = RunDirectory(open_store(assignment.run))
+    run, experiment, note = RunDirectory(open_store(assignment.run)), assignment.experiment, _reason_to_give_up(ended)
+    chain = ticket.chain if has_mask_of_its_own(ticket, experiment) else ()
+    if chain and not run.has_mask(ticket.level, chain):
+        run.write_result(unstarted(ticket, run.result(ticket.predecessor), experiment, status="failed", note=note))
+        return
     run.write_result(
         ticket_result(
             ticket,
-            assignment.experiment,
-            timeline(assignment.experiment, assignment.train_images),
-            own_mask(ticket, run.mask(ticket.level), assignment.experiment),
+            experiment,
+            timeline(experiment, assignment.train_images),
+            own_mask(ticket, run.mask(ticket.level, chain=chain), experiment),
             status="failed",
-            note=_reason_to_give_up(ended),
+            note=note,
             executor=placement.executor,
             task=placement.task,
         )

@@ -128,15 +128,35 @@ class Training(_Section, frozen=True):
     compile: Literal["xla"] | None = None  # compiles each step; None: TensorFlow runs it operation by operation
 
 
-class Masks(_Section, frozen=True):
-    """Level i keeps the fraction `densities[i]` of the dense run's prunable weights."""
+class Iterative(_Section, frozen=True):
+    """Rounds of pruning: each keeps a share of what the round before it has left, and ranks its trained weights."""
 
-    densities: Annotated[tuple[Density, ...], Meta(min_length=1)]
+    keep: Annotated[float, Meta(gt=0, lt=1)]
+    rounds: Positive
+
+
+class Masks(_Section, frozen=True):
+    """Level i keeps the fraction `levels[i]` of the dense run's prunable weights."""
+
+    densities: Annotated[tuple[Density, ...], Meta(min_length=1)] | None = None
+    iterative: Iterative | None = None  # in the place of `densities`
     classifier: bool = True  # whether the kernel that feeds the output is prunable
     method: str = "global_magnitude"  # a name from lottery.tickets.mask_methods, or `package.module:function`
     at: Length | None = None  # the trellis point whose weights are scored; None: as the method's paper has it
     images: Positive | None = None  # on which gradients are taken, by the methods that need them; None: one batch
     exclude: tuple[str, ...] = ()  # patterns of kernels' paths (fnmatch) that are not prunable
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The densities of all levels; of an iterative experiment these are its rounds."""
+        if self.iterative is not None:
+            return tuple(self.iterative.keep ** (number + 1) for number in range(self.iterative.rounds))
+        return self.densities or ()
+
+    @property
+    def of_dense_run(self) -> int:
+        """How many levels, the first ones, have masks that are made from the dense run."""
+        return len(self.levels) if self.iterative is None else 1
 
 
 class Tickets(_Section, frozen=True):
@@ -229,6 +249,9 @@ def from_tree(tree: Any, origin: str) -> Experiment:
     if "seed" in tree and experiment.seeds:
         raise InputError(f"experiment {origin}: seed and seeds are both given; keep one of them")
     _check_lists(experiment, origin)
+    if (experiment.masks.densities is None) == (experiment.masks.iterative is None):
+        given = "neither is" if experiment.masks.densities is None else "both are"
+        raise InputError(f"experiment {origin}: masks: give densities or iterative; {given} there")
     if len(experiment.seeds) == 1:
         experiment = experiment.replicates[0]
     if experiment.gang.ports[0] > experiment.gang.ports[1]:
@@ -317,7 +340,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
 
 def _check_lists(experiment: Experiment, origin: str) -> None:
     for name, values in (
-        ("masks.densities", experiment.masks.densities),
+        ("masks.densities", experiment.masks.densities or ()),
         ("tickets.controls", experiment.tickets.controls),
         ("tickets.seeds", experiment.tickets.seeds),
         ("seeds", experiment.seeds),

@@ -11,13 +11,14 @@ _RESET = 2
 _BATCH = 16
 _SIDE = 32  # pixels: the least that the shipped ImageNet models take
 _EVALUATION_BATCHES = 2
+_ROUNDS = 2
 
 
 def shrink(experiment: Experiment) -> Experiment:
     """The experiment with the same model, optimizer, schedule kind and controls, but few and small steps.
 
-    Two densities (its first and last) and two reset points remain. Its identity differs from the experiment's, since
-    its fields do; so does its name, for the reader of a folder of runs.
+    Two densities (its first and last) or rounds, and two reset points remain. Its identity differs from the
+    experiment's, since its fields do; so does its name, for the reader of a folder of runs.
     """
     data, training, masks = experiment.data, experiment.training, experiment.masks
     return replace(
@@ -34,7 +35,8 @@ def shrink(experiment: Experiment) -> Experiment:
         trellis=(0, _RESET) if len(experiment.trellis) > 1 else (0,),
         masks=replace(
             masks,
-            densities=tuple(dict.fromkeys((masks.densities[0], masks.densities[-1]))),
+            densities=masks.densities and tuple(dict.fromkeys((masks.densities[0], masks.densities[-1]))),
+            iterative=masks.iterative and replace(masks.iterative, rounds=min(masks.iterative.rounds, _ROUNDS)),
             at=None if masks.at is None else 0,
             images=masks.images and min(masks.images, _BATCH),
         ),

@@ -54,6 +54,25 @@ class TicketResult(msgspec.Struct, frozen=True):
         return Ticket(self.level, self.step, self.control, self.seed)
 
 
+def unstarted(ticket: Ticket, predecessor: TicketResult, config: Experiment, *, status: str, note: str) -> TicketResult:
+    """The result of a ticket that has no mask, as the round before it (or that one's network) gives none."""
+    density = config.masks.levels[ticket.level]
+    return msgspec.structs.replace(
+        predecessor,
+        level=ticket.level,
+        control=ticket.control,
+        density=density,
+        kept=masks.kept_weights(density, predecessor.prunable),
+        status=status,
+        note=note,
+        top1=None,
+        top5=None,
+        loss=None,
+        steps=0,
+        seconds=0.0,
+    )
+
+
 def ticket_result(
     ticket: Ticket,
     config: Experiment,
@@ -74,7 +93,7 @@ def ticket_result(
     empty = masks.empty_kernels(mask)
     return TicketResult(
         level=ticket.level,
-        density=1.0 if is_for_all_levels(ticket.control) else config.masks.densities[ticket.level],
+        density=1.0 if is_for_all_levels(ticket.control) else config.masks.levels[ticket.level],
         kept=masks.kept(mask),
         prunable=sum(kernel.size for kernel in mask.values()),
         step=ticket.step,

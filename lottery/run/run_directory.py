@@ -16,13 +16,13 @@ from lottery.run.mailbox import Mailbox
 from lottery.run.origin import Origin
 from lottery.run.patient_store import PatientStore, ReadOnlyStore
 from lottery.run.provenance import Provenance
-from lottery.run.results import DenseResult, TicketResult, ticket_result
+from lottery.run.results import DenseResult, TicketResult, ticket_result, unstarted
 from lottery.tickets import masks
 from lottery.tickets.tickets import Ticket, from_name
 from preprocessing.common.errors import InputError
 from preprocessing.common.storage import Store, open_store
 
-__all__ = ["DENSE", "DenseResult", "RunDirectory", "TicketResult", "run_directory", "ticket_result"]
+__all__ = ["DENSE", "DenseResult", "RunDirectory", "TicketResult", "run_directory", "ticket_result", "unstarted"]
 
 DENSE = "dense"
 _EXPERIMENT = "experiment.yaml"
@@ -126,23 +126,30 @@ class RunDirectory:
         """Saves the dense run's state at a point of the trellis."""
         self._files.write(_trellis(state.step), checkpoint.pack(state))
 
-    def mask(self, level: int, kernels: Mapping[str, tuple[int, ...]] | None = None) -> masks.Mask:
-        """The mask of a level.
+    def mask(
+        self, level: int, kernels: Mapping[str, tuple[int, ...]] | None = None, chain: tuple[int, ...] = ()
+    ) -> masks.Mask:
+        """The mask of a level, or with a chain (seed, step) that of this round of an iterative pruning.
 
         Raises InputError if it is damaged or missing, or not of kernels with these shapes by path.
         """
-        mask = self._needed(_mask(level), blobs.unpack_mask, "mask")
+        path = _mask(level, chain)
+        mask = self._needed(path, blobs.unpack_mask, "mask")
         shapes = {path: kept.shape for path, kept in mask.items()}
         wanted = shapes if kernels is None else kernels
         for path in {**wanted, **shapes}:
             if shapes.get(path) != wanted.get(path):
                 why = f"of {path} it has shape {shapes.get(path)}, the model {wanted.get(path)}"
-                raise self._damaged(_mask(level), why, _REMEDIES["mask"])
+                raise self._damaged(path, why, _REMEDIES["mask"])
         return mask
 
-    def write_mask(self, level: int, mask: masks.Mask) -> None:
-        """Saves the mask of a level."""
-        self._files.write(_mask(level), blobs.pack_mask(mask))
+    def write_mask(self, level: int, mask: masks.Mask, chain: tuple[int, ...] = ()) -> None:
+        """Saves the mask of a level, or of a round."""
+        self._files.write(_mask(level, chain), blobs.pack_mask(mask))
+
+    def has_mask(self, level: int, chain: tuple[int, ...] = ()) -> bool:
+        """Whether the mask of a level, or of a round, is here."""
+        return self._files.exists(_mask(level, chain))
 
     def has_masks(self, levels: int) -> bool:
         """Whether the masks of all these levels are here."""
@@ -318,8 +325,11 @@ def _trellis(step: int) -> str:
     return f"trellis/{step:06d}.safetensors"
 
 
-def _mask(level: int) -> str:
-    return f"masks/{level:02d}.safetensors"
+def _mask(level: int, chain: tuple[int, ...] = ()) -> str:
+    if not chain:
+        return f"masks/{level:02d}.safetensors"
+    seed, step = chain
+    return f"masks/{level:02d}-{step:06d}-s{seed}.safetensors"
 
 
 def _rows(blob: bytes) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lottery.experiment.config import Masks
 from preprocessing.common.errors import InputError
 
 Mask = dict[str, NDArray[np.bool_]]
@@ -30,14 +31,20 @@ def kept_weights(density: float, prunable: int) -> int:
     return round(density * prunable)
 
 
-def check_densities(densities: Sequence[float], prunable: int) -> None:
-    """Raises InputError for a density whose mask would keep none of `prunable` weights."""
-    for density in densities:
-        if kept_weights(density, prunable) == 0:
+def check_levels(masks: Masks, prunable: int) -> None:
+    """Raises InputError for a level whose mask would keep none of `prunable` weights."""
+    for level, density in enumerate(masks.levels):
+        if kept_weights(density, prunable):
+            continue
+        if masks.iterative is not None:
             raise InputError(
-                f"masks.densities: {density:g} keeps none of the {prunable:,} weights; "
-                f"leave it out, or give at least {1 / prunable:.1g}"
+                f"masks.iterative.rounds: {masks.iterative.rounds} rounds leave none of the {prunable:,} weights; "
+                f"give at most {level}"
             )
+        raise InputError(
+            f"masks.densities: {density:g} keeps none of the {prunable:,} weights; "
+            f"leave it out, or give at least {1 / prunable:.1g}"
+        )
 
 
 def without_excluded(kernels: Sequence[str], patterns: Sequence[str]) -> list[str]:

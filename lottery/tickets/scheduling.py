@@ -24,13 +24,15 @@ class Schedule(Generic[Item]):
         return sum(map(len, self.tasks))
 
 
-def schedule(tickets: Sequence[Item], tasks: int, cost: Callable[[Item], int]) -> Schedule[Item]:
+def schedule(tickets: Sequence[Item], tasks: int, cost: Callable[[Item], int], rounds: bool = False) -> Schedule[Item]:
     """Lays tickets out over at most `tasks` tasks.
 
-    All tickets of one mask and seed go to one task, which thus loads the mask once and reads one stream. Masks are
-    dealt out longest first, each to the task with the least work (Graham, 1969: within 4/3 of the best).
+    All tickets of one mask and seed go to one task, which thus loads the mask once and reads one stream; if levels are
+    `rounds` of iterative pruning, all rounds of one reset point and seed, which follow one another. They are dealt out
+    longest first, each to the task with the least work (Graham, 1969: within 4/3 of the best).
     """
-    groups = [tuple(group) for _, group in groupby(sorted(tickets, key=_mask), key=_mask)]
+    together = _chain if rounds else _mask
+    groups = [tuple(group) for _, group in groupby(sorted(tickets, key=together), key=together)]
     costs = {group: sum(map(cost, group)) for group in groups}
     groups.sort(key=lambda group: -costs[group])
     loads: list[tuple[int, int]] = [(0, task) for task in range(min(tasks, len(groups)))]
@@ -42,11 +44,18 @@ def schedule(tickets: Sequence[Item], tasks: int, cost: Callable[[Item], int]) -
     return Schedule(tuple(map(tuple, lists)))
 
 
-def bundles(tickets: Sequence[Item], size: int) -> list[tuple[Item, ...]]:
-    """Tickets in bundles of at most `size`, as even as can be, of one model and one stream of batches each."""
+def bundles(tickets: Sequence[Item], size: int, rounds: bool = False) -> list[tuple[Item, ...]]:
+    """Tickets in bundles of at most `size`, as even as can be, of one model and one stream of batches each.
+
+    With `rounds` of iterative pruning a bundle is of one round, and comes after those of the rounds before.
+    """
     found: list[tuple[Item, ...]] = []
-    in_order = sorted(tickets, key=lambda ticket: (ticket.bundle, ticket.mask))
-    for _, group in groupby(in_order, key=lambda ticket: ticket.bundle):
+
+    def key(ticket: Item) -> tuple[int, ...]:
+        return (ticket.level, *ticket.bundle) if rounds else ticket.bundle
+
+    in_order = sorted(tickets, key=lambda ticket: (key(ticket), ticket.mask))
+    for _, group in groupby(in_order, key=key):
         members = tuple(group)
         count = math.ceil(len(members) / size)
         bounds = [round(part * len(members) / count) for part in range(count + 1)]
@@ -114,3 +123,7 @@ def speed_up(shares: Schedule[Item], cost: Callable[[Item], int]) -> tuple[float
 
 def _mask(item: Item) -> tuple[int, ...]:
     return item.mask
+
+
+def _chain(item: Item) -> tuple[int, ...]:
+    return item.chain

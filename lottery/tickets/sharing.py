@@ -29,9 +29,11 @@ def ticket_identity(experiment: Experiment, ticket: Ticket) -> str:
     """
     tree = result_fields(experiment)
     masks = {key: value for key, value in tree["masks"].items() if key != "densities"}
+    if experiment.masks.iterative is not None:  # later rounds change nothing in earlier ones
+        masks["iterative"] = {key: value for key, value in masks["iterative"].items() if key != "rounds"}
     how = {key: value for key, value in tree.get("tickets", {}).items() if key not in ("controls", "seeds")}
     level = None if ticket.control == NO_CONTROL else ticket.level
-    density = experiment.masks.densities[ticket.level]
+    density = experiment.masks.levels[ticket.level]
     return digest([masks, density, how, ticket.step, ticket.control, ticket.seed, level])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -20,7 +21,7 @@ NO_CONTROL = "none"
 class Ticket:
     """(mask, trellis point, seed), or a control: what that is compared with."""
 
-    level: int  # index into masks.densities
+    level: int  # index into masks.levels
     step: int  # the trellis point that its weights are reset to
     control: str = NO_CONTROL  # none, or a name from lottery.tickets.controls
     seed: int = 0
@@ -32,9 +33,19 @@ class Ticket:
         return f"{self.level:02d}-{self.step:06d}{control}-s{self.seed}"
 
     @property
+    def predecessor(self) -> Ticket:
+        """Of a round of iterative pruning: the ticket of the round before it, whose weights its mask ranks."""
+        return Ticket(self.level - 1, self.step, seed=self.seed)
+
+    @property
     def mask(self) -> tuple[int, ...]:
         """Equal for tickets that share a mask and a stream of batches."""
         return self.seed, self.level
+
+    @property
+    def chain(self) -> tuple[int, ...]:
+        """Equal for the rounds of one iterative pruning."""
+        return self.seed, self.step
 
     @property
     def bundle(self) -> tuple[int, ...]:
@@ -60,6 +71,11 @@ class Training:
         return self.replicate, *self.ticket.mask
 
     @property
+    def chain(self) -> tuple[int, ...]:
+        """Equal for the rounds of one iterative pruning."""
+        return self.replicate, *self.ticket.chain
+
+    @property
     def bundle(self) -> tuple[int, ...]:
         """Equal for trainings that share a stream of batches and a model, and so can be trained in one bundle."""
         return self.replicate, *self.ticket.bundle
@@ -83,22 +99,28 @@ def from_name(name: str) -> Ticket | None:
 def all_tickets(experiment: Experiment, timeline: Timeline) -> list[Ticket]:
     """Every ticket of the experiment: per seed and level one for each trellis point, then the controls.
 
-    Of the controls, some are the same for all reset points, and there is one a level; or for all levels, and there is
-    one a reset point, at level 0.
+    Of the controls, some are the same for all reset points that share a mask, and there is one a mask; or for all
+    levels, and there is one a reset point, at level 0.
 
     Raises InputError if it names a control that does not exist.
     """
     asked = {name: controls.find(name) for name in experiment.tickets.controls}
     tickets = []
     for seed in experiment.tickets.seeds:
-        for level in range(len(experiment.masks.densities)):
+        for level in range(len(experiment.masks.levels)):
             tickets += [Ticket(level, step, seed=seed) for step in timeline.trellis]
             for name in (name for name in controls.CONTROLS if name in asked):
-                if asked[name].each == "level":
-                    tickets.append(Ticket(level, 0, name, seed))
-                elif asked[name].each == "ticket" or level == 0:
-                    tickets += [Ticket(level, step, name, seed) for step in timeline.trellis]
+                steps = _steps(asked[name], level, experiment, timeline)
+                tickets += [Ticket(level, step, name, seed) for step in steps]
     return tickets
+
+
+def _steps(control: Control, level: int, experiment: Experiment, timeline: Timeline) -> Sequence[int]:
+    """The reset points that a level has such a control for."""
+    if control.each == "point":
+        return timeline.trellis if level == 0 else ()
+    shares_mask = control.is_dense or level < experiment.masks.of_dense_run
+    return (0,) if control.each == "level" and shares_mask else timeline.trellis
 
 
 def changed(ticket: Ticket) -> Control:
@@ -106,9 +128,14 @@ def changed(ticket: Ticket) -> Control:
     return Control() if ticket.control == NO_CONTROL else controls.find(ticket.control)
 
 
+def has_mask_of_its_own(ticket: Ticket, experiment: Experiment) -> bool:
+    """Whether its mask is made from its predecessor's final weights, and not one of the dense run's."""
+    return ticket.level >= experiment.masks.of_dense_run
+
+
 def mask_density(ticket: Ticket, experiment: Experiment) -> float:
     """The fraction of its network's prunable weights that its mask keeps."""
-    return 1.0 if changed(ticket).is_dense else experiment.masks.densities[ticket.level]
+    return 1.0 if changed(ticket).is_dense else experiment.masks.levels[ticket.level]
 
 
 def own_mask(ticket: Ticket, mask: Mask, experiment: Experiment) -> Mask:
@@ -122,12 +149,19 @@ def stream_seed(ticket_seed: int, experiment_seed: int) -> int:
 
 
 def first_step(ticket: Ticket, experiment: Experiment) -> int:
-    """The step at which its learning rate and data order begin: its reset step, or 0 with `schedule: restart`."""
-    return ticket.step if experiment.tickets.schedule == "continue" else 0
+    """The step at which its learning rate and data order begin: its reset step, or 0 with `schedule: restart`.
+
+    New weights always begin at 0.
+    """
+    begins_anew = experiment.tickets.schedule == "restart" or start_weights(ticket, experiment) == "new"
+    return 0 if begins_anew else ticket.step
 
 
 def start_weights(ticket: Ticket, experiment: Experiment) -> Literal["new", "reset", "final"]:
-    """Where its weights come from: a new initialisation, the dense run's state at its reset step, or at its end."""
+    """Where its weights come from: a new initialisation, the dense run's state at its reset step, or at its end.
+
+    The end is its predecessor's if it has a mask of its own.
+    """
     weights = changed(ticket).weights
     if weights != "ticket":
         return weights

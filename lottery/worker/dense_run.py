@@ -26,7 +26,7 @@ def train_dense(session: Session, masks: bool = True) -> None:
     if dense is None or dense.status != "done" or not masks or session.position.workers > 1:
         return
     if not trained:
-        if session.run.has_masks(len(session.experiment.masks.densities)):
+        if session.run.has_masks(session.experiment.masks.of_dense_run):
             return
         session.software_changes()  # the dense run may be another's: its model has to be this one
     make_masks(session)

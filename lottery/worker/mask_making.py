@@ -45,7 +45,7 @@ def make_masks(session: Session) -> None:
 
 def _masks(session: Session, method: Method) -> list[Mask]:
     experiment, shapes = session.experiment, session.trainer.kernel_shapes
-    densities = experiment.masks.densities
+    densities = experiment.masks.levels[: experiment.masks.of_dense_run]
     if method.scores == "random":
         return mask_methods.masks_of(mask_methods.random_scores(shapes, experiment.seed), densities, method.budget)
     state = _scored_state(session)

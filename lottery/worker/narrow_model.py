@@ -23,7 +23,7 @@ def narrow_session(session: Session, ticket: Ticket) -> tuple[Session, str]:
     or as near as a width comes.
     """
     experiment, trainer = session.experiment, session.trainer
-    kept = kept_weights(experiment.masks.densities[ticket.level], trainer.prunable)
+    kept = kept_weights(experiment.masks.levels[ticket.level], trainer.prunable)
     shape, classes = image_shape(experiment.data, session.dataset.size), len(session.dataset.class_names)
 
     def parameters(width_tried: int) -> int:

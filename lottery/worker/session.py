@@ -65,7 +65,7 @@ class Session:
         self.run = RunDirectory(open_store(assignment.run), read_only=not self.position.chief)
         self._strategy = devices.strategy(self.position)
         self.trainer = self._trainer(self.experiment)
-        masks.check_densities(self.experiment.masks.densities, self.trainer.prunable)
+        masks.check_levels(self.experiment.masks, self.trainer.prunable)
         self.log = TrainingLog(self.run, self.trainer, self.timeline)
         # The task's cores, not the machine's.
         count = threads(self.experiment.input, self.placement.cores)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,21 @@ from lottery.run.run_directory import ticket_result
 from lottery.tickets import integrity
 from lottery.tickets.masks import Mask
 from lottery.tickets.start_state import reinit_seed, start_state
-from lottery.tickets.tickets import Ticket, changed, first_step, is_fine_tuned, own_mask, start_weights, stream_seed
+from lottery.tickets.tickets import (
+    NO_CONTROL,
+    Ticket,
+    changed,
+    first_step,
+    has_mask_of_its_own,
+    is_fine_tuned,
+    own_mask,
+    start_weights,
+    stream_seed,
+)
 from lottery.worker.bundle import train_bundle
 from lottery.worker.member import Member
 from lottery.worker.narrow_model import narrow_session
+from lottery.worker.round_masks import final_state, is_cut_off, mask_of_level
 from lottery.worker.session import Session
 
 
@@ -27,7 +38,7 @@ def train_tickets(session: Session, tickets: Sequence[Ticket]) -> None:
     Raises InputError if the model has changed since the dense run.
     """
     done = session.run.done()
-    left = [ticket for ticket in tickets if ticket not in done]
+    left = [ticket for ticket in tickets if ticket not in done and not is_cut_off(session, ticket)]
     if not left:
         return
     notes = [session.software_changes()]
@@ -48,11 +59,11 @@ class TicketBundle:
         self._session, self._experiment, self._note = session, session.experiment, note
         self._seed = stream_seed(tickets[0].seed, self._experiment.seed)
         # Read or made once each. Tickets of one mask share it, so the trainer sees that it is loaded already.
-        self._level_mask = lru_cache(maxsize=None)(self._read_mask)
+        self._level_mask = lru_cache(maxsize=None)(partial(mask_of_level, session))
         self._trellis_state = lru_cache(maxsize=None)(session.run.trellis_state)
-        self._final_state = lru_cache(maxsize=None)(session.run.final_dense_state)
+        self._final_state = lru_cache(maxsize=None)(partial(final_state, session))
         mask = lru_cache(maxsize=None)(self._mask)
-        self._members = [self._start_or_resume(ticket, mask(replace(ticket, step=0))) for ticket in tickets]
+        self._members = [self._start_or_resume(ticket, mask(self._of_one_mask(ticket))) for ticket in tickets]
         self._trellis_state.cache_clear()  # each as large as a member's state
         self._final_state.cache_clear()
 
@@ -68,10 +79,16 @@ class TicketBundle:
     def _mask(self, ticket: Ticket) -> Mask:
         if changed(ticket).is_dense:  # of a narrow network the level's mask has other shapes
             return {path: np.ones(shape, bool) for path, shape in self._session.trainer.kernel_shapes.items()}
-        return own_mask(ticket, self._level_mask(ticket.level), self._experiment)
+        return own_mask(ticket, self._level_mask(replace(ticket, control=NO_CONTROL)), self._experiment)
 
-    def _read_mask(self, level: int) -> Mask:
-        return self._session.run.mask(level, self._session.trainer.kernel_shapes)
+    def _of_one_mask(self, ticket: Ticket) -> Ticket:
+        """The same ticket for all that have the same mask."""
+        return ticket if has_mask_of_its_own(ticket, self._experiment) else replace(ticket, step=0)
+
+    def _trained_before(self, ticket: Ticket) -> Ticket:
+        """The same ticket for all that come after the same training."""
+        own = has_mask_of_its_own(ticket, self._experiment)
+        return replace(ticket, control=NO_CONTROL) if own else Ticket(0, 0)
 
     def _start_or_resume(self, ticket: Ticket, mask: Mask) -> Member:
         fine_tuned = is_fine_tuned(ticket, self._experiment)
@@ -87,10 +104,10 @@ class TicketBundle:
         if weights == "new":
             return start_state(trainer.first_state(reinit_seed(ticket, self._experiment.seed)), mask, slots)
         if weights == "final":
-            saved, file = self._final_state().variables, run.final_dense_file()
+            saved = self._final_state(self._trained_before(ticket)).variables
         else:
-            saved, file = self._trellis_state(ticket.step).variables, run.trellis_file(ticket.step)
-        trainer.check(saved, *file)
+            saved = self._trellis_state(ticket.step).variables
+            trainer.check(saved, *run.trellis_file(ticket.step))
         fresh = self._experiment.tickets.optimizer_state == "fresh"
         return start_state(saved, mask, slots, trainer.fresh_optimizer() if fresh else None)
 

@@ -28,5 +28,5 @@ def build(question: Question) -> ModelFacts:
     )
     check_method(question.experiment)
     check_controls(question.experiment)
-    masks.check_densities(question.experiment.masks.densities, trainer.prunable)
+    masks.check_levels(question.experiment.masks, trainer.prunable)
     return ModelFacts(trainer.parameters, trainer.prunable)
