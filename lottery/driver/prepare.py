@@ -15,6 +15,7 @@ from lottery.input.input_memory import InputMemory, input_memory
 from lottery.models import registry
 from lottery.protocol import Assignment, Question
 from lottery.run.run_directory import DenseResult, RunDirectory, run_directory
+from lottery.tickets import mask_methods
 from lottery.tickets.tickets import Ticket, Training, all_tickets, first_step
 from preprocessing.common.errors import InputError
 from preprocessing.common.places import local_path
@@ -178,4 +179,5 @@ def _checked_timeline(config: Experiment, dataset: Dataset) -> Timeline:
     line = timeline(config, train.count)
     augment.check(config.data, dataset.size)
     schedules.check(config.training.learning_rate, line.steps_per_epoch, line.total)
+    mask_methods.check(config, line, train.count)
     return line

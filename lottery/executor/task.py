@@ -20,7 +20,7 @@ from lottery.protocol import Assignment, Event, Instructions, Progress, Saved, T
 from lottery.run.heartbeats import Heartbeat
 from lottery.run.run_directory import DENSE, RunDirectory, ticket_result
 from lottery.tickets.scheduling import bundle_size, bundles
-from lottery.tickets.tickets import Ticket
+from lottery.tickets.tickets import Ticket, own_mask
 from preprocessing.common.errors import Kind, StorageError
 from preprocessing.common.storage import open_store
 
@@ -225,7 +225,7 @@ def _give_up(assignment: Assignment, ticket: Ticket, placement: TaskPlacement, e
             ticket,
             assignment.experiment,
             timeline(assignment.experiment, assignment.train_images),
-            run.mask(ticket.level),
+            own_mask(ticket, run.mask(ticket.level), assignment.experiment),
             status="failed",
             note=_reason_to_give_up(ended),
             executor=placement.executor,

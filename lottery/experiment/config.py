@@ -125,21 +125,28 @@ class Training(_Section, frozen=True):
     evaluate_every: Length | None = None  # besides the evaluation at the end
     evaluate_batches: Positive | None = None  # only the first so many of the evaluation split
     deterministic: bool = True  # the same bits from the same inputs, however often it was interrupted
+    compile: Literal["xla"] | None = None  # compiles each step; None: TensorFlow runs it operation by operation
 
 
 class Masks(_Section, frozen=True):
-    """Level i keeps the fraction `densities[i]` of the dense run's final prunable weights."""
+    """Level i keeps the fraction `densities[i]` of the dense run's prunable weights."""
 
     densities: Annotated[tuple[Density, ...], Meta(min_length=1)]
     classifier: bool = True  # whether the kernel that feeds the output is prunable
+    method: str = "global_magnitude"  # a name from lottery.tickets.mask_methods, or `package.module:function`
+    at: Length | None = None  # the trellis point whose weights are scored; None: as the method's paper has it
+    images: Positive | None = None  # on which gradients are taken, by the methods that need them; None: one batch
+    exclude: tuple[str, ...] = ()  # patterns of kernels' paths (fnmatch) that are not prunable
 
 
 class Tickets(_Section, frozen=True):
     """What is trained from each mask at each point of the trellis."""
 
+    # Weights of the reset step; or the final weights, with the learning rates from the reset step on, or the last rate.
+    start: Literal["weight_rewinding", "learning_rate_rewinding", "fine_tuning"] = "weight_rewinding"
     schedule: Literal["continue", "restart"] = "continue"  # learning rate and data order, from the reset step or from 0
-    optimizer_state: Literal["fresh", "rewind"] = "fresh"
-    controls: tuple[Literal["reinit", "shuffle"], ...] = ()
+    optimizer_state: Literal["fresh", "rewind"] = "fresh"  # `rewind`: as the dense run had it with these weights
+    controls: tuple[str, ...] = ()  # names from lottery.tickets.controls
     seeds: Annotated[tuple[Seed, ...], Meta(min_length=1)] = (0,)
 
 
@@ -227,6 +234,11 @@ def from_tree(tree: Any, origin: str) -> Experiment:
     if experiment.gang.ports[0] > experiment.gang.ports[1]:
         raise InputError(
             f"experiment {origin}: gang.ports: {list(experiment.gang.ports)} is not [first, last]; swap the two"
+        )
+    if experiment.tickets.start != "weight_rewinding" and experiment.tickets.schedule == "restart":
+        raise InputError(
+            f"experiment {origin}: tickets.schedule: restart makes all reset points of {experiment.tickets.start} the "
+            "same; leave the key out, or set trellis to [0] for a whole schedule from the final weights"
         )
     if isinstance(experiment.training.optimizer, AdamW) and experiment.training.weight_decay_kind == "l2":
         raise InputError(

@@ -19,7 +19,7 @@ def shrink(experiment: Experiment) -> Experiment:
     Two densities (its first and last) and two reset points remain. Its identity differs from the experiment's, since
     its fields do; so does its name, for the reader of a folder of runs.
     """
-    data, training, densities = experiment.data, experiment.training, experiment.masks.densities
+    data, training, masks = experiment.data, experiment.training, experiment.masks
     return replace(
         experiment,
         name=f"{experiment.name}-smoke",
@@ -32,7 +32,12 @@ def shrink(experiment: Experiment) -> Experiment:
             evaluate_batches=_EVALUATION_BATCHES,
         ),
         trellis=(0, _RESET) if len(experiment.trellis) > 1 else (0,),
-        masks=replace(experiment.masks, densities=tuple(dict.fromkeys((densities[0], densities[-1])))),
+        masks=replace(
+            masks,
+            densities=tuple(dict.fromkeys((masks.densities[0], masks.densities[-1]))),
+            at=None if masks.at is None else 0,
+            images=masks.images and min(masks.images, _BATCH),
+        ),
         tickets=replace(experiment.tickets, seeds=experiment.tickets.seeds[:1]),
         seeds=experiment.seeds[:2],
     )

@@ -7,6 +7,7 @@ import msgspec
 from lottery.experiment.config import Experiment
 from lottery.experiment.steps import Timeline
 from lottery.tickets import masks
+from lottery.tickets.controls import is_for_all_levels
 from lottery.tickets.tickets import Ticket
 
 
@@ -30,9 +31,9 @@ class TicketResult(msgspec.Struct, frozen=True):
     """How one ticket or control ended: a row of results.parquet."""
 
     level: int
-    density: float
+    density: float  # of its level; 1 if it is compared with every level
     kept: int  # weights that the mask keeps
-    prunable: int  # weights that could be pruned
+    prunable: int  # weights of its network that could be pruned
     step: int  # reset step
     epoch: float  # the same in epochs
     control: str
@@ -73,7 +74,7 @@ def ticket_result(
     empty = masks.empty_kernels(mask)
     return TicketResult(
         level=ticket.level,
-        density=config.masks.densities[ticket.level],
+        density=1.0 if is_for_all_levels(ticket.control) else config.masks.densities[ticket.level],
         kept=masks.kept(mask),
         prunable=sum(kernel.size for kernel in mask.values()),
         step=ticket.step,

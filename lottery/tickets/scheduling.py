@@ -43,9 +43,10 @@ def schedule(tickets: Sequence[Item], tasks: int, cost: Callable[[Item], int]) -
 
 
 def bundles(tickets: Sequence[Item], size: int) -> list[tuple[Item, ...]]:
-    """Tickets in bundles of at most `size`, as even as can be, one seed each: seeds have different streams."""
+    """Tickets in bundles of at most `size`, as even as can be, of one model and one stream of batches each."""
     found: list[tuple[Item, ...]] = []
-    for _, group in groupby(sorted(tickets, key=_mask), key=lambda ticket: ticket.stream):
+    in_order = sorted(tickets, key=lambda ticket: (ticket.bundle, ticket.mask))
+    for _, group in groupby(in_order, key=lambda ticket: ticket.bundle):
         members = tuple(group)
         count = math.ceil(len(members) / size)
         bounds = [round(part * len(members) / count) for part in range(count + 1)]

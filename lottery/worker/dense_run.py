@@ -6,8 +6,9 @@ from functools import partial
 
 from lottery.run.run_directory import DenseResult
 from lottery.worker.bundle import train_bundle
-from lottery.worker.mask_making import make_masks
+from lottery.worker.mask_making import check_method, make_masks
 from lottery.worker.member import Member
+from lottery.worker.narrow_model import check_controls
 from lottery.worker.session import Session
 
 
@@ -18,6 +19,8 @@ def train_dense(session: Session, masks: bool = True) -> None:
     """
     trained = session.run.dense_result() is None
     if trained:
+        check_method(session.experiment)  # before days are spent on the dense run
+        check_controls(session.experiment)
         _train(session)
     dense = session.run.dense_result()
     if dense is None or dense.status != "done" or not masks or session.position.workers > 1:

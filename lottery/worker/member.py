@@ -24,6 +24,7 @@ class Member:
     mask: Mask | None = None
     state: Mapping[str, Any] = field(default_factory=dict)  # the variables by path: arrays, or the trainer's `state`
     step: int = 0  # steps of the schedule and of the stream that are done
+    fine_tuned: bool = False  # whether every step has the schedule's last learning rate
     seconds: float = 0.0  # its own, without the bundle's other members
     loss_sum: float = 0.0  # over the steps since the last evaluation
     loss_steps: int = 0
@@ -41,8 +42,10 @@ class Member:
         return self.status == "training"
 
     def end(self, status: Status, reason: str = "") -> None:
-        """Ends the training."""
+        """Ends the training. A state that is good for nothing is freed, for the others on the device."""
         self.status, self.reason = status, reason
+        if status != "done":
+            self.state = {}
 
     def checkpoint(self) -> Checkpoint:
         """Its exact state, as arrays."""

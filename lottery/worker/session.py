@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 
 import msgspec
 import tensorflow as tf
 
+from lottery.experiment.config import Experiment, Model
 from lottery.experiment.steps import timeline
 from lottery.input.augment import image_shape
 from lottery.input.batch_assembler import threads
@@ -20,6 +22,7 @@ from lottery.protocol import Instructions, Progress, Report
 from lottery.run import provenance
 from lottery.run.run_directory import RunDirectory
 from lottery.tickets import integrity, masks
+from lottery.tickets.tickets import mask_density
 from lottery.training.evaluation import evaluate
 from lottery.training.trainer import Trainer
 from lottery.worker import devices
@@ -56,19 +59,12 @@ class Session:
         dataset = Dataset.open(assignment.data)
         if dataset.content_hash != assignment.dataset_hash:
             raise InputError(f"dataset {assignment.data}: has changed since the sweep began; run the sweep again")
-        self._dataset = dataset
+        self.dataset = dataset
         self.timeline = timeline(self.experiment, dataset.split(self.experiment.data.train).count)
         self.position = worker_position(os.environ)
         self.run = RunDirectory(open_store(assignment.run), read_only=not self.position.chief)
         self._strategy = devices.strategy(self.position)
-        self.trainer = Trainer(
-            self.experiment,
-            image_shape(self.experiment.data, dataset.size),
-            len(dataset.class_names),
-            dataset.mean,
-            dataset.std,
-            self._strategy,
-        )
+        self.trainer = self._trainer(self.experiment)
         masks.check_densities(self.experiment.masks.densities, self.trainer.prunable)
         self.log = TrainingLog(self.run, self.trainer, self.timeline)
         # The task's cores, not the machine's.
@@ -100,22 +96,30 @@ class Session:
         block = max(1, _BLOCK_BYTES // self._evaluation.batch_bytes)
         states = [member.state for member in members]
         with closing(self._evaluation.batches(ahead=block if len(members) > 1 else 1)) as batches:
-            found = evaluate(self.trainer, states, batches, block, self._evaluating)
+            found = evaluate(self.trainer, states, batches, block, self.show_progress)
         for member, scores in zip(members, found, strict=True):
             self.log.add(member, scores)
 
-    def save(self, members: Sequence[Member]) -> None:
-        """Saves the members that are still in training, except for states that cannot be right."""
+    def begin_save(self, members: Sequence[Member], then: Callable[[], None] = lambda: None) -> None:
+        """Begins to save the members that are still in training, except for states that cannot be right.
+
+        `then` is called in the background when they are written. Raises as `TrainingLog.begin_save` does.
+        """
+        right = []
         for member in members:
             if not member.training:
                 continue
             violation = self.violation(member)
             if violation is None:
-                # This process may have outlived its task, and another process have finished the work since.
-                if not self.run.has_result(member.name):
-                    self.log.save(member)
+                right.append(member)
             elif self.position.workers == 1:  # several workers end it together, when all of them check it
                 member.end(*violation)
+        self.log.begin_save(right, then)
+
+    def save(self, members: Sequence[Member]) -> None:
+        """As `begin_save`, and waits until all is written."""
+        self.begin_save(members)
+        self.log.settle()
 
     def check(self, member: Member) -> None:
         """Ends a member whose state is not finite, or not that of its mask and density."""
@@ -130,8 +134,8 @@ class Session:
             return "diverged", f"{not_finite} is not finite at step {member.step}"
         if member.ticket is None or member.mask is None:
             return None
-        density = self.experiment.masks.densities[member.ticket.level]
-        violation = integrity.violation(member.mask, member.state, self.slots, density)
+        wanted = mask_density(member.ticket, self.experiment)
+        violation = integrity.violation(member.mask, member.state, self.slots, wanted)
         return ("failed", f"{violation} at step {member.step}") if violation else None
 
     def software_changes(self) -> str:
@@ -147,7 +151,7 @@ class Session:
     def training_input(self, seed: int) -> TrainingInput:
         """The training split's batches in the order of a seed."""
         return TrainingInput(
-            self._dataset,
+            self.dataset,
             self.experiment.data,
             seed,
             self._input,
@@ -171,7 +175,23 @@ class Session:
             with suppress(tf.errors.OpError):
                 devices.agree(self._strategy, 0)
 
-    def _evaluating(self) -> None:
-        """A long evaluation is progress: it must not be taken for a hang, nor outlast a shutdown request."""
+    def with_model(self, model: Model) -> Session:
+        """The same session with another model: for trainings that are compared with the experiment's own."""
+        other = copy.copy(self)
+        other.experiment = msgspec.structs.replace(self.experiment, model=model)
+        other.trainer = self._trainer(other.experiment)
+        other.log = TrainingLog(self.run, other.trainer, self.timeline)
+        return other
+
+    def _trainer(self, experiment: Experiment) -> Trainer:
+        dataset = self.dataset
+        shape, classes = image_shape(experiment.data, dataset.size), len(dataset.class_names)
+        return Trainer(experiment, shape, classes, dataset.mean, dataset.std, self._strategy)
+
+    def show_progress(self) -> None:
+        """Reports that the process is at work without training, such as evaluating, and ends it if it was told to stop.
+
+        Raises ShutdownRequested.
+        """
         self.report(Progress(0))
         self.shutdown.check()

@@ -2,52 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from lottery.run.checkpoint import Checkpoint
 from lottery.run.run_directory import ticket_result
-from lottery.tickets import integrity, masks
+from lottery.tickets import integrity
 from lottery.tickets.masks import Mask
 from lottery.tickets.start_state import reinit_seed, start_state
-from lottery.tickets.tickets import Ticket, first_step, stream_seed
+from lottery.tickets.tickets import Ticket, changed, first_step, is_fine_tuned, own_mask, start_weights, stream_seed
 from lottery.worker.bundle import train_bundle
 from lottery.worker.member import Member
+from lottery.worker.narrow_model import narrow_session
 from lottery.worker.session import Session
 
 
 def train_tickets(session: Session, tickets: Sequence[Ticket]) -> None:
-    """Trains a bundle of tickets of one seed, except those that have a result."""
+    """Trains a bundle of tickets of one seed and one model, except those that have a result.
+
+    Raises InputError if the model has changed since the dense run.
+    """
     done = session.run.done()
     left = [ticket for ticket in tickets if ticket not in done]
-    if left:
-        TicketBundle(session, left).train()
+    if not left:
+        return
+    notes = [session.software_changes()]
+    if changed(left[0]).is_narrow:
+        session, note = narrow_session(session, left[0])
+        notes.append(note)
+    TicketBundle(session, left, "; ".join(filter(None, notes))).train()
 
 
 class TicketBundle:
     """Tickets of one seed, which thus see the same batches.
 
-    Raises InputError if the model has changed since the dense run.
+    Args:
+        note: a remark for all of their results.
     """
 
-    def __init__(self, session: Session, tickets: Sequence[Ticket]) -> None:
-        self._session, self._experiment = session, session.experiment
+    def __init__(self, session: Session, tickets: Sequence[Ticket], note: str = "") -> None:
+        self._session, self._experiment, self._note = session, session.experiment, note
         self._seed = stream_seed(tickets[0].seed, self._experiment.seed)
-        self._software_changes = session.software_changes()
-        # Read once each. Tickets of one mask share it, so the trainer sees that it is loaded already.
-        shapes = session.trainer.kernel_shapes
-        mask = lru_cache(maxsize=None)(lambda level: session.run.mask(level, shapes))
-        shuffled = lru_cache(maxsize=None)(lambda level: masks.shuffled(mask(level), self._seed, level))
-        trellis_state = lru_cache(maxsize=None)(session.run.trellis_state)
-        self._members = [
-            self._start_or_resume(
-                ticket, (shuffled if ticket.control == "shuffle" else mask)(ticket.level), trellis_state
-            )
-            for ticket in tickets
-        ]
+        # Read or made once each. Tickets of one mask share it, so the trainer sees that it is loaded already.
+        self._level_mask = lru_cache(maxsize=None)(self._read_mask)
+        self._trellis_state = lru_cache(maxsize=None)(session.run.trellis_state)
+        self._final_state = lru_cache(maxsize=None)(session.run.final_dense_state)
+        mask = lru_cache(maxsize=None)(self._mask)
+        self._members = [self._start_or_resume(ticket, mask(replace(ticket, step=0))) for ticket in tickets]
+        self._trellis_state.cache_clear()  # each as large as a member's state
+        self._final_state.cache_clear()
 
     def train(self) -> None:
         """Trains all of them to the end, and writes a result for each."""
@@ -58,21 +65,32 @@ class TicketBundle:
             elif member.status in ("diverged", "failed"):
                 self._write_result(member)
 
-    def _start_or_resume(self, ticket: Ticket, mask: Mask, trellis_state: Callable[[int], Checkpoint]) -> Member:
-        member = Member(ticket, mask, step=first_step(ticket, self._experiment))
+    def _mask(self, ticket: Ticket) -> Mask:
+        if changed(ticket).is_dense:  # of a narrow network the level's mask has other shapes
+            return {path: np.ones(shape, bool) for path, shape in self._session.trainer.kernel_shapes.items()}
+        return own_mask(ticket, self._level_mask(ticket.level), self._experiment)
+
+    def _read_mask(self, level: int) -> Mask:
+        return self._session.run.mask(level, self._session.trainer.kernel_shapes)
+
+    def _start_or_resume(self, ticket: Ticket, mask: Mask) -> Member:
+        fine_tuned = is_fine_tuned(ticket, self._experiment)
+        member = Member(ticket, mask, step=first_step(ticket, self._experiment), fine_tuned=fine_tuned)
         if not self._session.log.resume(member):
-            member.state = self._start_state(ticket, mask, trellis_state)
+            member.state = self._start_state(ticket, mask)
         self._session.check(member)
         return member
 
-    def _start_state(
-        self, ticket: Ticket, mask: Mask, trellis_state: Callable[[int], Checkpoint]
-    ) -> dict[str, NDArray[Any]]:
-        trainer, slots = self._session.trainer, self._session.slots
-        if ticket.control == "reinit":
+    def _start_state(self, ticket: Ticket, mask: Mask) -> dict[str, NDArray[Any]]:
+        trainer, run, slots = self._session.trainer, self._session.run, self._session.slots
+        weights = start_weights(ticket, self._experiment)
+        if weights == "new":
             return start_state(trainer.first_state(reinit_seed(ticket, self._experiment.seed)), mask, slots)
-        saved = trellis_state(ticket.step).variables
-        trainer.check(saved, *self._session.run.trellis_file(ticket.step))
+        if weights == "final":
+            saved, file = self._final_state().variables, run.final_dense_file()
+        else:
+            saved, file = self._trellis_state(ticket.step).variables, run.trellis_file(ticket.step)
+        trainer.check(saved, *file)
         fresh = self._experiment.tickets.optimizer_state == "fresh"
         return start_state(saved, mask, slots, trainer.fresh_optimizer() if fresh else None)
 
@@ -91,6 +109,7 @@ class TicketBundle:
     def _write_result(self, member: Member) -> None:
         assert member.ticket is not None
         assert member.mask is not None
+        self._session.log.settle()  # a result is the last that is written of a ticket
         placement = self._session.placement
         scores = self._session.log.final_scores(member) if member.status == "done" else None
         self._session.run.write_result(
@@ -100,7 +119,7 @@ class TicketBundle:
                 self._session.timeline,
                 member.mask,
                 status=member.status,
-                note="; ".join(filter(None, [member.reason, self._software_changes])),
+                note="; ".join(filter(None, [member.reason, self._note])),
                 executor=placement.executor,
                 task=placement.task,
                 top1=scores.top1 if scores else None,

@@ -37,7 +37,7 @@ def train(
 
     Args:
         rate: the learning-rate section of the experiment.
-        pauses: steps at which `on_pause` is called, apart from the last step, where it always is.
+        pauses: steps at which `on_pause` is called, besides the last step, at which it is always called.
         on_pause: called with the members that have just been trained up to a pause.
         on_progress: called with the number of images after each member's run of batches, and with 0 after a pause.
         telemetry: measures how long batches are waited for, and counts images.
@@ -50,15 +50,17 @@ def train(
         return
     first = min(member.step for member in waiting)
     joins = {member.step for member in waiting}
-    runs = segments(first, timeline.total, frozenset(pauses | joins), source.longest_run)
+    per_epoch, total = timeline.steps_per_epoch, timeline.total
+    last_rate = learning_rates(rate, per_epoch, total, total - 1, total)
+    runs = segments(first, total, frozenset(pauses | joins), source.longest_run)
     for (begin, end), (images, labels) in zip(runs, telemetry.waiting(source.stream(runs)), strict=True):
-        images = source.augment(trainer.to_device(images), begin, end)
-        rates = learning_rates(rate, timeline.steps_per_epoch, timeline.total, begin, end)
+        images = trainer.split(source.augment(trainer.to_device(images), begin, end))
+        rates = learning_rates(rate, per_epoch, total, begin, end)
         count = int(labels.shape[0] * labels.shape[1])
         present = [member for member in waiting if member.step == begin and member.training]
         for member in present:
             try:
-                _run(trainer, member, images, labels, rates)
+                _run(trainer, member, images, labels, last_rate.repeat(len(rates)) if member.fine_tuned else rates)
             except tf.errors.ResourceExhaustedError as error:
                 if len(members) > 1 or member.mask is None or trainer.is_distributed:
                     raise  # it may fit with fewer members, or on another machine; and other workers wait for this one
@@ -67,7 +69,7 @@ def train(
             telemetry.trained(count)
             on_progress(count)
         paused = [member for member in present if member.training]
-        if paused and (end in pauses or end == timeline.total):
+        if paused and (end in pauses or end == total):
             on_pause(paused)
             on_progress(0)
         if not any(member.training for member in waiting):
@@ -92,6 +94,6 @@ def _run(trainer: Trainer, member: Member, images: Any, labels: Any, rates: NDAr
 
 
 def _first_line(error: Exception) -> str:
-    """The line of TensorFlow's message that says what did not fit into memory."""
+    """The line of TensorFlow's message that names the tensor that did not fit into memory."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
     return next((line for line in lines if "OOM" in line), lines[0])[:200]

@@ -6,13 +6,16 @@ from lottery.protocol import ModelFacts, Question
 from lottery.tickets import masks
 from lottery.training.trainer import Trainer
 from lottery.worker import devices
+from lottery.worker.mask_making import check_method
+from lottery.worker.narrow_model import check_controls
 from lottery.worker.position import WorkerPosition
 
 
 def build(question: Question) -> ModelFacts:
     """Builds the model as training does at its start.
 
-    Raises InputError if that fails, if the model gives no logits, or if a mask keeps no weight.
+    Raises InputError if that fails, if the model gives no logits, if a mask keeps no weight, if a function of the
+    user's that scores weights cannot be imported, or if a control needs a width that the model lacks.
     """
     devices.configure(1, question.experiment.training.deterministic)
     trainer = Trainer(
@@ -23,5 +26,7 @@ def build(question: Question) -> ModelFacts:
         std=(1.0,) * 3,
         strategy=devices.strategy(WorkerPosition()),
     )
+    check_method(question.experiment)
+    check_controls(question.experiment)
     masks.check_densities(question.experiment.masks.densities, trainer.prunable)
     return ModelFacts(trainer.parameters, trainer.prunable)

@@ -50,7 +50,8 @@ def traced(tensorflow):
 
     def trainer(experiment, *arguments):
         strategy = arguments[-1]
-        recipe = (experiment.data, experiment.model, experiment.training, experiment.masks.classifier, experiment.seed)
+        prunable = (experiment.masks.classifier, experiment.masks.exclude)
+        recipe = (experiment.data, experiment.model, experiment.training, *prunable, experiment.seed)
         key = f"{recipe} {arguments[:-1]} {strategy.num_replicas_in_sync}"
         if key not in made:
             made[key] = Trainer(experiment, *arguments)

@@ -64,7 +64,7 @@ def _input_digests() -> dict[str, str]:
 def _training_digests() -> dict[str, str]:
     import tensorflow
 
-    from lottery.tickets.masks import shuffled
+    from lottery.tickets.controls import shuffled
     from tests.lottery.small_training import arrays, batches, config, masked_start, rates, trainer
 
     trained = trainer(tensorflow, config())

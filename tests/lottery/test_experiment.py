@@ -36,6 +36,7 @@ def test_pinned_identities():
         "input.threads=1",
         "input.shuffle_window=all",  # its default
         "tickets.schedule=continue",  # its default
+        "tickets.start=weight_rewinding",  # its default
         "training.learning_rate.peak=3e-2",  # another way to write the same number
         "data.train=train",
         "data.evaluate=val",
@@ -73,6 +74,8 @@ def test_what_cannot_change_a_result_is_not_in_the_identity(override):
         "masks.classifier=false",
         "masks.densities=[0.5]",
         "tickets.optimizer_state=rewind",
+        "tickets.start=fine_tuning",
+        "tickets.controls=[continue]",
         "input.shuffle_window=16",
         "data.crop_scale=[0.08, 1]",
         "data.colour=0.4",
@@ -131,7 +134,7 @@ def test_tree_round_trip():
         ("masks.densities=[0.5, 1.5]", ["masks.densities", "1.0"]),
         ("masks.densities=[0.5, 0.5]", ["masks.densities", "0.5 twice"]),
         ("training.optimizer={name: sgdd}", ["training.optimizer", "sgdd"]),
-        ("tickets.controls=[random]", ["tickets.controls", "random"]),
+        ("tickets.start=rewind", ["tickets.start: give fine_tuning, learning_rate_rewinding or weight_rewinding, not"]),
         ("name=../up", ["name: give letters, digits", 'not "../up"']),
         ("training=3", ["training"]),
         ("training.length.x=3", ["training.length.x=3"]),
@@ -228,6 +231,12 @@ def test_a_file_that_is_not_text(tmp_path):
 def test_adamw_with_l2_decay_is_refused():
     with pytest.raises(InputError, match=r"weight_decay_kind: l2 is not adamw's"):
         config.load(DIGITS, ["training.optimizer={name: adamw}", "training.weight_decay_kind=l2"])
+
+
+@pytest.mark.parametrize("start", ["fine_tuning", "learning_rate_rewinding"])
+def test_final_weights_with_a_whole_schedule_from_every_reset_point_are_refused(start):
+    with pytest.raises(InputError, match=f"tickets.schedule: restart makes all reset points of {start} the same; "):
+        config.load(DIGITS, [f"tickets.start={start}", "tickets.schedule=restart"])
 
 
 def test_missing_file(tmp_path):

@@ -5,6 +5,7 @@ import pytest
 
 from lottery.run import blobs
 from lottery.tickets import masks
+from preprocessing.common.errors import InputError
 
 DENSITIES = [0.4, 0.35, 0.3, 0.25, 0.2, *(round(0.15 - 0.01 * i, 2) for i in range(15))]
 
@@ -67,18 +68,27 @@ def test_truncated_mask_is_refused():
         blobs.unpack_mask(blob[:-5])
 
 
-def test_shuffled_keeps_each_kernels_density_and_moves_weights():
-    (mask,) = masks.global_magnitude_masks(kernels(), [0.3])
-    shuffled = masks.shuffled(mask, seed=0, level=4)
-    assert {name: int(kernel.sum()) for name, kernel in shuffled.items()} == {
-        name: int(kernel.sum()) for name, kernel in mask.items()
-    }
-    assert not np.array_equal(shuffled["conv/kernel"], mask["conv/kernel"])
-    assert np.array_equal(shuffled["conv/kernel"], masks.shuffled(mask, seed=0, level=4)["conv/kernel"])
-    assert not np.array_equal(shuffled["conv/kernel"], masks.shuffled(mask, seed=0, level=5)["conv/kernel"])
-
-
 def test_kernels_left_without_weights_are_named():
     weights = {"strong": np.full(50, 2.0), "weak": np.full(50, 1.0)}
     (mask,) = masks.global_magnitude_masks(weights, [0.5])
     assert masks.empty_kernels(mask) == ["weak"]
+
+
+def test_excluded_kernels_are_matched_by_pattern():
+    paths = ["net/conv1/kernel", "net/conv2/kernel", "net/classifier/kernel"]
+    assert masks.without_excluded(paths, []) == paths
+    assert masks.without_excluded(paths, ["*/conv1/*", "net/class*"]) == ["net/conv2/kernel"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "said"),
+    [
+        (["*/conv1/*", "conv2"], "masks.exclude: conv2 matches no prunable kernel; there are net/conv1/kernel, net/c2"),
+        (["net/*"], "masks.exclude: net/* leaves no kernel to prune; there are net/conv1/kernel, net/c2"),
+    ],
+)
+def test_a_pattern_that_excludes_nothing_or_everything_is_refused(patterns, said):
+    with pytest.raises(InputError) as error:
+        masks.without_excluded(["net/conv1/kernel", "net/c2"], patterns)
+    assert type(error.value) is InputError
+    assert str(error.value) == said
