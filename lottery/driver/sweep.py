@@ -168,7 +168,7 @@ def _make_masks(sweep: Sweep, stages: Stages) -> Literal[True] | None:
     if not left:
         return True
     tasks = min(stages.get_ready().tasks, len(left))
-    logger.info("masks: made from the dense run's final weights")
+    logger.info("masks: made by the method %s", sweep.experiment.masks.method)
     _run_dense(sweep, stages, [each.assignment(()) for each in left], tasks)
     return None if sweep.masks_left() else True
 

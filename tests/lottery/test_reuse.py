@@ -13,6 +13,7 @@ from msgspec import structs
 from lottery.driver import reuse
 from lottery.driver.prepare import prepare
 from lottery.driver.reuse import choose, plan_reuse, reuse_dense, reuse_tickets, why_trained
+from lottery.driver.sweep import run_sweep
 from lottery.run.run_directory import DENSE, RunDirectory
 from lottery.run.siblings import find_siblings
 from lottery.tickets.tickets import Ticket
@@ -348,3 +349,14 @@ def test_no_masks_are_made_of_an_adopted_dense_run_of_another_model(after_dense,
         worker(second).train_dense()
     assert type(caught.value) is InputError
     assert not second.has_masks()
+
+
+def test_a_dense_run_is_adopted_without_spark(after_dense, small, capsys):
+    def no_spark():
+        raise AssertionError("there is nothing to train")
+
+    after_dense()
+    second = small(OTHER)
+    assert run_sweep(second, no_spark, "dense") == 0
+    assert capsys.readouterr().out.startswith("dense run: top-1 0.")
+    assert not open_store(second.run.uri).exists("claim.json")
