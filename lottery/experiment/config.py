@@ -138,7 +138,7 @@ class Iterative(_Section, frozen=True):
 class Masks(_Section, frozen=True):
     """Level i keeps the fraction `levels[i]` of the dense run's prunable weights."""
 
-    densities: Annotated[tuple[Density, ...], Meta(min_length=1)] | None = None
+    densities: Annotated[tuple[Density, ...], Meta(min_length=1)] = ()
     iterative: Iterative | None = None  # in the place of `densities`
     classifier: bool = True  # whether the kernel that feeds the output is prunable
     method: str = "global_magnitude"  # a name from lottery.tickets.mask_methods, or `package.module:function`
@@ -151,7 +151,7 @@ class Masks(_Section, frozen=True):
         """The densities of all levels; of an iterative experiment these are its rounds."""
         if self.iterative is not None:
             return tuple(self.iterative.keep ** (number + 1) for number in range(self.iterative.rounds))
-        return self.densities or ()
+        return self.densities
 
     @property
     def of_dense_run(self) -> int:
@@ -249,8 +249,8 @@ def from_tree(tree: Any, origin: str) -> Experiment:
     if "seed" in tree and experiment.seeds:
         raise InputError(f"experiment {origin}: seed and seeds are both given; keep one of them")
     _check_lists(experiment, origin)
-    if (experiment.masks.densities is None) == (experiment.masks.iterative is None):
-        given = "neither is" if experiment.masks.densities is None else "both are"
+    if bool(experiment.masks.densities) == (experiment.masks.iterative is not None):
+        given = "both are" if experiment.masks.densities else "neither is"
         raise InputError(f"experiment {origin}: masks: give densities or iterative; {given} there")
     if len(experiment.seeds) == 1:
         experiment = experiment.replicates[0]
@@ -340,7 +340,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
 
 def _check_lists(experiment: Experiment, origin: str) -> None:
     for name, values in (
-        ("masks.densities", experiment.masks.densities or ()),
+        ("masks.densities", experiment.masks.densities),
         ("tickets.controls", experiment.tickets.controls),
         ("tickets.seeds", experiment.tickets.seeds),
         ("seeds", experiment.seeds),

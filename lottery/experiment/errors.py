@@ -107,6 +107,8 @@ def _below(kind: inspect.Type, path: str) -> Iterator[str]:
 
 def _union_problem(tree: Any, kind: inspect.UnionType, path: str) -> str | None:
     sections = [each for each in kind.types if isinstance(each, inspect.StructType)]
+    if sections and not sections[0].tag_field:  # a section that may be left out
+        return None if tree is None else _section_problem(tree, sections[0], path)
     if sections:
         return _tagged_problem(tree, sections, path)
     if any(first_problem(tree, each, path) is None for each in kind.types):

@@ -35,7 +35,7 @@ def shrink(experiment: Experiment) -> Experiment:
         trellis=(0, _RESET) if len(experiment.trellis) > 1 else (0,),
         masks=replace(
             masks,
-            densities=masks.densities and tuple(dict.fromkeys((masks.densities[0], masks.densities[-1]))),
+            densities=tuple(dict.fromkeys((*masks.densities[:1], *masks.densities[-1:]))),
             iterative=masks.iterative and replace(masks.iterative, rounds=min(masks.iterative.rounds, _ROUNDS)),
             at=None if masks.at is None else 0,
             images=masks.images and min(masks.images, _BATCH),
