@@ -1,5 +1,6 @@
 """Every shell script is one that shellcheck finds nothing in."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ FOLDERS = (".ci", "conf", "demo", "scripts", "tests")
 
 
 def is_shell(path: Path) -> bool:
-    return path.suffix == ".sh" or path.name == "activate" or b"sh" in path.read_bytes().split(b"\n", 1)[0][:32]
+    named = path.suffix == ".sh" or path.name == "activate"
+    return named or re.match(rb"#!.*\b(ba)?sh\b", path.read_bytes()[:100]) is not None
 
 
 def scripts() -> list[Path]:
