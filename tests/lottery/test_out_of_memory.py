@@ -57,7 +57,7 @@ def test_a_bundle_whose_states_do_not_fit_is_halved(after_dense, worker, monkeyp
         return Ended(0, "exit status 0", "")
 
     monkeypatch.setattr("lottery.executor.child.supervise", supervise)
-    run_tickets(scarce.assignment(TICKETS), TaskPlacement(), parameters=1000)
+    run_tickets([scarce.assignment(TICKETS)], TaskPlacement(), parameters=1000)
     assert children == [4, 2, 2]
     assert sum(trained) == sum(30 - ticket.step for ticket in TICKETS)  # no step twice
     assert {ticket: files(scarce, ticket) for ticket in TICKETS} == {ticket: files(whole, ticket) for ticket in TICKETS}
