@@ -21,7 +21,8 @@ endif
 # Variables meant for another Python or virtual environment. (scripts/activate unsets those for another Spark.)
 unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PIP_USER PIP_TARGET PIP_PREFIX VENV KEEP_SPARK CDPATH
 
-.PHONY: setup lock lint format test test-petastorm test-cluster test-yarn hadoop test-spark test-fresh dist demo clean
+.PHONY: setup lock lint format test test-petastorm test-cluster test-yarn hadoop test-spark test-yarn-spark test-fresh \
+    dist demo clean
 
 # It stops if PYTHON asks for another version than .venv has.
 setup: .venv/.complete
@@ -90,10 +91,11 @@ test-yarn: hadoop
 	. scripts/activate && python -m pytest -m yarn $(PYTEST_ARGS)
 
 # Hadoop's daemons, of the version of the client in pyspark.
+hadoop: VENV := .venv
 hadoop: setup
 	@for tool in mvn javac; do command -v $$tool >/dev/null || \
 	    { echo "error: no $$tool on the PATH; try: apt-get install maven default-jdk-headless" >&2; exit 2; }; done
-	@jars=$$(echo .venv/lib/python3*/site-packages/pyspark/jars) && \
+	@jars=$$(echo $(VENV)/lib/python3*/site-packages/pyspark/jars) && \
 	    version=$$(ls $$jars | sed -n 's/^hadoop-client-api-\(.*\)\.jar$$/\1/p') && folder=.hadoop/$$version && \
 	    test -f $$folder/.complete || \
 	    { timeout 300 mvn --batch-mode --quiet --file tests/hadoop/pom.xml dependency:copy-dependencies \
@@ -104,6 +106,11 @@ hadoop: setup
 # machine's own.
 test-spark: setup .venv-spark-$(SPARK)/.complete
 	VENV=.venv-spark-$(SPARK) && . scripts/activate && python -m pytest -m cluster $(PYTEST_ARGS)
+
+# Both jobs on YARN and HDFS, on another version of Spark and of its Hadoop: `make test-yarn-spark SPARK=4.0`.
+test-yarn-spark: setup .venv-spark-$(SPARK)/.complete
+	$(MAKE) hadoop VENV=.venv-spark-$(SPARK)
+	VENV=.venv-spark-$(SPARK) && . scripts/activate && python -m pytest -m yarn $(PYTEST_ARGS)
 
 # The same as .venv except for pyspark: the version that is locked, or else the newest release of it.
 .venv-spark-%/.complete: .venv/.complete $(wildcard requirements-spark-*.lock)

@@ -1,4 +1,4 @@
-"""What masks, bundles, switching tickets, starts and checkpoints cost, in one run.
+"""What masks, XLA, bundles, switching tickets, starts and checkpoints cost, in one run.
 
 `python -m benchmarks.training` prints a table and, last, one JSON line. It makes its own data: the demo's digits, and
 smooth noise of 256 px as JPEG. Every measurement is a process of its own, bound to one core. Names in brackets are
@@ -32,11 +32,13 @@ from preprocessing.common.program import run_or_explain
 
 TARGETS = {
     "[mask]": 1.03,
+    "[xla]": 2.0,
     "[bundle]": 0.70,
     "switch_ms": 2.0,
     "digits_s": 60.0,
     "start_s": 12.0,
     "checkpoint_s": 1.0,
+    "stall_s": 0.2,
 }
 
 # A small model at 224 px, for [bundle]; MobileNetV2 whole, for the rest. 64 images are 4 or 8 steps an epoch.
@@ -203,21 +205,43 @@ def mask_ratio(folder: str, rounds: int) -> float:
     _unmask(dense)
     images = np.random.default_rng(0).integers(256, size=(1, 8, 224, 224, 3)).astype(np.uint8)
     labels, rates = np.zeros((1, 8), np.int32), np.full(1, 1e-3, np.float32)
-    times: dict[Trainer, list[float]] = {masked: [], dense: []}
-    for _ in range(8 * rounds + 2):
+    return _step_ratio(masked, dense, 8 * rounds, images, labels, rates)
+
+
+def xla_ratio(rounds: int) -> float:
+    """A step of ResNet-20 at 32 px in batches of 64 that XLA has compiled, against one that it has not."""
+    from lottery.experiment.config import SGD, Data, Experiment, LearningRate, Masks, Model, Training
+    from lottery.training.trainer import Trainer
+    from lottery.worker import devices
+    from lottery.worker.position import WorkerPosition
+
+    devices.configure(1, True)
+    strategy, trainers = devices.strategy(WorkerPosition()), []
+    for compiler in ("xla", None):
+        recipe = Training(2, SGD(momentum=0.9), LearningRate(0.01), compile=compiler)
+        experiment = Experiment("xla", Data(batch=64), Model("resnet20"), recipe, (0,), Masks((0.5,)))
+        trainers.append(Trainer(experiment, (32, 32, 3), 10, (128.0,) * 3, (64.0,) * 3, strategy))
+    images = np.random.default_rng(0).integers(256, size=(1, 64, 32, 32, 3)).astype(np.uint8)
+    return _step_ratio(*trainers, 4 * rounds, images, np.zeros((1, 64), np.int32), np.full(1, 1e-3, np.float32))
+
+
+def _step_ratio(one: Any, other: Any, rounds: int, *run: Any) -> float:
+    """The median time of a run of one trainer over that of another, in turns."""
+    times: dict[Any, list[float]] = {one: [], other: []}
+    for _ in range(rounds + 2):
         for trainer, seconds in times.items():
             started = time.perf_counter()
-            trainer.run(images, labels, rates)
+            trainer.run(*run)
             seconds.append(time.perf_counter() - started)
-    return statistics.median(times[masked][2:]) / statistics.median(times[dense][2:])
+    return statistics.median(times[one][2:]) / statistics.median(times[other][2:])
 
 
 def _unmask(trainer: Any) -> None:
     """Takes the mask out of a trainer's step, before that is traced."""
     graph = trainer._graph
-    write = graph._write
+    put = graph._put
     graph._mask = graph._replica._mask = 1.0  # TensorFlow drops a product with a constant 1
-    graph._write = lambda variable, value: None if variable is graph._mask else write(variable, value)
+    graph._put = lambda variable, copies: None if variable is graph._mask else put(variable, copies)
 
 
 def switch_ms(rounds: int) -> float:
@@ -266,9 +290,13 @@ def switch_ms(rounds: int) -> float:
     return statistics.median(found[2:])
 
 
-def checkpoint_seconds(folder: str, rounds: int) -> float:
-    """Checking and saving a bundle of five tickets of MobileNetV2, to a local disk."""
+def checkpoint_seconds(folder: str, rounds: int, background: bool) -> float:
+    """Checking and saving a bundle of five tickets of MobileNetV2, to a local disk.
+
+    With `background`, the part for which training stands still.
+    """
     from lottery.tickets import masks
+    from lottery.training.state import State
     from lottery.worker import devices
     from lottery.worker.member import Member
     from lottery.worker.session import Session
@@ -278,34 +306,43 @@ def checkpoint_seconds(folder: str, rounds: int) -> float:
     session = Session(Instructions(sweep.assignment(()), TaskPlacement()), lambda event: None)
     state: dict[str, Any] = session.trainer.first_state(0)
     kernels = {path: state[path] for path in session.trainer.kernels}
-    members = []
+    members, vectors = [], []
     for level, mask in enumerate(masks.global_magnitude_masks(kernels, sweep.experiment.masks.densities)):
         session.trainer.load({path: value * mask.get(path, 1) for path, value in state.items()}, mask)
-        members.append(Member(Ticket(level, 0), mask, session.trainer.state()))
+        members.append(Member(Ticket(level, 0), mask))
+        vectors.append(session.trainer.state().vectors)
     seconds = []
-    for _ in range(rounds):
+    for _ in range(rounds + 1):
+        for member, own in zip(members, vectors, strict=True):
+            member.state = State(own, session.trainer.state().layouts)  # not in main memory yet, as after a step
         started = time.perf_counter()
-        session.save(members)
-        seconds.append(time.perf_counter() - started)
+        session.begin_save(members)
+        if background:
+            seconds.append(time.perf_counter() - started)
+        session.log.settle()
+        if not background:
+            seconds.append(time.perf_counter() - started)
         assert {member.status for member in members} == {"training"}
-    return statistics.median(seconds)
+    return statistics.median(seconds[1:])
 
 
-def _on_photos(function: str) -> Any:
+def _on_photos(function: str, *arguments: Any) -> Any:
     def measure(bench: _Bench) -> float:
         bench.photos()
-        return bench.in_process(function, str(bench.folder), bench.rounds)
+        return bench.in_process(function, str(bench.folder), bench.rounds, *arguments)
 
     return measure
 
 
 _MEASUREMENTS = {
     "[mask]": _on_photos("mask_ratio"),
+    "[xla]": lambda bench: bench.in_process("xla_ratio", bench.rounds),
     "[bundle]": measure_bundle,
     "switch_ms": lambda bench: bench.in_process("switch_ms", bench.rounds),
     "digits_s": measure_digits,
     "start_s": measure_start,
-    "checkpoint_s": _on_photos("checkpoint_seconds"),
+    "checkpoint_s": _on_photos("checkpoint_seconds", False),
+    "stall_s": _on_photos("checkpoint_seconds", True),
 }
 
 if __name__ == "__main__":

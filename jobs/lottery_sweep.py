@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
 import sys
@@ -98,6 +99,7 @@ def main() -> int:
         if conf.get("spark.app.name", "lottery_sweep.py") == "lottery_sweep.py":
             conf.setAppName(f"lottery-sweep {sweep.experiment.name}")
 
+        @functools.cache
         def context() -> SparkContext:
             started: SparkContext = start(lambda: conf)
             install()  # pyspark has put its own handler in the place of ours
@@ -106,7 +108,9 @@ def main() -> int:
 
         try:
             if not arguments.plan:
-                return run_sweep(sweep, context, arguments.until)
+                # YARN gives a driver in its cluster 100 s to start Spark (spark.yarn.am.waitTime).
+                patient = conf.get("spark.submit.deployMode", "client") != "cluster"
+                return run_sweep(sweep, context, arguments.until, patient)
             plan = plan_sweep(sweep, context(), arguments.price_per_hour, arguments.images_per_second)
             print("\n".join(plan.lines), flush=True)
             plan.findings.raise_if_any()

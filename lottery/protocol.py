@@ -34,7 +34,7 @@ KINDS = {
 
 
 class Assignment(msgspec.Struct, frozen=True):
-    """What a task is asked to do: train these tickets; without tickets, what is left of the dense run and the masks."""
+    """What a task is asked to do: train these tickets; without tickets, the rest of the dense run and the masks."""
 
     run: str  # URI of the run directory
     home: str  # URI of the whole sweep's run directory, where its tasks meet

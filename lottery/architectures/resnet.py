@@ -15,8 +15,8 @@ Block = Callable[[Any, int, int, str], Any]  # (features, filters, stride, name)
 def resnet50(shape: Shape, classes: int, width: int = 64) -> keras.Model:
     """For ImageNet, 25,557,032 trainable parameters with 1,000 classes.
 
-    Version 1.5: a block's stride is in its 3x3 convolution, not in its first 1x1 (Goyal et al., 2017), which is what
-    published accuracies of "ResNet-50" are of.
+    Version 1.5: a block's stride is in its 3x3 convolution, not in its first 1x1 (Goyal et al., 2017). Published
+    accuracies of "ResNet-50" are mostly for this version.
     """
     inputs = keras.Input(shape)
     features = _convolve(inputs, width, 7, 2, "stem")
@@ -26,21 +26,31 @@ def resnet50(shape: Shape, classes: int, width: int = 64) -> keras.Model:
 
 
 def resnet18(shape: Shape, classes: int, width: int = 64) -> keras.Model:
-    """For CIFAR-sized images: a 3x3 stem and no pooling behind it; 11,173,962 trainable parameters with 10 classes."""
+    """For CIFAR-sized images: a 3x3 stem and no pooling after it; 11,173,962 trainable parameters with 10 classes."""
     inputs = keras.Input(shape)
     features = _convolve(inputs, width, 3, 1, "stem")
     widths = [width * factor for factor in (1, 2, 4, 8)]
     return _network(inputs, features, _basic, widths, (2, 2, 2, 2), classes, "resnet18")
 
 
-def resnet20(shape: Shape, classes: int, width: int = 16) -> keras.Model:
-    """He et al.'s for CIFAR, section 4.2, with 1x1 convolutions where a shortcut changes shape, as Frankle's has.
+def resnet8(shape: Shape, classes: int, width: int = 16) -> keras.Model:
+    """The smallest of He et al.'s networks for CIFAR, for work without a GPU; 78,042 trainable parameters, 10 classes.
 
-    272,474 trainable parameters with 10 classes.
+    MLPerf Tiny's ResNet-8 (Banbury et al., 2021) has the same kernels.
     """
+    return _cifar(shape, classes, width, 1, "resnet8")
+
+
+def resnet20(shape: Shape, classes: int, width: int = 16) -> keras.Model:
+    """He et al.'s for CIFAR, section 4.2; 272,474 trainable parameters with 10 classes."""
+    return _cifar(shape, classes, width, 3, "resnet20")
+
+
+def _cifar(shape: Shape, classes: int, width: int, blocks: int, name: str) -> keras.Model:
+    """Three stages of `blocks` blocks, with 1x1 convolutions in shortcuts that change shape, as open_lth has them."""
     inputs = keras.Input(shape)
     features = _convolve(inputs, width, 3, 1, "stem")
-    return _network(inputs, features, _basic, (width, 2 * width, 4 * width), (3, 3, 3), classes, "resnet20")
+    return _network(inputs, features, _basic, (width, 2 * width, 4 * width), (blocks,) * 3, classes, name)
 
 
 def _network(

@@ -37,8 +37,8 @@ def lenet_300_100(shape: Shape, classes: int, gray: bool = True, dropout: float 
     """LeCun et al., 1998, as in Frankle and Carbin, 2019; 266,610 parameters on 28x28 digits.
 
     Args:
-        gray: averages the channels first, so that digits stored as RGB meet the published network.
-        dropout: share of the units of each hidden layer that a training step leaves out.
+        gray: averages the channels first, so that digits stored as RGB fit the published network.
+        dropout: share of each hidden layer's units that a training step leaves out.
     """
     return keras.Sequential(
         [

@@ -158,9 +158,9 @@ def gang_lines(
         tasks = f"task {first}" if together == 1 else f"tasks {first} to {first + together - 1}"
         steps = sum(map(cost, tickets))
         levels = numbers(sorted({ticket.level for ticket in tickets}))
-        line = f"  {tasks}: {_count(len(tickets), 'training')} of level{'s' if ',' in levels else ''} {levels}"
+        line = f"  {tasks}: {counted(len(tickets), 'training')} of level{'s' if ',' in levels else ''} {levels}"
         if bundle is not None:
-            line += f" in {_count(len(bundles(tickets, bundle)), 'bundle')}"
+            line += f" in {counted(len(bundles(tickets, bundle)), 'bundle')}"
         line += f", {steps:,} steps"
         if seconds is not None:
             line += f", {_hours(steps * seconds / together / 3600)}"
@@ -189,7 +189,8 @@ def numbers(values: Sequence[int]) -> str:
     return ", ".join(map(str, values))
 
 
-def _count(number: int, what: str) -> str:
+def counted(number: int, what: str) -> str:
+    """`1 task`, `2 tasks`."""
     return f"{number} {what}{'' if number == 1 else 's'}"
 
 

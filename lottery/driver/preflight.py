@@ -208,7 +208,7 @@ def duplicate_gpus(placements: Sequence[TaskPlacement]) -> list[str]:
 def _check_dataset(data: str, dataset_hash: str) -> None:
     """Raises InputError if this machine does not see the driver's dataset, StorageError if that may pass."""
     try:
-        found = patiently(lambda: Dataset.open(data), open_store(data)).content_hash
+        found = Dataset.open(data).content_hash
     except InputError as error:
         raise _with_remedy(error, "the dataset must be on a file system that executors see") from error
     if found != dataset_hash:

@@ -30,7 +30,11 @@ class SweepError(InputError):
 
 @dataclass(frozen=True)
 class Sweep:
-    """An experiment on a dataset, checked: all that is known before Spark starts."""
+    """An experiment on a dataset, checked: all that is known before Spark starts.
+
+    With several seeds, `replicates` has the sweep of each. The dense run, masks, tickets and assignment are those of a
+    replicate; `trainings_left`, `dense_runs_left` and the like are of the whole.
+    """
 
     experiment: Experiment
     dataset: Dataset

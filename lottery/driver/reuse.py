@@ -29,7 +29,7 @@ from lottery.tickets.sharing import (
     ticket_identity,
 )
 from lottery.tickets.tickets import Ticket
-from preprocessing.common.claim import Claim, live_claim
+from preprocessing.common.claim import BusyError, Claim, live_claim
 from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.retries import patiently
 from preprocessing.common.storage import open_store
@@ -72,14 +72,19 @@ def plan_reuse(sweep: Sweep, left: Sequence[Ticket], siblings: Sequence[Sibling]
     return Reuse(dense, choice.wait_for is not None, frozenset(found), tuple(lines))
 
 
-def reuse_dense(sweep: Sweep, siblings: Sequence[Sibling]) -> None:
+def reuse_dense(sweep: Sweep, siblings: Sequence[Sibling], patient: bool = True) -> None:
     """Adopts the dense run if there is one to adopt, after waiting for it if a sweep that came first is training it.
 
-    Raises StorageError if storage fails.
+    Raises StorageError if storage fails; BusyError instead of waiting if not `patient`.
     """
     useful = {sibling.name: sibling for sibling in _of_same_dense(sweep, siblings)}
     while useful and not sweep.run.has_result(DENSE):
         choice = choose(sweep, list(useful.values()))
+        if choice.wait_for is not None and not patient:
+            raise BusyError(
+                f"dense run{sweep.label}: a sweep is training it in {choice.wait_for}; run the same command again once "
+                "it is done there, to adopt it"
+            )
         if choice.wait_for is not None:
             _wait_for(useful[choice.wait_for])
         elif choice.adopt is None:
@@ -197,7 +202,7 @@ def _adopt_dense(sweep: Sweep, sibling: Sibling) -> bool:
 
 
 def _wait_for(sibling: Sibling) -> None:
-    """Returns once the sibling's dense run has ended, or nobody is at work there."""
+    """Returns once the sibling's dense run has ended, or its sweep has."""
     told = -_TELL_EVERY
     while not sibling.run.has_result(DENSE) and sibling.claim() is not None:
         if time.monotonic() - told >= _TELL_EVERY:

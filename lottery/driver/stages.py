@@ -112,7 +112,7 @@ class Stages:
 def gang_layout(
     sweep: Sweep, context: SparkContext, slots: int, left: Sequence[Training], dense_runs: int, first: bool
 ) -> Layout:
-    """How many tasks train so many dense runs, and then these tickets, on these slots; see `gang_size.layout`."""
+    """How many tasks train this many dense runs, and then these tickets, on these slots; see `gang_size.layout`."""
     gang, batch = sweep.experiment.gang, sweep.experiment.data.batch
     masks = len({training.mask for training in left})
     devices = int(settings(context).get("spark.task.resource.gpu.amount", "0")) or 1

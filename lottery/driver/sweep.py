@@ -10,7 +10,7 @@ from pyspark import SparkContext
 
 from lottery.driver.gang import run_gang
 from lottery.driver.gang_progress import gang_progress
-from lottery.driver.plan_report import dense_line, gang_lines, numbers, progress_summary
+from lottery.driver.plan_report import counted, dense_line, gang_lines, numbers, progress_summary
 from lottery.driver.prepare import Sweep, SweepError
 from lottery.driver.reuse import reuse_dense, reuse_tickets
 from lottery.driver.stages import StageOutcome, Stages
@@ -33,7 +33,9 @@ Until = Literal["dense", "masks"]
 T = TypeVar("T")
 
 
-def run_sweep(sweep: Sweep, context: Callable[[], SparkContext], until: Until | None = None) -> int:
+def run_sweep(
+    sweep: Sweep, context: Callable[[], SparkContext], until: Until | None = None, patient: bool = True
+) -> int:
     """Runs the rest of a sweep and writes its report; returns the exit status.
 
     What other run directories have trained already is adopted. Tickets that failed in an earlier run are tried again;
@@ -42,9 +44,11 @@ def run_sweep(sweep: Sweep, context: Callable[[], SparkContext], until: Until | 
     Args:
         context: makes or gives the SparkContext; not called if nothing is left to do.
         until: the last stage to run; without it, all of them.
+        patient: whether Spark can be started late, after what takes its time: adopting, and waiting for a dense run
+            that another sweep is training. If not, it is started first, and nothing is waited for.
 
     Raises:
-        BusyError: another sweep is at work on the run directory.
+        BusyError: another sweep is at work on the run directory, or on the dense run if not `patient`.
         SparkEndedError: Spark was shut down, or killed.
         InputError: the cluster or the experiment cannot be used as they are.
         SweepError: the gang died again and again, or the dense run diverged.
@@ -60,7 +64,7 @@ def run_sweep(sweep: Sweep, context: Callable[[], SparkContext], until: Until | 
         with claimed(open_store(sweep.run.uri), "sweep"):
             if until is None:
                 _reopen_failed(sweep)
-            _work(sweep, context, until)
+            _work(sweep, context, until, patient)
     if until is None:
         return _report(sweep)
     print("\n".join(line for replicate in sweep.replicates for line in _what_is_there(replicate)), flush=True)
@@ -95,11 +99,13 @@ def _reopen_failed(sweep: Sweep) -> None:
         replicate.run.reopen(ticket)
 
 
-def _work(sweep: Sweep, context: Callable[[], SparkContext], until: Until | None) -> None:
+def _work(sweep: Sweep, context: Callable[[], SparkContext], until: Until | None, patient: bool) -> None:
     """Each stage that is not done yet: by adopting what others have, else by training."""
+    if not patient:
+        context()
     siblings = find_siblings(sweep.runs, sweep.run.uri)
     for replicate in sweep.replicates:
-        reuse_dense(replicate, siblings)
+        reuse_dense(replicate, siblings, patient)
     if until is None:
         _reuse_tickets(sweep, siblings)
     if _is_done(sweep, until):
@@ -190,7 +196,7 @@ def _train_tickets(sweep: Sweep, stages: Stages, dense: DenseResult) -> Literal[
         task.run_tickets(assignments[placement.group], placement, parameters, name)
 
     tasks = len(shares.tasks) * gang.together
-    logger.info("gang: %d trainings on %d tasks", shares.tickets, tasks)
+    logger.info("gang: %s on %s", counted(shares.tickets, "training"), counted(tasks, "task"))
     for line in gang_lines(shares, sweep.training_cost, gang.together, None, None):
         logger.info(line)
     steps = sum(map(sweep.training_cost, left))
@@ -200,7 +206,10 @@ def _train_tickets(sweep: Sweep, stages: Stages, dense: DenseResult) -> Literal[
 
 
 def _report(sweep: Sweep) -> int:
-    failed = [result for result in publish.publish(sweep.run) if result.status == "failed"]
-    for result in failed:
-        logger.warning("ticket %s failed: %s", result.ticket.name, result.note)
-    return EXIT_FAILED_TICKETS if failed else 0
+    results, failures = publish.publish(sweep.run), 0
+    for replicate in sweep.replicates:
+        for result in results[replicate.experiment.seed]:
+            if result.status == "failed":
+                failures += 1
+                logger.warning("ticket %s%s failed: %s", result.ticket.name, replicate.label, result.note)
+    return EXIT_FAILED_TICKETS if failures else 0

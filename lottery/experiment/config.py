@@ -125,6 +125,7 @@ class Training(_Section, frozen=True):
     evaluate_every: Length | None = None  # besides the evaluation at the end
     evaluate_batches: Positive | None = None  # only the first so many of the evaluation split
     deterministic: bool = True  # the same bits from the same inputs, however often it was interrupted
+    compile: Literal["xla"] | None = None  # compiles each step; None: TensorFlow runs it operation by operation
 
 
 class Masks(_Section, frozen=True):

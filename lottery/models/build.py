@@ -1,4 +1,4 @@
-"""From a model's name to a fresh Keras model, and what of it can be pruned. lottery.models.registry has the names."""
+"""Builds a model by its name, and finds the kernels that can be pruned. lottery.models.registry has the names."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def build(
     """A fresh model for float images [n, *shape] whose weights depend on `seed` alone.
 
     Its layers compute by the Keras policy `precision`: float32, mixed_float16 or mixed_bfloat16. Weights are float32
-    in all three. They are made in `scope`, such as a strategy's, which must not be entered yet. Where the same model
-    is built `again`, what comes out of it is not looked at any more.
+    in all three. They are made in `scope`, such as a strategy's, which must not be entered yet. If the same model was
+    built before (`again`), its outputs are not checked.
 
-    Raises InputError where the name or an option is unknown, the model does not take images of this shape, or what
-    comes out of it are no logits.
+    Raises InputError if the name or an option is unknown, the model does not take images of this shape, or its outputs
+    are not logits.
     """
     builder = _builder(model.name)
     _check_options(model, builder)
-    # Keras counts up the names that it makes up: without this a variable's path, and with it what a checkpoint calls
-    # it, would depend on what else the process has built.
+    # Keras numbers the names that it makes up. Without this a variable's path, which is its name in a checkpoint, would
+    # depend on the models that the process has built before.
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(seed)
     keras.config.set_dtype_policy(precision)
@@ -86,7 +86,7 @@ def _builder(name: str) -> Builder:
 
 
 def _check_options(model: Model, builder: Builder) -> None:
-    """Raises InputError for an option that the builder does not have, naming the nearest one."""
+    """Raises InputError for an option that the builder lacks; the message suggests the nearest one."""
     parameters = _options(builder)
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         return
@@ -99,7 +99,7 @@ def _check_options(model: Model, builder: Builder) -> None:
 
 
 def layers(model: keras.Model) -> list[Any]:
-    """The model's layers in its order, those within layers too."""
+    """The model's layers in order, nested ones included."""
     return list(model._flatten_layers(include_self=False))
 
 
@@ -110,9 +110,9 @@ def prunable_kernels(model: keras.Model, classifier: bool, shape: Shape | None =
 
     Args:
         classifier: False leaves out the layer whose kernel feeds the output (`lottery.models.classifier`).
-        shape: [height, width, channels] of an image; a model that knows the shape of its input does without.
+        shape: [height, width, channels] of an image; not needed if the model knows the shape of its input.
 
-    Raises InputError where the classifier is to be left out and cannot be told.
+    Raises InputError if the classifier is to be left out but cannot be identified.
     """
     prunable = [layer for layer in layers(model) if isinstance(layer, PRUNABLE_LAYERS)]
     if not classifier:
@@ -136,9 +136,9 @@ PRUNABLE_LAYERS = (
 
 
 def multiply_adds(model: keras.Model) -> int:
-    """Multiplications of one image's way through the convolution, depthwise and dense layers.
+    """Multiplications that the convolution, depthwise and dense layers do for one image.
 
-    What papers call FLOPs (He et al., 2016) or MAdds (Sandler et al., 2018): a multiplication and its addition are one.
+    Papers call them FLOPs (He et al., 2016) or MAdds (Sandler et al., 2018): a multiplication and its addition are one.
     """
     total = 0
     for layer in layers(model):

@@ -1,4 +1,4 @@
-"""Which of a model's kernels is the classifier's: the one that feeds the output. Told from the traced graph."""
+"""Finds the classifier's kernel, the one that feeds the output, in the traced graph."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ _OF_THE_SHAPE = frozenset({"Shape", "ShapeN", "Size", "Rank", "ZerosLike", "Ones
 
 
 def classifier_kernel(model: keras.Model, shape: Sequence[int], prunable: Sequence[Any]) -> Any:
-    """The kernel, a variable, through which everything that the output knows of the images passes last.
+    """The kernel, a variable, that everything in the output has passed through last.
 
-    It is looked for from the output backwards, through whatever has no kernel: pooling, reshaping, activations, biases,
-    batch norm. It may be one that cannot be pruned, of a layer of the user's own.
+    The search goes backwards from the output, through everything without a kernel: pooling, reshaping, activations,
+    biases, batch norm. It may find a kernel that cannot be pruned, of a user's own layer.
 
     Args:
         shape: [height, width, channels] of an image.
-        prunable: the kernels that can be pruned. Of other layers a trainable weight with two long axes is a kernel.
+        prunable: the kernels that can be pruned. In other layers, any trainable weight with two axes longer than 1 is
+            taken for a kernel.
 
-    Raises InputError where there is no such kernel: where the outputs of two heads are added, say.
+    Raises InputError if there is no such kernel, for example because the outputs of two heads are added.
     """
     graph, placeholders, images, output = _trace(model, shape)
     ours = {id(kernel) for kernel in prunable}
@@ -36,7 +37,7 @@ def classifier_kernel(model: keras.Model, shape: Sequence[int], prunable: Sequen
     }
     dependent = _dependent(graph, images.op)
     places = {operation: place for place, operation in enumerate(graph.get_operations())}
-    # Always the latest operation of those that are left: where it is the only one, everything passes through it.
+    # Always the latest operation of those that are left: if it is the only one, everything passes through it.
     waiting = {output.op}
     while waiting:
         operation = max(waiting, key=places.__getitem__)

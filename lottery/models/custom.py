@@ -1,4 +1,4 @@
-"""What a model of a user's own has to be, and what went wrong in it, in a line."""
+"""Checks a user's own model, and explains its errors in a line."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _WRAPPED = "Exception encountered when calling "
 def check(model: Any, name: str, shape: tuple[int, int, int], classes: int) -> None:
     """Builds a model that is not built yet, and traces it as training will.
 
-    Raises InputError where it is no Keras model, or does not turn images [n, *shape] into logits [n, classes]; and
+    Raises InputError if it is not a Keras model, or does not turn images [n, *shape] into logits [n, classes]; and
     whatever its own code raises.
     """
     if not isinstance(model, keras.Model):
@@ -39,7 +39,7 @@ def check(model: Any, name: str, shape: tuple[int, int, int], classes: int) -> N
 
 
 def training_argument(model: keras.Model, training: bool) -> dict[str, bool]:
-    """`training` as a keyword of the model's stateless calls; nothing where its `call` does not take it."""
+    """`training` as a keyword for the model's stateless calls; empty if its `call` does not take it."""
     parameters = inspect.signature(model.call).parameters.values()
     takes = any(each.name == "training" or each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters)
     return {"training": training} if takes else {}
@@ -47,7 +47,7 @@ def training_argument(model: keras.Model, training: bool) -> dict[str, bool]:
 
 @contextmanager
 def explained(name: str) -> Iterator[None]:
-    """Where a model is traced: raises InputError for what TensorFlow says of Python code that decides by a tensor."""
+    """Around the tracing of a model: raises InputError if its Python code decides by a tensor."""
     try:
         yield
     except tf.errors.OperatorNotAllowedInGraphError as error:
@@ -55,7 +55,7 @@ def explained(name: str) -> Iterator[None]:
 
 
 def explain(error: Exception, remedy: str = "correct the model or its options") -> str:
-    """The error in a line, with the last place in the user's code that it came through, and what may help."""
+    """The error in a line, with the last place in the user's code that it passed through, and what may help."""
     lines = [line.strip() for line in _COLOUR.sub("", str(error)).splitlines() if line.strip()] or [""]
     frames = [
         frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_NOT_THEIRS)

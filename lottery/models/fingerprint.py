@@ -1,4 +1,4 @@
-"""A hash of what a Keras model computes: the structure that its config tells, and the code of a user's own layers."""
+"""A hash of what a Keras model computes: its structure, from its config, and the code of a user's own layers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lottery.run.provenance import Provenance
 
 
 def provenance(model: keras.Model) -> Provenance:
-    """What trains this model: its hash, and the versions of what computes it."""
+    """The model's hash, and the versions of TensorFlow, Keras and Python."""
     return Provenance(
         model=fingerprint(model),
         tensorflow=str(tf.__version__),
@@ -30,7 +30,7 @@ def provenance(model: keras.Model) -> Provenance:
 def fingerprint(model: keras.Model) -> str:
     """16 hex digits that change with the model's graph, a layer's settings, and the code of classes other than Keras'.
 
-    Comments and layout of that code do not count; functions that it calls are not looked at. Nor are weights.
+    Comments and layout of that code do not count, nor do functions that it calls, nor weights.
     """
     layers = [model, *build.layers(model)]
     own = {type(layer) for layer in layers if type(layer).__module__.partition(".")[0] != "keras"}
@@ -44,7 +44,7 @@ def fingerprint(model: keras.Model) -> str:
 def _config(layer: Any) -> Any:
     try:
         return _without_bytecode(layer.get_config())
-    except NotImplementedError:  # a class that takes what cannot be serialised; its source has to do
+    except NotImplementedError:  # a class with arguments that cannot be serialised; its source has to do
         return None
 
 

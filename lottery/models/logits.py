@@ -1,4 +1,4 @@
-"""Whether a model gives logits, as the loss takes them, or probabilities: told from what comes out of it."""
+"""Tells logits, which the loss takes, from probabilities, by looking at a model's outputs."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from lottery.models import custom
 from preprocessing.common.errors import InputError
 
 _IMAGES = 2
-_TRIES = 8  # of other weights; logits are told from probabilities by the first, but for a rare chance
+_TRIES = 8  # other weights to try; the first nearly always tells
 
 
 def check(model: keras.Model, name: str, shape: tuple[int, int, int]) -> None:
-    """Raises InputError where the model's outputs lie within [0, 1] whatever its weights: as after softmax or sigmoid.
+    """Raises InputError if the outputs lie within [0, 1] whatever the weights, as after a softmax or a sigmoid.
 
-    The first weights of a model may give such logits by chance, and those of a head that starts at 0 always do; so
-    other weights are tried until an output is outside. The model's own variables, and the global random state, stay
-    as they are.
+    A model's first weights may give such logits by chance, and a head that starts at 0 always does. So other weights
+    are tried until an output lies outside. The model's own variables and the global random state do not change.
     """
     random = np.random.default_rng(0)
     own = [np.asarray(variable) for variable in model.trainable_variables]
@@ -31,7 +30,7 @@ def check(model: keras.Model, name: str, shape: tuple[int, int, int]) -> None:
         images = random.normal(scale=2.0**attempt, size=(_IMAGES, *shape)).astype(np.float32)
         outputs, _ = model.stateless_call(weights, others, images, **evaluating)
         outputs = np.asarray(keras.ops.cast(outputs, "float32"))
-        if not np.isfinite(outputs).all() or np.ptp(outputs) == 0:  # which says nothing: all 0, say
+        if not np.isfinite(outputs).all() or np.ptp(outputs) == 0:  # all 0, for example: tells nothing
             continue
         if outputs.min() < 0 or outputs.max() > 1:
             return
@@ -46,7 +45,7 @@ def check(model: keras.Model, name: str, shape: tuple[int, int, int]) -> None:
 
 
 def _other(weight: NDArray[Any], random: np.random.Generator) -> NDArray[Any]:
-    """A weight of like size. What is 0, as biases and some heads are at the start, becomes random."""
+    """A weight of similar size. Weights of 0, like biases and some heads at the start, become random."""
     if not np.issubdtype(weight.dtype, np.floating):
         return weight
     if not weight.any():

@@ -1,4 +1,4 @@
-"""The names of the models that there are, without loading the library that builds them."""
+"""The names of the shipped models, known without loading Keras."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from preprocessing.common.errors import InputError
 
 # Name -> module:function of a builder (shape, classes, **options) -> uncompiled Keras model that ends in logits.
 MODELS = {
+    "conv2": "lottery.architectures.conv:conv2",
+    "conv4": "lottery.architectures.conv:conv4",
+    "conv6": "lottery.architectures.conv:conv6",
     "conv_small": "lottery.architectures.small:conv_small",
     "lenet_300_100": "lottery.architectures.small:lenet_300_100",
     "mobilenet_v2": "lottery.architectures.mobilenet:mobilenet_v2",
+    "resnet8": "lottery.architectures.resnet:resnet8",
     "resnet18": "lottery.architectures.resnet:resnet18",
     "resnet20": "lottery.architectures.resnet:resnet20",
     "resnet50": "lottery.architectures.resnet:resnet50",

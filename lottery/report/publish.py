@@ -17,12 +17,13 @@ import pyarrow.parquet as pq
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lottery.run.origin import Origin
 from lottery.run.run_directory import DenseResult, RunDirectory, TicketResult
 from lottery.tickets.controls import is_for_all_levels
 from lottery.tickets.tickets import NO_CONTROL
 from preprocessing.common.errors import InputError
 
-Key = TypeVar("Key", float, str)
+Key = TypeVar("Key", float, int, str)
 
 _STYLES = ("--", ":", "-.", (0, (1, 3)))  # of the controls' lines
 
@@ -56,7 +57,8 @@ class Level:
     level: int
     density: float
     kept: int
-    epoch: float | None  # the reset point of the best ticket
+    first: float | None  # accuracy of the ticket that is reset to step 0
+    step: int | None  # the reset point of the best ticket
     top1: float | None  # of the best ticket
     controls: dict[str, float]  # mean accuracy of each kind of control
     matches: bool  # whether the best ticket is as good as the dense network
@@ -74,15 +76,15 @@ def levels(dense: DenseResult, results: Iterable[TicketResult]) -> list[Level]:
         (of_all if is_for_all_levels(result.control) else by_level[result.level]).append(result)
     found = []
     for level, members in sorted(by_level.items()):
-        means = _mean_top1((result.epoch, result) for result in members if result.control == NO_CONTROL)
-        best = max(means, key=lambda epoch: (means[epoch], -epoch), default=None)
+        means = _mean_top1((result.step, result) for result in members if result.control == NO_CONTROL)
+        best = max(means, key=lambda step: (means[step], -step), default=None)
         top1 = None if best is None else means[best]
         controls = _mean_top1(
             (result.control, result) for result in (*members, *of_all) if result.control != NO_CONTROL
         )
         matches = top1 is not None and dense.top1 is not None and top1 >= dense.top1 - standard_error(dense)
         first = min(members, key=lambda result: result.control != NO_CONTROL)  # a control may have another mask
-        found.append(Level(level, first.density, first.kept, best, top1, controls, matches))
+        found.append(Level(level, first.density, first.kept, means.get(0), best, top1, controls, matches))
     return found
 
 
@@ -92,28 +94,36 @@ def standard_error(dense: DenseResult) -> float:
     return math.sqrt(top1 * (1 - top1) / max(dense.evaluated, 1))
 
 
-def table(dense: DenseResult, results: Sequence[TicketResult], replicates: int = 1) -> str:
-    """The sweep's findings as lines of text, as wide as a terminal; of several replicates the means."""
+def reset_points(origin: Origin) -> dict[int, str]:
+    """The steps of the trellis, each with its name in the experiment, such as `400` or `0.5ep`."""
+    return {step: str(point) for step, point in zip(origin.timeline.trellis, origin.experiment.trellis, strict=True)}
+
+
+def table(dense: DenseResult, results: Sequence[TicketResult], points: Mapping[int, str], replicates: int = 1) -> str:
+    """The sweep's findings as lines of text, as wide as a terminal; the means if there are several replicates.
+
+    `points` names the reset points by step.
+    """
     rows = levels(dense, results)
     controls = sorted({control for row in rows for control in row.controls})
-    heads = ["level", "density", "kept", "best reset", "best ticket", "dense", *controls, "matches dense"]
+    heads = ["level", "density", "kept", "reset 0", "best reset", "best ticket", "gain", *controls, "dense", "matches"]
     lines = ["  ".join(head.rjust(max(len(head), 7)) for head in heads)]
     for row in rows:
         cells = [
             f"{row.level}",
             f"{row.density:.2%}",
             f"{row.kept:,}",
-            "-" if row.epoch is None else f"{row.epoch:g} ep",
+            _accuracy(row.first),
+            "-" if row.step is None else points[row.step],
             _accuracy(row.top1),
-            _accuracy(dense.top1),
+            "-" if row.top1 is None or row.first is None else f"{row.top1 - row.first:+.4f}",
             *(_accuracy(row.controls.get(control)) for control in controls),
+            _accuracy(dense.top1),
             "yes" if row.matches else "no",
         ]
         lines.append("  ".join(cell.rjust(max(len(head), 7)) for cell, head in zip(cells, heads, strict=True)))
-    lines.append(
-        f"top-1 on {dense.evaluated:,} images{_of_seeds(replicates)}; a ticket matches within one standard error of "
-        f"the dense accuracy, {standard_error(dense):.4f}"
-    )
+    lines.append(f"top-1 on {dense.evaluated:,} images{_of_seeds(replicates)}; gain: best ticket less reset 0")
+    lines.append(f"a ticket matches within one standard error of the dense accuracy, {standard_error(dense):.4f}")
     if dense.note:
         lines.append(f"dense run: {dense.note}")
     return "\n".join([*lines, *remarks(results)])
@@ -139,8 +149,8 @@ def _levels(numbers: set[int]) -> str:
     return f"level{'s' if len(numbers) > 1 else ''} {', '.join(map(str, sorted(numbers)))}"
 
 
-def publish(run: RunDirectory) -> list[TicketResult]:
-    """Writes results.parquet and report/accuracy.png, prints the table and their places; returns the results.
+def publish(run: RunDirectory) -> dict[int, list[TicketResult]]:
+    """Writes results.parquet and report/accuracy.png, prints the table and their places; returns the results by seed.
 
     Of several seeds, the table and the picture have the mean over those that are there.
 
@@ -154,12 +164,13 @@ def publish(run: RunDirectory) -> list[TicketResult]:
     results = {seed: each.results() for seed, each in replicates.items()}
     pooled = [result for each in results.values() for result in each]
     run.write_report("results.parquet", parquet(pooled) if len(replicates) == 1 else parquet_of_replicates(results))
-    name = run.origin().experiment.name
-    run.write_report("report/accuracy.png", accuracy_plot(name, dense, pooled, len(replicates)))
-    print(table(dense, pooled, len(replicates)))
+    origin = run.origin()
+    name, points = origin.experiment.name, reset_points(origin)
+    run.write_report("report/accuracy.png", accuracy_plot(name, dense, pooled, points, len(replicates)))
+    print(table(dense, pooled, points, len(replicates)))
     print(f"results: {run.describe('results.parquet')}")
     print(f"picture: {run.describe('report/accuracy.png')}", flush=True)
-    return pooled
+    return results
 
 
 def mean_dense(results: Sequence[DenseResult]) -> DenseResult:
@@ -196,24 +207,27 @@ def _parquet(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes:
     return sink.getvalue()
 
 
-def accuracy_plot(name: str, dense: DenseResult, results: Sequence[TicketResult], replicates: int = 1) -> bytes:
+def accuracy_plot(
+    name: str, dense: DenseResult, results: Sequence[TicketResult], points: Mapping[int, str], replicates: int = 1
+) -> bytes:
     """A PNG: top-1 accuracy against density, a line per reset point, the dense network and the controls.
 
-    Of several replicates the lines are means, with bars from the worst to the best.
+    `points` names the reset points by step. The lines of several replicates are means, with bars from the worst to the
+    best.
     """
-    tickets: dict[float, list[TicketResult]] = defaultdict(list)
+    tickets: dict[int, list[TicketResult]] = defaultdict(list)
     controls: dict[str, list[TicketResult]] = defaultdict(list)
     for result in results:
         if result.control == NO_CONTROL:
-            tickets[result.epoch].append(result)
+            tickets[result.step].append(result)
         else:
             controls[result.control].append(result)
     figure = Figure(figsize=(9, 5.5), layout="constrained")  # not pyplot, which looks for a screen
     axes = figure.subplots()
     colours = matplotlib.colormaps["viridis"]
-    for index, (epoch, members) in enumerate(sorted(tickets.items())):
+    for index, (step, members) in enumerate(sorted(tickets.items())):
         colour = colours(0.9 * index / max(len(tickets) - 1, 1))
-        _line(axes, members, replicates > 1, color=colour, marker="o", label=f"reset to epoch {epoch:g}")
+        _line(axes, members, replicates > 1, color=colour, marker="o", label=f"reset to {points[step]}")
     for (control, members), style in zip(sorted(controls.items()), cycle(_STYLES), strict=False):
         drawn: dict[str, Any] = {"color": "firebrick", "linestyle": style, "label": f"control: {control}"}
         if not is_for_all_levels(control):

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
-
-import msgspec
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from lottery.experiment import config as experiment
 from lottery.experiment.config import Experiment
-from lottery.experiment.steps import Timeline, timeline
-from lottery.run import blobs, checkpoint, checksum
+from lottery.run import blobs, checkpoint, checksum, origin
 from lottery.run.checkpoint import Checkpoint
 from lottery.run.heartbeats import Heartbeats
 from lottery.run.mailbox import Mailbox
+from lottery.run.origin import Origin
 from lottery.run.patient_store import PatientStore, ReadOnlyStore
 from lottery.run.provenance import Provenance
 from lottery.run.results import DenseResult, TicketResult, ticket_result
@@ -34,7 +28,6 @@ DENSE = "dense"
 _EXPERIMENT = "experiment.yaml"
 _PROVENANCE = "dense/provenance.json"
 _TRELLIS_NAME = re.compile(r"trellis/(\d{6,})\.safetensors")
-_REWRITTEN = "restore it, or delete it, and the same command writes it again; or choose another --runs"
 # How to recreate a damaged file; each is tried by a test.
 _AGAIN = "the same command"
 _REMEDIES = {
@@ -50,30 +43,6 @@ _REMEDIES = {
 }
 
 T = TypeVar("T")
-
-
-class _Record(msgspec.Struct, frozen=True):
-    """experiment.yaml of a run directory."""
-
-    identity: str
-    dataset_hash: str
-    train_images: int
-    experiment: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Whose results lie in a run directory: the experiment, and the dataset that it ran on."""
-
-    identity: str
-    dataset_hash: str
-    train_images: int
-    experiment: Experiment
-
-    @property
-    def timeline(self) -> Timeline:
-        """The experiment's steps."""
-        return timeline(self.experiment, self.train_images)
 
 
 class RunDirectory:
@@ -104,34 +73,26 @@ class RunDirectory:
 
         Raises InputError if it belongs to another, so that results never mix.
         """
-        wanted = experiment.identity(config, dataset_hash)
-        record = _Record(wanted, dataset_hash, train_images, experiment.to_tree(config))
+        wanted = Origin(config, dataset_hash, train_images)
         try:
             found = self.origin()
         except FileNotFoundError:
-            self._files.write(_EXPERIMENT, _yaml(msgspec.to_builtins(record)))
+            self._files.write(_EXPERIMENT, origin.encode(wanted))
             return
-        if found.identity == wanted and found.train_images != train_images:
-            raise self._damaged(_EXPERIMENT, "train_images is not the dataset's", _REWRITTEN)
-        if found.identity != wanted:
+        if found.identity != wanted.identity:
             raise InputError(
-                f"run directory {self.describe()} belongs to another experiment ({found.identity}, not {wanted}); "
-                "choose another --runs, or move the directory away"
+                f"run directory {self.describe()} belongs to another experiment ({found.identity}, not "
+                f"{wanted.identity}); choose another --runs, or move the directory away"
             )
+        if found.train_images != train_images:
+            raise self._damaged(_EXPERIMENT, "train_images is not the dataset's", origin.REMEDY)
 
     def origin(self) -> Origin:
         """Whose results lie here, as experiment.yaml has it.
 
         Raises FileNotFoundError if there is no experiment.yaml, InputError if it is damaged or contradicts itself.
         """
-        record = self._record()
-        config = experiment.from_tree(record.experiment, self.describe(_EXPERIMENT))
-        if experiment.identity(config, record.dataset_hash) != record.identity:
-            raise InputError(
-                f"{self.describe(_EXPERIMENT)} was changed by hand, or is damaged: its experiment is not the "
-                f"{record.identity} that it names; {_REWRITTEN}"
-            )
-        return Origin(record.identity, record.dataset_hash, record.train_images, config)
+        return origin.decode(self._files.read(_EXPERIMENT), self.describe(_EXPERIMENT))
 
     def replicates(self) -> list[RunDirectory]:
         """The run directory of each of the experiment's seeds; only itself if there is one. Raises as `origin` does."""
@@ -193,7 +154,7 @@ class RunDirectory:
         self._files.delete_tree("masks")
 
     def discard_dense(self) -> None:
-        """Deletes the masks, and what there is of the dense run except for the trellis."""
+        """Deletes the masks, and all of the dense run except for the trellis."""
         self.discard_masks()
         self._files.delete_tree(DENSE)
 
@@ -327,13 +288,6 @@ class RunDirectory:
     def _write_rows(self, path: str, rows: Iterable[dict[str, Any]]) -> None:
         self._files.write(path, "".join(json.dumps(checksum.seal(row)) + "\n" for row in rows).encode())
 
-    def _record(self) -> _Record:
-        try:
-            tree = YAML(typ="safe", pure=True).load(self._files.read(_EXPERIMENT).decode())
-            return msgspec.convert(tree, _Record)
-        except (msgspec.ValidationError, YAMLError, UnicodeDecodeError):
-            raise InputError(f"{self.describe(_EXPERIMENT)} is damaged, or not of this suite; {_REWRITTEN}") from None
-
 
 def run_directory(runs: str, config: Experiment, dataset_hash: str) -> RunDirectory:
     """The run directory of an experiment on a dataset, below `runs`; nothing is read or made yet."""
@@ -370,9 +324,3 @@ def _mask(level: int) -> str:
 
 def _rows(blob: bytes) -> list[dict[str, Any]]:
     return [checksum.unseal(line) for line in blob.decode().splitlines()]
-
-
-def _yaml(record: dict[str, Any]) -> bytes:
-    stream = io.StringIO()
-    YAML(typ="safe", pure=True).dump(record, stream)
-    return stream.getvalue().encode()

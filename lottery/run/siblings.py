@@ -6,7 +6,8 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from lottery.run.run_directory import Origin, RunDirectory
+from lottery.run.origin import Origin
+from lottery.run.run_directory import RunDirectory
 from preprocessing.common.claim import Claim, live_claim
 from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.retries import patiently

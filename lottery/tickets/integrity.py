@@ -33,7 +33,7 @@ def violation(mask: Mask, state: Mapping[str, Any], slots: Mapping[str, Sequence
         return f"the mask keeps {kept:,} weights, density {density:g} is {wanted:,}"
     for kernel, kept_here in mask.items():
         for path in (kernel, *slots[kernel]):
-            if np.asarray(state[path])[~kept_here].any():
+            if ((np.asarray(state[path]) != 0) > kept_here).any():  # 20 times as fast as to gather the masked ones
                 return f"masked weights of {path} are not 0"
     return None
 

@@ -72,7 +72,7 @@ _NAME = re.compile(r"^(\d+)-(\d+)(?:-([a-z]+))?-s(\d+)$")
 
 
 def from_name(name: str) -> Ticket | None:
-    """The ticket of this name, or None where the name is no ticket's."""
+    """The ticket with this name; None if it is not a ticket's name."""
     match = _NAME.match(name)
     if not match:
         return None

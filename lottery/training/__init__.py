@@ -1,1 +1,1 @@
-"""The compiled step and what it consists of."""
+"""The compiled step and its parts."""

@@ -28,7 +28,7 @@ def evaluate(
     Several workers are each given their part of the images, and all get the scores of the whole.
 
     Args:
-        block: how many batches are held in memory where there are several states.
+        block: how many batches are held in memory if there are several states.
         on_progress: called for each batch that is read or scored.
     """
     states, totals = list(states), [np.zeros(4) for _ in states]

@@ -20,15 +20,18 @@ _SUM = tf.distribute.ReduceOp.SUM
 
 
 class Graph:
-    """What of a trainer is compiled, around variables for a state's vectors.
+    """The compiled part of a trainer, around variables for a state's vectors.
 
-    `run(vectors, mask, images, labels, rates)` returns each step's loss and the new vectors. `enter(vectors)` puts in
-    what `sums(images, labels)` evaluates; `total(sums)` adds up over workers.
+    `run(vectors, mask, images, labels, rates)` returns each step's loss, and `vectors()` then the new ones.
+    `enter(vectors)` puts in the state that `sums(images, labels)` evaluates; `total(sums)` adds up over workers.
+
+    Each vector and each mask is a tuple: a copy for each of this process's devices, which stays there. Images are a
+    tuple too: a part for each device.
 
     Args:
         model: called statelessly.
         experiment: batch and recipe.
-        layouts: of the state's vectors.
+        layouts: the layout of each vector of a state.
         rule: the optimizer.
         strategy: OneDevice-, Mirrored- or MultiWorkerMirroredStrategy.
         shape: [height, width, channels] of an image.
@@ -55,7 +58,7 @@ class Graph:
                 name: tf.Variable(np.zeros(layout.size, layout.dtype), trainable=False)
                 for name, layout in layouts.items()
             }
-            self._mask = tf.Variable(tf.ones(layouts[KERNELS].size), trainable=False)
+            self._mask = tf.Variable(np.ones(layouts[KERNELS].size, np.float32), trainable=False)
         self._replica = Replica(
             model,
             experiment,
@@ -69,9 +72,12 @@ class Graph:
             self._local,
         )
         self._evaluated = [name for name in layouts if not name.startswith("optimizer/")]
-        vectors = {name: tf.TensorSpec([layout.size], layout.dtype) for name, layout in layouts.items()}
+        vectors = {
+            name: (tf.TensorSpec([layout.size], layout.dtype),) * self._local for name, layout in layouts.items()
+        }
         images, labels = tf.TensorSpec([None, *shape], tf.uint8), tf.TensorSpec([None], tf.int32)
-        runs = tf.TensorSpec([None, None, *shape], tf.uint8), tf.TensorSpec([None, None], tf.int32)
+        parts = (tf.TensorSpec([None, None, *shape], tf.uint8),) * self._local
+        runs = parts, tf.TensorSpec([None, None], tf.int32)
         self.run = _compiled(self._steps, vectors, vectors[KERNELS], *runs, tf.TensorSpec([None], tf.float32))
         self._enter_evaluated = _compiled(self._enter, {name: vectors[name] for name in self._evaluated})
         self.sums = _compiled(self._sums, images, labels)
@@ -81,21 +87,36 @@ class Graph:
         """Puts the weights and statistics of a state into the variables."""
         self._enter_evaluated({name: vectors[name] for name in self._evaluated})
 
-    def drawn(self) -> dict[str, Any]:
+    def vectors(self) -> dict[str, tuple[Any, ...]]:
+        """The vectors after a run."""
+        return {name: self._values(variable) for name, variable in self._vectors.items()}
+
+    def drawn(self) -> dict[str, tuple[Any, ...]]:
         """The vectors that hold seed generators, as evaluations have left them."""
-        return {name: self._value(self._vectors[name]) for name in self._replica.drawing}
+        return {name: self._values(self._vectors[name]) for name in self._replica.drawing}
 
     def _enter(self, vectors: Mapping[str, Any]) -> None:
-        """Puts vectors into their variables, on every replica."""
-        for name, vector in vectors.items():
-            self._write(self._vectors[name], vector)
+        """Puts vectors into their variables: into each device's, the copy that is there."""
+        for name, copies in vectors.items():
+            self._put(self._vectors[name], copies)
+
+    def _put(self, variable: Any, copies: Sequence[Any]) -> None:
+        for own, value in zip(self._strategy.experimental_local_results(variable), copies, strict=True):
+            own.assign(value)
 
     def _write(self, variable: Any, value: Any) -> None:
         self._strategy.extended.update(variable, _assign, args=(value,))
 
-    def _value(self, variable: Any) -> Any:
-        """A variable's value, the same on every replica, as a tensor that later steps do not change."""
-        return tf.identity(self._strategy.experimental_local_results(variable)[0])
+    def _values(self, variable: Any) -> tuple[Any, ...]:
+        """A variable's value, on each device a tensor that later steps do not change.
+
+        The results of a compiled function could all be on the first device.
+        """
+        values = []
+        for own in self._strategy.experimental_local_results(variable):
+            with tf.device(own.device):
+                values.append(tf.raw_ops.ReadVariableOp(resource=own.handle, dtype=own.dtype))
+        return tuple(values)
 
     def _apply(self, gradients: Mapping[str, Any], others: Mapping[str, Any], rate: Any) -> None:
         """Writes the weights, their slots and the other variables, on every replica."""
@@ -137,12 +158,12 @@ class Graph:
 
     def _steps(self, vectors: Mapping[str, Any], mask: Any, images: Any, labels: Any, rates: Any) -> Any:
         self._enter(vectors)
-        self._write(self._mask, mask)
+        self._put(self._mask, mask)
         # One trace for runs of every length: the loop is in the graph, outside of strategy.run.
         count = tf.shape(rates)[0]
 
         def train(step: Any, losses: Any) -> tuple[Any, Any]:
-            loss, gradients, others, finite = self._strategy.run(self._replica.step, args=(images[step], labels[step]))
+            loss, gradients, others, finite = self._strategy.run(self._replica.step, args=(images, labels, step))
             if self._mixed:
                 self._apply_where_finite(finite, gradients, others, rates[step])
             else:
@@ -151,7 +172,7 @@ class Graph:
 
         losses = tf.TensorArray(tf.float32, count)
         _, losses = tf.while_loop(lambda step, _: step < count, train, (tf.constant(0), losses))
-        return losses.stack(), {name: self._value(variable) for name, variable in self._vectors.items()}
+        return losses.stack()
 
     def _sums(self, images: Any, labels: Any) -> Any:
         each, drawn = self._strategy.run(self._replica.sums, args=(images, labels))

@@ -1,4 +1,4 @@
-"""Many variables in one flat vector: where each lies, and the way in and out."""
+"""Many variables in one flat vector: the place of each, packing and unpacking."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Optimizers as rules: the slots of a weight, and what one step does to a weight and its slots, in place."""
+"""Optimizers as rules: the slots of a weight, and one step on a weight and its slots, in place."""
 
 from __future__ import annotations
 

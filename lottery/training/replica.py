@@ -1,4 +1,4 @@
-"""What one replica computes: its part of a training step and of an evaluation. It only reads variables."""
+"""One replica's part of a training step and of an evaluation. It only reads variables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Replica:
     Args:
         model: called statelessly.
         experiment: batch and recipe.
-        layouts: where the model's variables and the loss scale lie in the vectors.
+        layouts: the layout of each vector: the model's variables, the loss scale.
         vectors: the state, mirrored variables by name.
         mask: 0 and 1 for the vector of kernels, a mirrored variable.
         shape: [height, width, channels] of an image.
@@ -62,26 +62,48 @@ class Replica:
         deviation = np.asarray(std, np.float32)
         self._mean = tf.constant(mean, tf.float32)
         self._deviation = tf.constant(np.where(deviation == 0, np.float32(1), deviation))
+        self._own_part = self._forward_and_back
+        if self._training.compile == "xla":
+            self._own_part = tf.function(self._forward_and_back, jit_compile=True, autograph=False)
 
-    def step(self, images: Any, labels: Any) -> tuple[Any, dict[str, Any], dict[str, Any], Any]:
+    def step(self, images: Sequence[Any], labels: Any, step: Any) -> tuple[Any, dict[str, Any], dict[str, Any], Any]:
         """(loss, gradients, new values of the model's other variables, whether to take the step).
 
         Gradients and values are vectors by name. All but the seed generators are the same on every replica.
 
         Args:
-            images, labels: this worker's part of the global batch, from which a replica takes its own.
+            images: for each of this worker's replicas its part of a run of batches.
+            labels: this worker's part of a run of batches, from which a replica takes its own.
+            step: which batch of the run.
         """
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        share = self._batch // self._replicas
-        place = replica % self._local
-        images, labels = (tensor[place * share : (place + 1) * share] for tensor in (images, labels))
-        images, labels = tf.ensure_shape(images, [share, *self._shape]), tf.ensure_shape(labels, [share])
-        values = self._values()
+        place, share = int(tf.get_static_value(replica)) % self._local, self._batch // self._replicas
+        own = tf.ensure_shape(images[place][step], [share, *self._shape])
+        labels = tf.ensure_shape(labels[step, place * share : (place + 1) * share], [share])
         offset = tf.cast(replica, tf.int64) * tf.constant([_SEED_STRIDE, 0], tf.int64)
+        scale = self._vectors[SCALE][0] if self._mixed else 1.0
+        loss, gradients, changed = self._reduce(*self._own_part(self._read(), own, labels, offset, scale))
+        if not self._mixed:
+            return loss, self._shape_gradients(gradients), changed, True
+        finite = loss_scale.all_finite(list(gradients.values()))
+        gradients = {name: gradient / scale for name, gradient in gradients.items()}
+        return loss, self._shape_gradients(gradients), changed, finite
+
+    def _forward_and_back(
+        self, vectors: Mapping[str, Any], images: Any, labels: Any, offset: Any, scale: Any
+    ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        """This replica's part of the loss, of its gradients times `scale`, and its new values of the other variables.
+
+        A function of tensors alone: XLA can compile it, and no replica reads another's variables.
+
+        Args:
+            vectors: the model's variables.
+            offset: int64 [2], added to the seed generators, so that each replica draws noise of its own.
+        """
+        values = self._split(vectors)
         values |= {path: values[path] + offset for path in self._seeds}
         weights = [values[weight.path] for weight in self._model.trainable_variables]
         others = [values[other.path] for other in self._model.non_trainable_variables]
-        scale = self._vectors[SCALE][0] if self._mixed else 1.0
         with tf.GradientTape() as tape:
             tape.watch(weights)
             logits, others, extra = self._model.stateless_call(
@@ -95,15 +117,10 @@ class Replica:
         new = {other.path: value for other, value in zip(self._model.non_trainable_variables, others, strict=True)}
         new |= {path: new[path] - offset for path in self._seeds}
         by_path = {weight.path: value for weight, value in zip(self._model.trainable_variables, found, strict=True)}
-        loss, gradients, changed = self._reduce(loss, self._join(by_path), self._join(new))
-        if not self._mixed:
-            return loss, self._shape_gradients(gradients), changed, True
-        finite = loss_scale.all_finite(list(gradients.values()))
-        gradients = {name: gradient / scale for name, gradient in gradients.items()}
-        return loss, self._shape_gradients(gradients), changed, finite
+        return loss, self._join(by_path), self._join(new)
 
     def sums(self, images: Any, labels: Any) -> tuple[Any, dict[str, Any]]:
-        """`scores.sums` over this replica's part of this worker's part of a batch, of any size.
+        """`scores.sums` over this replica's part of this worker's part of a batch of any size.
 
         And the vectors in `drawing`, with the seed generators as the model has left them.
         """
@@ -114,7 +131,7 @@ class Replica:
         # A replica with no image left scores one that does not count: convolutions refuse empty batches.
         first, counts = tf.where(first < count, first, 0), tf.cast(first < count, tf.float64)
         images, labels = (tensor[first : first + share] for tensor in (images, labels))
-        values = self._values()
+        values = self._split(self._read())
         mapping = [(variable, values[variable.path]) for variable in self._model.variables]
         with keras.StatelessScope(mapping) as scope:
             logits = self._model(self._normalise(images), training=False)
@@ -124,11 +141,15 @@ class Replica:
         drawn = {name: self._layouts[name].join(values) for name in self.drawing}
         return counts * scores.sums(logits, labels), drawn
 
-    def _values(self) -> dict[str, Any]:
+    def _read(self) -> dict[str, Any]:
+        """The vectors of the model's variables by name."""
+        return {name: tf.convert_to_tensor(self._vectors[name]) for name in (*self._weights, *self._others)}
+
+    def _split(self, vectors: Mapping[str, Any]) -> dict[str, Any]:
         """The model's variables by path: slices of the vectors."""
         values: dict[str, Any] = {}
-        for name in (*self._weights, *self._others):
-            values |= self._layouts[name].split(tf.convert_to_tensor(self._vectors[name]))
+        for name, vector in vectors.items():
+            values |= self._layouts[name].split(vector)
         return values
 
     def _join(self, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,24 +20,24 @@ SEED_GENERATOR = "seed_generator_state"  # Keras' name of a SeedGenerator's vari
 
 
 class State(Mapping[str, NDArray[Any]]):
-    """What a training's future depends on: weights, statistics, seed generators, optimizer slots, loss scale.
+    """All that a training's future depends on: weights, statistics, seed generators, optimizer slots, loss scale.
 
     It never changes. As a mapping it has the variables' arrays by path; the first access to a vector copies it from
     the device, whole.
 
     Args:
-        vectors: tensors by name.
-        layouts: what is in each of them.
+        vectors: by name, the same tensor on each device that computes.
+        layouts: the layout of each of them.
     """
 
-    def __init__(self, vectors: Mapping[str, Any], layouts: Mapping[str, Layout]) -> None:
+    def __init__(self, vectors: Mapping[str, Sequence[Any]], layouts: Mapping[str, Layout]) -> None:
         self.vectors, self.layouts = vectors, layouts
         self._copies: dict[str, NDArray[Any]] = {}
 
     def __getitem__(self, path: str) -> NDArray[Any]:
         name = self._names[path]
         if name not in self._copies:
-            self._copies[name] = self.vectors[name].numpy()
+            self._copies[name] = self.vectors[name][0].numpy()
         return self.layouts[name].array(self._copies[name], path)
 
     def __iter__(self) -> Iterator[str]:

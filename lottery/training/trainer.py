@@ -16,7 +16,7 @@ from lottery.experiment.config import Experiment
 from lottery.models import build, custom, fingerprint
 from lottery.run.provenance import Provenance
 from lottery.tickets.masks import Mask, without_excluded
-from lottery.training import optimizers, scores
+from lottery.training import optimizers, scores, xla
 from lottery.training.graph import Graph
 from lottery.training.scores import Scores
 from lottery.training.state import (
@@ -33,7 +33,7 @@ from preprocessing.common.errors import InputError
 class Trainer:
     """One model and one optimizer that train many tickets in turn.
 
-    A ticket is its state and its mask: `load` chooses them, `run` trains, `state` is what has become of the state. So
+    A ticket is its state and its mask: `load` chooses them, `run` trains, `state` returns the new state. So
     the step is traced once for all tickets, and a ticket trained among others sees the same arithmetic as one trained
     alone.
 
@@ -54,7 +54,8 @@ class Trainer:
         strategy: OneDevice-, Mirrored- or MultiWorkerMirroredStrategy.
 
     Raises:
-        InputError: the batch does not divide among the replicas, or the model cannot be built.
+        InputError: the batch does not divide among the replicas, the model cannot be built, or XLA cannot compile it
+            for this many devices.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Trainer:
         self._provenance = fingerprint.provenance(self._model)
         if self.is_distributed:
             self._synchronize_batch_norm()
+        xla.check(experiment, self._model, self._replicas)
         kernels = build.prunable_kernels(self._model, experiment.masks.classifier, shape)
         if not kernels:
             raise InputError(
@@ -129,7 +131,7 @@ class Trainer:
         return self._provenance
 
     def slots(self, kernel: str) -> list[str]:
-        """Paths of the optimizer's slots of a kernel, which must be 0 wherever its mask is."""
+        """Paths of the optimizer's slots of a kernel, which must be 0 wherever the mask is 0."""
         return [slot_path(kernel, slot) for slot in self._rule.slots]
 
     def first_state(self, seed: int) -> dict[str, NDArray[Any]]:
@@ -146,25 +148,25 @@ class Trainer:
     def check(self, state: Mapping[str, Any], origin: str = "the saved state", remedy: str = "") -> None:
         """Raises InputError if a state does not fit this model: a user may have changed the model since.
 
-        `origin` names the file; `remedy` is what else to do.
+        `origin` names the file; `remedy` says what to do if the model has not changed.
         """
         misfit = first_misfit(self._layouts, state)
         if misfit is not None:
             raise InputError(
                 f"model {self._experiment.model.name}: has {misfit}, {origin} has not; a model that was changed is "
-                "another experiment: give it another name" + (f"; where it was not changed, {remedy}" if remedy else "")
+                "another experiment: give it another name" + (f"; if it was not changed, {remedy}" if remedy else "")
             )
 
     def load(self, state: Mapping[str, Any], mask: Mask | None) -> None:
         """Chooses the ticket that `run` trains: its state, as arrays by path or from `state`, and its mask.
 
-        None masks nothing. What is not on the device yet is copied there; a mask is kept there.
+        None masks nothing. A state that is not on the device yet is copied there; a mask is kept there.
         """
         self._state, self._loaded_mask = self._on_device(state), mask
         self._mask_on_device(mask)
 
     def state(self) -> State:
-        """The state that was loaded (first of all, the experiment's), after what has been run on it since."""
+        """The state that was loaded (at first, the experiment's), after all runs since."""
         if self._state is None:
             self._state = self._on_device(self.first_state(self._experiment.seed))
         return self._state
@@ -172,29 +174,47 @@ class Trainer:
     def to_device(self, images: Any) -> Any:
         """A run's images on the device that computes, copied once for all tickets of a bundle.
 
-        Several devices each take their part from main memory.
+        If several devices compute, images stay where they are: `split` gives each its part.
         """
-        devices = self._strategy.extended.worker_devices
-        if len(devices) > 1:
+        if self._local > 1:
             return images
-        with tf.device(devices[0]):
-            return tf.identity(images)
+        (images,) = self.split(images)
+        return images
+
+    def split(self, images: Any) -> tuple[Any, ...]:
+        """A run's images as a tuple of each device's part, copied there once for all tickets of a bundle."""
+        if isinstance(images, tuple):
+            return images
+        share, parts = images.shape[1] // self._local, []
+        for place, device in enumerate(self._strategy.extended.worker_devices):
+            part = images
+            if self._local > 1:
+                # Cut where they are, so that no device gets another's part.
+                with tf.device(images.device if tf.is_tensor(images) else None):
+                    part = images[:, place * share : (place + 1) * share]
+            with tf.device(device):
+                parts.append(tf.identity(part))
+        return tuple(parts)
 
     def run(self, images: Any, labels: Any, rates: NDArray[np.float32]) -> NDArray[np.float32]:
         """Trains on a run of batches and returns each step's mean loss, float32 [steps].
 
         Args:
-            images: uint8 [steps, batch, height, width, channels]; of several workers, each gives its own share.
+            images: uint8 [steps, batch, height, width, channels], or from `split`; of several workers, each gives its
+                own share.
             labels: int32 [steps, batch].
             rates: the learning rate of each step, float32 [steps].
+
+        Raises InputError if XLA cannot compile the model.
         """
         state = self.state()
-        with custom.explained(self._experiment.model.name):
+        with custom.explained(self._experiment.model.name), xla.explained(self._experiment):
             mask = self._mask_on_device(self._loaded_mask)
-            losses, vectors = self._graph.run(state.vectors, mask, images, labels, rates)
-            found: NDArray[np.float32] = losses.numpy()
-        self._state = State(vectors, self._layouts)
-        return found
+            losses: NDArray[np.float32] = self._graph.run(
+                state.vectors, mask, self.split(images), labels, rates
+            ).numpy()
+        self._state = State(self._graph.vectors(), self._layouts)
+        return losses
 
     def load_model(self, state: Mapping[str, Any]) -> None:
         """Chooses the state that `score_sums` evaluates. An evaluation needs no mask and no optimizer."""
@@ -234,12 +254,18 @@ class Trainer:
     def _on_device(self, state: Mapping[str, Any]) -> State:
         if isinstance(state, State) and state.layouts is self._layouts:
             return state
-        with tf.device(self._strategy.extended.worker_devices[0]):
-            vectors = {name: tf.constant(layout.pack(state)) for name, layout in self._layouts.items()}
+        vectors = {name: self._on_each_device(layout.pack(state)) for name, layout in self._layouts.items()}
         return State(vectors, self._layouts)
 
+    def _on_each_device(self, vector: NDArray[Any]) -> tuple[Any, ...]:
+        copies = []
+        for device in self._strategy.extended.worker_devices:
+            with tf.device(device):
+                copies.append(tf.constant(vector))
+        return tuple(copies)
+
     def _mask_on_device(self, mask: Mask | None) -> Any:
-        """The mask as a vector of 0 and 1 over all kernels, kept for the next ticket of the same mask."""
+        """The mask as a vector of 0 and 1 over all kernels, kept on each device for other tickets of this mask."""
         if id(mask) not in self._masks:
             layout = self._layouts[KERNELS]
             shapes = {path: place.shape for path, place in layout.places.items()}
@@ -247,7 +273,6 @@ class Trainer:
                 path: np.ones(shape) if mask is None else mask.get(path, np.ones(shape))
                 for path, shape in shapes.items()
             }
-            with tf.device(self._strategy.extended.worker_devices[0]):
-                vector = tf.constant(layout.pack(kept))
-            self._masks[id(mask)] = mask, vector  # the mask itself, so that no other one gets its id
+            copies = self._on_each_device(layout.pack(kept))
+            self._masks[id(mask)] = mask, copies  # the mask itself, so that no other one gets its id
         return self._masks[id(mask)][1]

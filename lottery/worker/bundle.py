@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import tensorflow as tf
 
@@ -35,6 +37,7 @@ def train_bundle(
 
     Raises:
         ShutdownRequested: after saving, if the process was told to stop.
+        StorageError: after an attempt to save, if the dataset cannot be read, or a checkpoint not be written.
     """
     timeline = session.timeline
     pauses |= timeline.evaluations
@@ -66,7 +69,7 @@ def train_bundle(
             progress.telemetry,
         )
     except (ShutdownRequested, tf.errors.OpError, AssemblerDiedError):
-        # An OpError if another worker is lost. In all three cases what is trained is good.
+        # An OpError if another worker is lost. In all three cases the training so far is good.
         if session.position.chief:
             progress.save()
         raise
@@ -75,15 +78,19 @@ def train_bundle(
             with suppress(StorageError):
                 progress.save()
         raise
+    except BaseException:
+        with suppress(StorageError):
+            session.log.settle()  # a checkpoint that is being written is good
+        raise
     progress.close()
 
 
 class _Progress:
-    """What accompanies the training of a bundle: checkpoints, telemetry, events, and a look at shutdown requests."""
+    """Accompanies the training of a bundle: checkpoints, telemetry, events and shutdown requests."""
 
     def __init__(self, session: Session, members: Sequence[Member]) -> None:
         self._session, self._members = session, members
-        self._saved_at = [member.step for member in members]
+        self._saved_at = self._saving_at = self._steps()
         gang = session.experiment.gang
         # A gang stops when any of its executors fails.
         self._timer = CheckpointTimer(gang.checkpoint, gang.mean_time_between_failures / session.placement.tasks)
@@ -91,32 +98,62 @@ class _Progress:
         self._rows = session.run.telemetry(self._bundle)
 
     def add(self, images: int) -> None:
-        """Reports images that were trained on, and saves if that is due. Raises ShutdownRequested after a request."""
-        if self._session.position.chief and self._timer.due():
-            self._timer.run(self.save)
-            self._write_telemetry()
+        """Reports images that were trained on, and begins to save if that is due.
+
+        Raises ShutdownRequested after a request, StorageError if the last checkpoint could not be written.
+        """
+        if self._session.position.chief:
+            self._take_note(self._session.log.written())
+            if self._timer.due():
+                self._timer.run(self._begin_save)
         done = sum(not member.training for member in self._members)
         self._session.report(Progress(images, done))
         self._session.shutdown.check()
 
     def save(self) -> None:
         """Saves the bundle, and reports it if it has come further since the last time."""
+        with suppress(StorageError):  # the checkpoint that could not be written is out of date
+            self._take_note(self._session.log.settle())
+        self._saving_at = self._steps()
         self._session.save(self._members)
-        steps = [member.step for member in self._members]
-        if steps != self._saved_at:
-            self._saved_at = steps
-            self._session.report(Saved())
+        self._report_saved()
 
     def close(self) -> None:
-        """Writes the last row of telemetry."""
+        """Waits for the last checkpoint, and writes the last row of telemetry."""
+        self._take_note(self._session.log.settle())
         self.telemetry.close()
-        self._write_telemetry()
+        self._write_telemetry(self._with_row())
+
+    def _begin_save(self) -> None:
+        """Begins to save the bundle, once the last checkpoint is written."""
+        self._take_note(self._session.log.settle())
+        self._saving_at = self._steps()
+        self._session.begin_save(self._members, partial(self._write_telemetry, self._with_row()))
+
+    def _take_note(self, cpu_seconds: float | None) -> None:
+        """Takes note of a checkpoint that is written now: None if none is."""
+        if cpu_seconds is not None:
+            # Training that uses all cores lost this much time to it.
+            self._timer.went_on_beside(cpu_seconds / self._session.placement.cores)
+            self._report_saved()
+
+    def _report_saved(self) -> None:
+        if self._saving_at != self._saved_at:
+            self._saved_at = self._saving_at
+            self._session.report(Saved())
+
+    def _steps(self) -> list[int]:
+        return [member.step for member in self._members]
 
     @property
     def _bundle(self) -> str:
         """The bundle's name: its first training's."""
         return self._members[0].name
 
-    def _write_telemetry(self) -> None:
-        self._rows.append(self.telemetry.row())
-        self._session.run.write_telemetry(self._bundle, self._rows)
+    def _with_row(self) -> list[dict[str, Any]]:
+        """The rows of telemetry so far and one of now."""
+        self._rows = [*self._rows, self.telemetry.row()]
+        return self._rows
+
+    def _write_telemetry(self, rows: list[dict[str, Any]]) -> None:
+        self._session.run.write_telemetry(self._bundle, rows)

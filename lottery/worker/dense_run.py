@@ -13,7 +13,7 @@ from lottery.worker.session import Session
 
 
 def train_dense(session: Session, masks: bool = True) -> None:
-    """Trains what is left of the dense run, and makes masks if they are asked for and not there.
+    """Trains the rest of the dense run, and makes the masks if they are missing and asked for.
 
     Processes that train together make no masks: a single one does that.
     """
@@ -58,7 +58,7 @@ def _start_or_resume(session: Session, dense: Member) -> str:
 
 
 def _keep_trellis_state(session: Session, dense: Member) -> None:
-    """Writes the state at a point of the trellis, and at the end. What is there already is written again."""
+    """Writes the state at a point of the trellis, and at the end. An existing file is replaced."""
     if dense.step in session.timeline.trellis:
         session.run.write_trellis_state(dense.checkpoint())
     if dense.step == session.timeline.total:

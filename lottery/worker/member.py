@@ -42,8 +42,10 @@ class Member:
         return self.status == "training"
 
     def end(self, status: Status, reason: str = "") -> None:
-        """Ends the training."""
+        """Ends the training. A state that is good for nothing is freed, for the others on the device."""
         self.status, self.reason = status, reason
+        if status != "done":
+            self.state = {}
 
     def checkpoint(self) -> Checkpoint:
         """Its exact state, as arrays."""

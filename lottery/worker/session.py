@@ -6,7 +6,7 @@ import copy
 import logging
 import os
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 
 import msgspec
@@ -100,18 +100,26 @@ class Session:
         for member, scores in zip(members, found, strict=True):
             self.log.add(member, scores)
 
-    def save(self, members: Sequence[Member]) -> None:
-        """Saves the members that are still in training, except for states that cannot be right."""
+    def begin_save(self, members: Sequence[Member], then: Callable[[], None] = lambda: None) -> None:
+        """Begins to save the members that are still in training, except for states that cannot be right.
+
+        `then` is called in the background when they are written. Raises as `TrainingLog.begin_save` does.
+        """
+        right = []
         for member in members:
             if not member.training:
                 continue
             violation = self.violation(member)
             if violation is None:
-                # This process may have outlived its task, and another process have finished the work since.
-                if not self.run.has_result(member.name):
-                    self.log.save(member)
+                right.append(member)
             elif self.position.workers == 1:  # several workers end it together, when all of them check it
                 member.end(*violation)
+        self.log.begin_save(right, then)
+
+    def save(self, members: Sequence[Member]) -> None:
+        """As `begin_save`, and waits until all is written."""
+        self.begin_save(members)
+        self.log.settle()
 
     def check(self, member: Member) -> None:
         """Ends a member whose state is not finite, or not that of its mask and density."""

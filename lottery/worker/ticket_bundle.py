@@ -109,6 +109,7 @@ class TicketBundle:
     def _write_result(self, member: Member) -> None:
         assert member.ticket is not None
         assert member.mask is not None
+        self._session.log.settle()  # a result is the last that is written of a ticket
         placement = self._session.placement
         scores = self._session.log.final_scores(member) if member.status == "done" else None
         self._session.run.write_result(

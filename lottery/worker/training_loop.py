@@ -37,7 +37,7 @@ def train(
 
     Args:
         rate: the learning-rate section of the experiment.
-        pauses: steps at which `on_pause` is called, apart from the last step, where it always is.
+        pauses: steps at which `on_pause` is called, besides the last step, at which it is always called.
         on_pause: called with the members that have just been trained up to a pause.
         on_progress: called with the number of images after each member's run of batches, and with 0 after a pause.
         telemetry: measures how long batches are waited for, and counts images.
@@ -54,7 +54,7 @@ def train(
     last_rate = learning_rates(rate, per_epoch, total, total - 1, total)
     runs = segments(first, total, frozenset(pauses | joins), source.longest_run)
     for (begin, end), (images, labels) in zip(runs, telemetry.waiting(source.stream(runs)), strict=True):
-        images = source.augment(trainer.to_device(images), begin, end)
+        images = trainer.split(source.augment(trainer.to_device(images), begin, end))
         rates = learning_rates(rate, per_epoch, total, begin, end)
         count = int(labels.shape[0] * labels.shape[1])
         present = [member for member in waiting if member.step == begin and member.training]
@@ -94,6 +94,6 @@ def _run(trainer: Trainer, member: Member, images: Any, labels: Any, rates: NDAr
 
 
 def _first_line(error: Exception) -> str:
-    """The line of TensorFlow's message that says what did not fit into memory."""
+    """The line of TensorFlow's message that names the tensor that did not fit into memory."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
     return next((line for line in lines if "OOM" in line), lines[0])[:200]

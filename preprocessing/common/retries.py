@@ -19,7 +19,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # Seconds before the second, third ... attempt. The clients of S3 and GCS have retried a few times themselves by then.
-PAUSES = (0.1, 0.5, 2.0)
+# The last is for a NameNode that has just started, and does not know yet where the blocks are.
+PAUSES = (0.1, 0.5, 2.0, 4.0)
 # For work that must not be lost: bridges 20 s without the store, even if every attempt fails at once.
 PATIENT_PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0, 16.0)
 

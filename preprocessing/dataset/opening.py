@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from preprocessing.common.errors import InputError
-from preprocessing.common.retries import retrying
+from preprocessing.common.retries import patiently
 from preprocessing.common.storage import Store, open_store
 from preprocessing.dataset.manifest import MANIFEST, Manifest, SplitInfo, read_manifest
 from preprocessing.dataset.row_groups import Reading
@@ -35,11 +35,14 @@ class Dataset:
 
     @classmethod
     def open(cls, uri: str) -> Dataset:
-        """The dataset at a path or URI; `InputError` if there is none, or only part of one."""
+        """The dataset at a path or URI; `InputError` if there is none, or only part of one.
+
+        Remote storage that fails is tried again for a minute or so: a training process begins with this.
+        """
         store = open_store(uri)
-        manifest = retrying(lambda: read_manifest(store))
+        manifest = patiently(lambda: read_manifest(store), store)
         if manifest is None:
-            what = f"has no {MANIFEST}" if retrying(store.is_folder) else "does not exist"
+            what = f"has no {MANIFEST}" if patiently(store.is_folder, store) else "does not exist"
             remedy = f"make one with jobs/preprocess.py --output {uri}"
             raise InputError(f"{store.describe()} is not a dataset: it {what}; {remedy}")
         return cls(store, manifest)

@@ -43,7 +43,7 @@ def test_an_experiment_that_differs_in_densities_trains_what_is_new(
     done = submit("lottery_sweep.py", *arguments(data, runs, OTHER))
     assert done.returncode == 0, done.stdout
     assert f"tickets: 4 adopted from {first.name}" in done.stdout
-    assert "gang: 4 trainings on 1 tasks" in done.stdout
+    assert "gang: 4 trainings on 1 task" in done.stdout
     rows = {
         (row["level"], row["step"], row["control"]): row
         for row in pq.read_table(second / "results.parquet").to_pylist()

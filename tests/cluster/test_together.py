@@ -178,7 +178,7 @@ def test_a_pair_that_is_lost_is_planned_anew_down_to_one(cluster, data, undistur
     assert not children(runs, guards=True)
     assert "planning the remaining work again, on the executors that are left" in log.read_text()
     assert "gang: 12 trainings on 2 tasks" in log.read_text()
-    assert "gang: 12 trainings on 1 tasks" in log.read_text()
+    assert "gang: 12 trainings on 1 task" in log.read_text()
     results = found(runs)
     assert len(results) == TRAININGS
     for name, result in results.items():

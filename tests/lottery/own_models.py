@@ -255,3 +255,26 @@ def one_name_twice(shape, classes):
 def double(shape, classes):
     dense = layers.Dense(classes, dtype="float64", name="wide")
     return keras.Sequential([keras.Input(shape), layers.Flatten(name="flatten"), dense])
+
+
+class NotForXla(layers.Layer):
+    """Operations that run on the host."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how = how
+
+    def call(self, images):
+        import tensorflow as tf
+
+        if self.how == "numpy_function":
+            return images + tf.ensure_shape(
+                tf.numpy_function(lambda pixels: pixels * 0, [images], tf.float32), images.shape
+            )
+        text = tf.strings.as_string(tf.stop_gradient(tf.reduce_mean(images)))
+        return images + 0.0 * tf.strings.to_number(text)
+
+
+def not_for_xla(shape, classes, how="numpy_function"):
+    """Trains as usual, but XLA compiles none of it."""
+    return keras.Sequential([keras.Input(shape), NotForXla(how), layers.Flatten(), layers.Dense(classes, name="out")])

@@ -1,15 +1,22 @@
 """The shipped models against published numbers, and the ways to name one."""
 
+import importlib
+import inspect
+import json
 import math
+import re
 
 import pytest
 
-from lottery.experiment.config import Model
+from lottery.experiment.config import Model, load
 from lottery.models.registry import MODELS
 from preprocessing.common.errors import InputError
+from tests.lottery.paths import CONF
 
 SHAPE = (8, 8, 3)
+DOCS = CONF.parent / "docs" / "experiments.md"
 OWN = "tests.lottery.own_models"
+SHORT = {"batch_norm_momentum": 0.9}
 
 # Trainable parameters and multiply-adds, and who publishes them.
 PUBLISHED = {
@@ -21,10 +28,17 @@ PUBLISHED = {
     "resnet18": ((32, 32, 3), 10, 11_173_962, 555_422_720),
     # He et al., 2016, table 6: 0.27 M; with 1x1 shortcuts 272,474 and 40.8 M.
     "resnet20": ((32, 32, 3), 10, 272_474, 40_813_184),
+    # MLPerf Tiny (Banbury et al., 2021): 78,666 and 12.5 M. Of these 480 are moving statistics and 336 biases that ours
+    # does not have; our two shortcuts have batch norm, with 192.
+    "resnet8": ((32, 32, 3), 10, 78_042, 12_501_632),
     # Li et al., 2017, table 1: 1.5e7 and 3.13e8.
     "vgg16": ((32, 32, 3), 10, 14_724_042, 313_201_664),
     # Frankle and Carbin, 2019, figure 2: 266K weights.
     "lenet_300_100": ((28, 28, 3), 10, 266_610, 266_200),
+    # The weights that figure 2 counts (below), with biases; multiply-adds are our own sum over its layers.
+    "conv2": ((32, 32, 3), 10, 4_301_642, 43_780_608),
+    "conv4": ((32, 32, 3), 10, 2_425_930, 98_306_560),
+    "conv6": ((32, 32, 3), 10, 2_262_602, 153_881_088),
     # The original project's digits.
     "conv_small": (SHAPE, 10, 36_954, 209_152),
 }
@@ -41,11 +55,38 @@ def test_parameters_and_multiply_adds_are_those_published(tensorflow, name):
     assert model.output_shape == (None, classes)
 
 
-def test_the_kernel_weights_of_the_digits_study(tensorflow):
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_is_documented_with_its_size_and_options(tensorflow, name):
+    module, function = MODELS[name].split(":")
+    options = [*inspect.signature(getattr(importlib.import_module(module), function)).parameters.values()][2:]
+    described = ", ".join(f"`{option.name}: {json.dumps(option.default)}`" for option in options)
+    rows = re.findall(rf"^\| `{name}` \| [^|]+ \| ([0-9,]+) \| (.+) \|$", DOCS.read_text(), re.MULTILINE)
+    assert rows == [(f"{PUBLISHED[name][2]:,}", described)]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "weights"),
+    [
+        ("conv_small", SHAPE, "36,784"),  # the original project's digits
+        ("lenet_300_100", (28, 28, 3), "266,200"),  # Frankle and Carbin, 2019, figure 2: 266K,
+        ("conv2", (32, 32, 3), "4,300,992"),  # 4.3M,
+        ("conv4", (32, 32, 3), "2,425,024"),  # 2.4M,
+        ("conv6", (32, 32, 3), "2,261,184"),  # and 1.7M, which the layers described there do not add up to
+    ],
+)
+def test_the_kernel_weights_that_a_paper_counts(tensorflow, name, shape, weights):
     from lottery.models import build
 
-    kernels = build.prunable_kernels(build.build(Model("conv_small"), SHAPE, 10, 0), classifier=True)
-    assert sum(math.prod(kernel.shape) for kernel in kernels) == 36_784
+    kernels = build.prunable_kernels(build.build(Model(name), shape, 10, 0), classifier=True)
+    assert f"{sum(math.prod(kernel.shape) for kernel in kernels):,}" == weights
+
+
+def test_conv6_has_the_convolutional_weights_of_its_paper(tensorflow):
+    from lottery.models import build
+
+    kernels = build.prunable_kernels(build.build(Model("conv6"), (32, 32, 3), 10, 0), classifier=True)
+    convolutional = sum(math.prod(kernel.shape) for kernel in kernels if len(kernel.shape) == 4)
+    assert convolutional == 1_144_512  # figure 2: 1.1M
 
 
 def test_prunable_are_kernels_with_or_without_the_classifier(tensorflow):
@@ -58,6 +99,25 @@ def test_prunable_are_kernels_with_or_without_the_classifier(tensorflow):
     assert not any("bn" in path.lower() or "bias" in path for path in kernels)
     without = [variable.path for variable in build.prunable_kernels(model, classifier=False)]
     assert without == kernels[:-1]
+
+
+def test_the_batch_norm_momentum_of_mobilenet_v2_is_an_option_that_changes_nothing_by_default(tensorflow):
+    from lottery.models import build
+    from lottery.models.fingerprint import fingerprint
+
+    keras = tensorflow.keras
+    keras.utils.clear_session(free_memory=False)  # which names the layers that have no name of their own
+    theirs = keras.applications.MobileNetV2((32, 32, 3), 0.35, weights=None, classes=10, classifier_activation=None)
+
+    def built(options):
+        model = build.build(Model("mobilenet_v2", {"alpha": 0.35, **options}), (32, 32, 3), 10, 0)
+        norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+        return {layer.momentum for layer in norms}, len(norms), fingerprint(model)
+
+    unset, default, short = (built(options) for options in ({}, {"batch_norm_momentum": 0.999}, SHORT))
+    assert unset == default == ({0.999}, 52, fingerprint(theirs))
+    assert short[:2] == ({0.9}, 52)
+    assert short[2] != default[2]
 
 
 def test_resnet50_is_version_1_5(tensorflow):
@@ -164,6 +224,14 @@ def test_batch_norm_behind_the_classifier_is_looked_through(tensorflow):
     model = build.build(Model(f"{OWN}:convolution_for_a_head", {"batch_norm": True}), SHAPE, 4, 0)
     paths = [kernel.path for kernel in build.prunable_kernels(model, classifier=False)]
     assert [path.split("/")[-2] for path in paths] == ["conv", "excite"]
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in CONF.glob("*.yaml")))
+def test_a_shipped_experiment_has_a_model_with_its_options(tensorflow, name):
+    from lottery.models import build
+
+    model = load(str(CONF / name)).model
+    assert build.build(model, (32, 32, 3), 10, 0).output_shape == (None, 10)
 
 
 @pytest.mark.parametrize("name", MODELS)

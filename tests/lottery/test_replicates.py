@@ -152,7 +152,7 @@ def finished(small, after_dense, worker):
 
 
 def test_the_report_has_all_seeds(finished, capsys):
-    results = publish.publish(finished.run)
+    results = [result for each in publish.publish(finished.run).values() for result in each]
     rows = pq.read_table(io.BytesIO(Path(finished.run.uri, "results.parquet").read_bytes())).to_pylist()
     assert sorted((row["replicate"], row["level"], row["seed"]) for row in rows) == [
         (0, 0, 0),

@@ -38,19 +38,26 @@ deaths = draw.lists(draw.tuples(draw.sampled_from(["report", "write"]), draw.int
 
 @contextmanager
 def death(monkeypatch, kind, when):
-    """`tell` for a worker; where the death is in a write, that write leaves its temporary file behind."""
-    reports, writes = itertools.count(), itertools.count()
+    """`tell` for a worker; if the death is in a write, that write leaves its temporary file behind.
+
+    After it nothing is written, by no thread.
+    """
+    reports, writes, dead = itertools.count(), itertools.count(), []
+
+    def die():
+        dead.append(True)
+        raise Killed
 
     def tell(event):
         if kind == "report" and next(reports) == when:
-            raise Killed
+            die()
 
     rename = local_files.rename
 
     def renamed(temporary, name):
-        if kind == "write" and next(writes) == when:
+        if dead or (kind == "write" and next(writes) == when):
             Path(temporary).write_bytes(Path(temporary).read_bytes()[:-7])
-            raise Killed
+            die()
         rename(temporary, name)
 
     with monkeypatch.context() as patch:

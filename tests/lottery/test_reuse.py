@@ -16,7 +16,7 @@ from lottery.driver.reuse import choose, plan_reuse, reuse_dense, reuse_tickets,
 from lottery.run.run_directory import DENSE, RunDirectory
 from lottery.run.siblings import find_siblings
 from lottery.tickets.tickets import Ticket
-from preprocessing.common.claim import claimed
+from preprocessing.common.claim import BusyError, claimed
 from preprocessing.common.errors import InputError, StorageError
 from preprocessing.common.storage import open_store
 from tests.lottery.worker_runs import Killed, equal
@@ -154,6 +154,17 @@ def test_folders_that_are_no_run_directories_are_passed_over(after_dense, small,
     assert len(siblings(second)) == 1
 
 
+def test_a_run_directory_that_cannot_be_read_is_named(after_dense, small, monkeypatch, caplog):
+    first, second = after_dense(), small(OTHER)
+
+    def refused(self):
+        raise StorageError(f"cannot read {self.describe()}: permission denied; ask its owner")
+
+    monkeypatch.setattr(RunDirectory, "origin", refused)
+    assert siblings(second) == []
+    assert f"{first.run.uri} is not looked at for what can be reused: cannot read" in caplog.text
+
+
 def test_storage_that_is_away_ends_the_adoption(after_dense, small, monkeypatch):
     """Training anew for days is no answer to it."""
     after_dense()
@@ -185,6 +196,18 @@ def test_a_dense_run_that_another_sweep_is_training_is_waited_for(after_dense, s
         waiting.join(20)
     assert not waiting.is_alive()
     assert second.run.has_result(DENSE)
+
+
+def test_a_driver_that_cannot_wait_says_what_it_would_wait_for(small):
+    first, second = small(), small(OTHER)
+    with (
+        claimed(open_store(first.home.uri), "sweep"),
+        claimed(open_store(second.home.uri), "sweep"),
+        pytest.raises(InputError, match="^dense run: a sweep is training it in .*; run the same command") as caught,
+    ):
+        reuse_dense(second, siblings(second), patient=False)
+    assert type(caught.value) is BusyError
+    assert caught.value.exit_status == 75
 
 
 def test_a_sweep_that_ends_without_a_dense_run_is_not_waited_for(small, monkeypatch, caplog):

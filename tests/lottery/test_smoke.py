@@ -8,22 +8,25 @@ from lottery.tickets.tickets import all_tickets
 from tests.lottery.paths import CONF
 
 SHIPPED = sorted(path.name for path in CONF.glob("*.yaml"))
-TRAIN_IMAGES = {"digits.yaml": 1_437, "cifar10-resnet20.yaml": 50_000}  # else ImageNet's
-TRAININGS = {"digits.yaml": 120, "cifar10-resnet20.yaml": 120, "imagenet-resnet50.yaml": 25}
-
-
-def test_the_issue_names_four():
-    named = {"digits", "cifar10-resnet20", "imagenet-resnet50", "imagenet-mobilenet_v2"}
-    assert named <= {name.removesuffix(".yaml") for name in SHIPPED}
+# Training images, and tickets and controls in all.
+FITS = {
+    "digits.yaml": (1_437, 120),
+    "cifar10-resnet20.yaml": (50_000, 120),
+    "fashion-resnet20.yaml": (60_000, 12),
+    "imagenet-mobilenet_v2.yaml": (1_281_167, 120),
+    "imagenet-resnet50.yaml": (1_281_167, 25),
+    "mnist-lenet.yaml": (60_000, 20),
+}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_experiment_fits_its_dataset(name):
     shipped = config.load(str(CONF / name))
-    line = timeline(shipped, TRAIN_IMAGES.get(name, 1_281_167))
+    images, trainings = FITS[name]
+    line = timeline(shipped, images)
     schedules.check(shipped.training.learning_rate, line.steps_per_epoch, line.total)
     assert shipped.name == name.removesuffix(".yaml")
-    assert len(all_tickets(shipped, line)) == TRAININGS.get(name, 120)
+    assert len(all_tickets(shipped, line)) == trainings
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -76,23 +76,38 @@ def test_a_vector_is_copied_from_the_device_once(tensorflow, monkeypatch):
     trained.load(trained.first_state(0), None)
     trained.run(*batches(1), rates(1))
     state, copied = trained.state(), []
-    kind = type(next(iter(state.vectors.values())))
+    kind = type(next(iter(state.vectors.values()))[0])
     numpy = kind.numpy
     monkeypatch.setattr(kind, "numpy", lambda tensor: copied.append(id(tensor)) or numpy(tensor))
     for _ in range(2):
         arrays(state)
-    assert sorted(copied) == sorted(map(id, state.vectors.values()))
+    assert sorted(copied) == sorted(id(vector) for (vector,) in state.vectors.values())
 
 
-def test_tickets_of_one_mask_share_it_on_the_device(tensorflow):
-    trained = trainer(tensorflow, config())
+@pytest.mark.parametrize("devices", [1, 2])
+def test_states_masks_and_images_stay_on_each_device_that_computes(devices, tensorflow):
+    """Else each run would copy them from the first one; and a mask is copied there once for all of its tickets."""
+    trained = trainer(tensorflow, config("adam"), devices)
     start, mask = masked_start(trained, trained.first_state(0))
     other = {path: ~kept for path, kept in mask.items()}
-    found = []
+    images, labels = batches(2)
+    parts, found = trained.split(images), []
     for each in (mask, other, mask):
         trained.load(start, each)
+        trained.run(parts, labels, rates(2))
         found.append(trained._mask_on_device(each))
+        for copies in (parts, found[-1], *trained.state().vectors.values()):
+            assert [tensor.device[-5:] for tensor in copies] == ["CPU:0", "CPU:1"][:devices]
     assert found[0] is found[2] is not found[1]
+    assert [part.shape[1] for part in parts] == [images.shape[1] // devices] * devices
+
+
+def test_every_device_has_the_same_state(tensorflow):
+    trained = trainer(tensorflow, config("adam"), devices=2)
+    trained.load(trained.first_state(0), None)
+    trained.run(*batches(3), rates(3))
+    for one, other in trained.state().vectors.values():
+        assert np.array_equal(one, other)
 
 
 def test_two_variables_of_one_name_are_refused(tensorflow):

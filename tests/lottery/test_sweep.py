@@ -243,6 +243,23 @@ def test_until_stops_after_a_stage_and_says_what_is_there(until, last, after_den
     assert not open_store(after_dense.run.uri).exists("results.parquet")
 
 
+def test_a_driver_in_yarns_cluster_starts_spark_before_it_looks_for_what_to_adopt(small, monkeypatch):
+    """YARN would end it after 100 s."""
+
+    class StartedError(Exception):
+        pass
+
+    def start():
+        raise StartedError
+
+    def look(*_):
+        raise AssertionError("too early")
+
+    monkeypatch.setattr("lottery.driver.sweep.find_siblings", look)
+    with pytest.raises(StartedError):
+        run_sweep(small(), start, patient=False)
+
+
 def test_masks_that_are_missing_are_made_by_one_task(after_dense, monkeypatch):
     def makes():
         for level in range(2):

@@ -12,6 +12,7 @@ import pytest
 
 from preprocessing.common.errors import StorageError
 from preprocessing.common.stores.local import LocalStore
+from preprocessing.dataset.opening import Dataset
 from preprocessing.job.plan import plan
 from preprocessing.job.prepare import Request
 from preprocessing.job.settings import Settings
@@ -103,6 +104,12 @@ def test_a_finished_job_outlasts_an_outage_too(
     remote = Remote(monkeypatch, first=3)
     preprocess(sources / "folders", tmp_path / "out")
     assert "nothing to do" in capsys.readouterr().out
+    assert remote.refused == OUTAGE
+
+
+def test_whoever_opens_the_dataset_outlasts_an_outage(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote = Remote(monkeypatch, first=0)
+    assert Dataset.open(str(made)).size == 32
     assert remote.refused == OUTAGE
 
 

@@ -105,7 +105,9 @@ def connection(url: str) -> Connection:
 def finish(seconds: float, action: Callable[..., T], *arguments: object) -> T:
     """The result of the function, or an `OSError` that explains why there is none, after `seconds` at most.
 
-    It runs in a thread of its own. One that hangs is left behind, and keeps no process from ending.
+    It runs in a thread of its own. One that hangs is left behind, and its connection's four with it, until the NameNode
+    answers or hangs up. While it is frozen each caller leaves such threads behind, twice a minute at most.
+    They keep no process from ending.
     """
     return _result(_start(action, *arguments), seconds)
 

@@ -15,6 +15,7 @@ from tests.hadoop.yarn import Yarn
 
 pytestmark = pytest.mark.yarn
 
+SPARKS_OWN = re.compile(r"\d\d/\d\d/\d\d |\t|Caused by|(\w+\.)+\w+(Exception|Error)\b")
 OUT_OF_MEMORY = re.compile(
     r"YARN killed an executor's container for using [\d.]+ [MG]B of [\d.]+ [MG]B physical memory: "
     r"raise spark\.executor\.memoryOverhead\b"
@@ -22,10 +23,8 @@ OUT_OF_MEMORY = re.compile(
 
 
 def last_line(log: Path) -> str:
-    """What the user sees last, apart from Spark's own log."""
-    lines = [
-        line for line in log.read_text().splitlines() if line and not re.match(r"\d\d/\d\d/\d\d |\t|Caused by", line)
-    ]
+    """What the user sees last, apart from Spark's own log with its stack traces."""
+    lines = [line for line in log.read_text().splitlines() if line and not SPARKS_OWN.match(line)]
     return lines[-1]
 
 
