@@ -119,3 +119,14 @@ def test_tickets_and_their_controls_start_from_the_same_weights_except_for_what_
         assert start_weights(ticket, chosen) == weights
         assert first_step(ticket, chosen) == ticket.step
         assert is_fine_tuned(ticket, chosen) == (start == "fine_tuning" and weights == "final")
+
+
+def test_a_new_control_is_a_function_and_a_line(monkeypatch):
+    def upside_down(mask, seed, level):
+        return {name: kept[::-1] for name, kept in mask.items()}
+
+    monkeypatch.setitem(controls.CONTROLS, "flipped", controls.Control(mask=upside_down))
+    ticket, mask = Ticket(1, 44, "flipped"), some_mask()
+    assert ticket in tickets("tickets.controls=[flipped]")
+    assert from_name(ticket.name) == ticket
+    assert np.array_equal(own_mask(ticket, mask, experiment())["conv/kernel"], mask["conv/kernel"][::-1])
