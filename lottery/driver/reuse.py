@@ -21,6 +21,7 @@ from lottery.driver.prepare import Sweep
 from lottery.run.adoption import adopt_dense, adopt_ticket
 from lottery.run.run_directory import DENSE, DenseResult
 from lottery.run.siblings import Sibling
+from lottery.tickets.controls import is_for_all_levels
 from lottery.tickets.sharing import (
     DenseChoice,
     DenseOffer,
@@ -125,6 +126,8 @@ def reuse_tickets(sweep: Sweep, siblings: Sequence[Sibling]) -> None:
         return ours.keys() == theirs.keys() and all(np.array_equal(ours[path], theirs[path]) for path in ours)
 
     def fits(name: str, there: Ticket, here: Ticket) -> bool:
+        if is_for_all_levels(here.control):  # it has no level's mask
+            return True
         if not has_mask_of_its_own(here, sweep.experiment):
             return same_mask(name, there.level, here.level)
         # Its mask is made from the round before it, which has to be the same training.

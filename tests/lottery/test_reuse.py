@@ -260,6 +260,17 @@ def test_a_control_is_adopted_at_its_own_level(after_dense, small, worker):
     assert second.run.done() == {Ticket(1, 5), Ticket(1, 0, "reinit")}
 
 
+def test_a_dense_network_that_is_trained_on_is_adopted_whatever_the_densities(after_dense, small, worker):
+    controls = "tickets.controls=[continue]"
+    first, second = after_dense("runs", controls), small(controls, "masks.densities=[0.9, 0.7]")
+    ticket = Ticket(0, 5, "continue")
+    worker(first, ticket).train_tickets()
+    reuse_dense(second, siblings(second))
+    worker(second).train_dense()
+    reuse_tickets(second, siblings(second))
+    assert second.run.results() == [first.run.result(ticket)]
+
+
 @pytest.mark.parametrize("override", ["tickets.schedule=restart", "tickets.optimizer_state=rewind"])
 def test_a_ticket_that_is_trained_in_another_way_is_not_adopted(override, after_dense, small, worker):
     _, second = prepared(after_dense, small, worker, override)
