@@ -133,6 +133,18 @@ def test_a_damaged_dense_run_is_not_adopted(path, damage, after_dense, small):
     assert second.run.checkpoint(DENSE) is None
 
 
+@pytest.mark.parametrize(
+    "path", ["trellis/000010.safetensors", "dense/state.safetensors", "dense/metrics.jsonl", "dense/provenance.json"]
+)
+def test_a_dense_run_at_work_is_not_given_up_for_a_damaged_one(path, after_dense, small):
+    first, second = after_dense(), small(OTHER)
+    second.run.write_checkpoint(DENSE, first.run.trellis_state(5))
+    before = files(second.run)
+    Path(first.run.uri, path).write_bytes(b"\0" * 999)
+    reuse_dense(second, siblings(second))
+    assert files(second.run) == before
+
+
 def test_the_next_of_two_is_adopted_if_the_first_is_damaged(after_dense, small):
     first = after_dense("runs", "tickets.controls=[]")
     after_dense("runs", "tickets.controls=[reinit]")
