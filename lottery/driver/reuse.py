@@ -97,7 +97,12 @@ def reuse_dense(sweep: Sweep, siblings: Sequence[Sibling], patient: bool = True)
 
 
 def choose(sweep: Sweep, siblings: Sequence[Sibling]) -> DenseChoice:
-    """What to do for the dense run. The siblings of other dense runs are passed over."""
+    """What to do for the dense run. The siblings of other dense runs are passed over.
+
+    If there are tickets of a dense run that was deleted, none is adopted: it may have been another training.
+    """
+    if sweep.run.done():
+        return DenseChoice(remarks=("there are tickets of an earlier one, which may not be the others'",))
     own = open_store(sweep.home.uri)
     claim = patiently(lambda: live_claim(own), own)
     offers = [offer for sibling in _of_same_dense(sweep, siblings) for offer in _dense_offer(sibling, claim)]

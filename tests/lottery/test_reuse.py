@@ -100,6 +100,19 @@ def test_a_checkpoint_does_not_survive_beside_the_states_of_another_dense_run(af
     assert second.run.checkpoint(DENSE) is None
 
 
+def test_tickets_are_not_left_beside_the_dense_run_of_another_training(after_dense, small, worker, caplog):
+    first, second = after_dense(), small(OTHER)
+    reuse_dense(second, siblings(second))
+    worker(second).train_dense()
+    worker(second, Ticket(0, 5)).train_tickets()
+    shutil.rmtree(Path(second.run.uri, "dense"))  # the remedy for a damaged trellis
+    first.run.write_dense_result(structs.replace(first.run.dense_result(), seconds=1.0))
+    reuse_dense(second, siblings(second))
+    assert not second.run.has_result(DENSE)
+    assert "there are tickets of an earlier one" in caplog.text
+    assert plan_reuse(second, second.left(), siblings(second)).dense is None
+
+
 def test_a_reset_point_that_was_not_kept_costs_a_dense_run(after_dense, small, caplog):
     first, second = after_dense(), small("trellis=[0ep, 0.7ep]")
     reuse_dense(second, siblings(second))
