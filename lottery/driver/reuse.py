@@ -102,7 +102,7 @@ def choose(sweep: Sweep, siblings: Sequence[Sibling]) -> DenseChoice:
     If there are tickets of a dense run that was deleted, none is adopted: it may have been another training.
     """
     if sweep.run.done():
-        return DenseChoice(remarks=("there are tickets of an earlier one, which may not be the others'",))
+        return DenseChoice(remarks=("none is adopted beside the tickets of an earlier one that are here",))
     own = open_store(sweep.home.uri)
     claim = patiently(lambda: live_claim(own), own)
     offers = [offer for sibling in _of_same_dense(sweep, siblings) for offer in _dense_offer(sibling, claim)]

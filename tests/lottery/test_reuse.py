@@ -109,7 +109,7 @@ def test_tickets_are_not_left_beside_the_dense_run_of_another_training(after_den
     first.run.write_dense_result(structs.replace(first.run.dense_result(), seconds=1.0))
     reuse_dense(second, siblings(second))
     assert not second.run.has_result(DENSE)
-    assert "there are tickets of an earlier one" in caplog.text
+    assert "dense run: none is adopted beside the tickets of an earlier one that are here: trained anew" in caplog.text
     assert plan_reuse(second, second.left(), siblings(second)).dense is None
 
 
