@@ -113,7 +113,7 @@ class MaskScorer:
 
     def _total(self, batches: Batches, count: int, function: Any) -> Arrays:
         """The sum over batches of a function of (model, kernels, images, labels, number of all images)."""
-        model = self._model  # built here: a trace is no place for it
+        model = self._model  # built here, not while the function is traced
 
         def of_batch(kernels: Mapping[str, Any], images: Any, labels: Any, count: Any) -> dict[str, Any]:
             found: dict[str, Any] = function(model, kernels, images, labels, count)
