@@ -133,14 +133,14 @@ class RunDirectory:
 
         Raises InputError if it is damaged or missing, or not of kernels with these shapes by path.
         """
-        path = _mask(level, chain)
-        mask = self._needed(path, blobs.unpack_mask, "mask")
+        file = _mask(level, chain)
+        mask = self._needed(file, blobs.unpack_mask, "mask")
         shapes = {path: kept.shape for path, kept in mask.items()}
         wanted = shapes if kernels is None else kernels
         for path in {**wanted, **shapes}:
             if shapes.get(path) != wanted.get(path):
                 why = f"of {path} it has shape {shapes.get(path)}, the model {wanted.get(path)}"
-                raise self._damaged(path, why, _REMEDIES["mask"])
+                raise self._damaged(file, why, _REMEDIES["mask"])
         return mask
 
     def write_mask(self, level: int, mask: masks.Mask, chain: tuple[int, ...] = ()) -> None:
