@@ -55,7 +55,7 @@ def train_bundle(
     session.agree_on(members)
     progress = _Progress(session, members)
     try:
-        # These had to stop before they were evaluated.
+        # These were interrupted between their last step and its evaluation.
         pause([member for member in members if member.training and member.loss_steps and member.step in pauses])
         training_loop.train(
             session.trainer,

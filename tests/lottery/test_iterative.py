@@ -70,6 +70,14 @@ def test_rounds_that_leave_no_weight_are_refused():
         masks.check_levels(Masks(iterative=Iterative(0.5, 9)), 10)
 
 
+def test_more_rounds_than_can_be_listed_are_refused_at_once():
+    says = r"masks\.iterative\.rounds: give an integer >= 1 and <= 1000, not 1000000000$"
+    with pytest.raises(InputError, match=says) as error:
+        config.load(DIGITS, ["masks={iterative: {keep: 0.5, rounds: 1000000000}}"])
+    assert type(error.value) is InputError
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("method", ["snip", "synflow", "magnitude_at_init"])
 def test_methods_that_do_not_rank_trained_weights_are_refused(method):
     with pytest.raises(InputError, match=f"masks.method: {method} does not rank trained weights"):
