@@ -44,7 +44,7 @@ def test_a_bundle_whose_states_do_not_fit_is_halved(after_dense, worker, monkeyp
     monkeypatch.setattr(module, "State", State)
     monkeypatch.setattr(module.Trainer, "run", runs)
 
-    def supervise(name, message, environment, hang_after, on_line):
+    def supervise(name, message, environment, hang_after, on_line, other_ended):
         gc.collect()
         assert len(resident) <= 1  # what the last child had is freed
         tickets = decode_instructions(message).assignment.tickets
