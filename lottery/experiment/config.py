@@ -135,7 +135,7 @@ class Iterative(_Section, frozen=True):
     rounds: Positive
 
 
-class Masks(_Section, frozen=True):
+class Masks(_Section, frozen=True, omit_defaults=True):  # a child would refuse the empty `densities`
     """Level i keeps the fraction `levels[i]` of the dense run's prunable weights."""
 
     densities: Annotated[tuple[Density, ...], Meta(min_length=1)] = ()
