@@ -35,6 +35,13 @@ Name = Annotated[
     ),
 ]
 Auto = Literal["auto"]
+# (key, key in whose place it is given)
+_ALTERNATIVES = (
+    ("seed", "seeds"),
+    ("seeds", "seed"),
+    ("masks.densities", "masks.iterative"),
+    ("masks.iterative", "masks.densities"),
+)
 Port = Annotated[int, Meta(ge=1024, le=65_535)]
 
 
@@ -229,6 +236,7 @@ def parse(text: str, origin: str, overrides: Sequence[str] = ()) -> Experiment:
     tree = _yaml(text, f"experiment {origin}")
     if not isinstance(tree, dict):
         raise InputError(f"experiment {origin}: holds no mapping of keys to values; start from conf/digits.yaml")
+    _drop_alternatives(tree, overrides)
     for override in overrides:
         _override(tree, override)
     experiment = from_tree(tree, origin)
@@ -324,6 +332,23 @@ def _yaml(text: str, origin: str) -> Any:
         where = f" line {mark.line + 1}:" if mark else ""
         problem = " ".join(str(getattr(error, "problem", None) or error).split())
         raise InputError(f"{origin}:{where} not valid YAML: {problem}; correct it") from None
+
+
+def _drop_alternatives(tree: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Drops a key of the file in whose place the command line gives another."""
+    given = [override.partition("=")[0] for override in overrides]
+    for key, other in _ALTERNATIVES:
+        if _is_given(key, given) and not _is_given(other, given):
+            *sections, last = other.split(".")
+            section: Any = tree
+            for name in sections:
+                section = section.get(name) if isinstance(section, dict) else None
+            if isinstance(section, dict):
+                section.pop(last, None)
+
+
+def _is_given(key: str, given: Sequence[str]) -> bool:
+    return any(name == key or name.startswith(f"{key}.") for name in given)
 
 
 def _override(tree: dict[str, Any], override: str) -> None:

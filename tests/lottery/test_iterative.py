@@ -55,6 +55,16 @@ def test_a_child_reads_what_the_task_has_sent():
     assert decode_instructions(question.encode()) == question
 
 
+def test_the_command_line_gives_one_in_the_place_of_the_other():
+    rounds = config.load(DIGITS, ["masks.iterative={keep: 0.5, rounds: 2}", "masks.method=random"]).masks
+    assert rounds == Masks(iterative=Iterative(0.5, 2), method="random")
+    lenet = str(Path(DIGITS).with_name("mnist-lenet.yaml"))
+    assert config.load(lenet, ["masks.densities=[0.5]"]).masks.levels == (0.5,)
+    assert config.load(lenet, ["masks.iterative.rounds=1"]).masks.iterative == Iterative(0.8, 1)
+    assert (config.load(lenet, ["seed=3"]).seed, config.load(lenet, ["seed=3"]).seeds) == (3, ())
+    assert config.load(lenet).seeds == (0, 1, 2, 3, 4)
+
+
 def test_rounds_that_leave_no_weight_are_refused():
     masks.check_levels(Masks(iterative=Iterative(0.5, 4)), 10)
     with pytest.raises(InputError, match=r"masks\.iterative\.rounds: 9 rounds leave none of the 10 .*give at most 4$"):
