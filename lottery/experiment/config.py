@@ -142,7 +142,7 @@ class Iterative(_Section, frozen=True):
     rounds: Annotated[int, Meta(ge=1, le=1000)]  # each is a level, which plans and reports list
 
 
-class Masks(_Section, frozen=True):
+class Masks(_Section, frozen=True, omit_defaults=True):  # a child would refuse the empty `densities`
     """Level i keeps the fraction `levels[i]` of the dense run's prunable weights."""
 
     densities: Annotated[tuple[Density, ...], Meta(min_length=1)] = ()

@@ -25,7 +25,8 @@ from preprocessing.common.errors import InputError
 
 Key = TypeVar("Key", float, int, str)
 
-_STYLES = ("--", ":", "-.", (0, (1, 3)))  # of the controls' lines
+# Of the controls' lines: colours that no reset point has.
+_STYLES = (("firebrick", "--"), ("darkorange", ":"), ("deeppink", "-."), ("saddlebrown", "--"), ("gray", ":"))
 
 SCHEMA = pa.schema(
     [
@@ -228,8 +229,8 @@ def accuracy_plot(
     for index, (step, members) in enumerate(sorted(tickets.items())):
         colour = colours(0.9 * index / max(len(tickets) - 1, 1))
         _line(axes, members, replicates > 1, color=colour, marker="o", label=f"reset to {points[step]}")
-    for (control, members), style in zip(sorted(controls.items()), cycle(_STYLES), strict=False):
-        drawn: dict[str, Any] = {"color": "firebrick", "linestyle": style, "label": f"control: {control}"}
+    for (control, members), (control_colour, style) in zip(sorted(controls.items()), cycle(_STYLES), strict=False):
+        drawn: dict[str, Any] = {"color": control_colour, "linestyle": style, "label": f"control: {control}"}
         if not is_for_all_levels(control):
             _line(axes, members, replicates > 1, marker="x", **drawn)
         elif mean := _mean_top1((control, result) for result in members):

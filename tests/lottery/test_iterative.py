@@ -16,7 +16,7 @@ from lottery.driver.plan_report import plan_sweep
 from lottery.driver.reuse import reuse_dense, reuse_tickets
 from lottery.experiment import config
 from lottery.experiment.config import Iterative, Masks
-from lottery.protocol import ModelFacts
+from lottery.protocol import ModelFacts, Question, decode_instructions
 from lottery.run.siblings import find_siblings
 from lottery.tickets import iterative, masks
 from lottery.tickets.scheduling import bundles, schedule
@@ -52,6 +52,11 @@ def test_levels_are_rounds():
 def test_densities_and_rounds_exclude_each_other(masks, says):
     with pytest.raises(InputError, match=says):
         config.load(DIGITS, [f"masks={masks}"])
+
+
+def test_a_child_reads_what_the_task_has_sent():
+    question = Question(experiment(), (8, 8, 3), 10)
+    assert decode_instructions(question.encode()) == question
 
 
 def test_the_command_line_gives_one_in_the_place_of_the_other():
