@@ -97,7 +97,8 @@ hadoop: setup
 	    { echo "error: no $$tool on the PATH; try: apt-get install maven default-jdk-headless" >&2; exit 2; }; done
 	@jars=$$(echo $(VENV)/lib/python3*/site-packages/pyspark/jars) && \
 	    version=$$(ls $$jars | sed -n 's/^hadoop-client-api-\(.*\)\.jar$$/\1/p') && folder=.hadoop/$$version && \
-	    test -f $$folder/.complete || \
+	    { test $$folder/.complete -nt tests/hadoop/pom.xml && \
+	      test $$folder/.complete -nt tests/hadoop/QuickLocalFs.java; } || \
 	    { timeout 300 mvn --batch-mode --quiet --file tests/hadoop/pom.xml dependency:copy-dependencies \
 	        -DoutputDirectory="$$PWD/$$folder" -Dhadoop.version=$$version && \
 	      javac -cp "$$jars/*" -d $$folder tests/hadoop/QuickLocalFs.java && touch $$folder/.complete; }

@@ -90,6 +90,27 @@ def test_the_python_that_is_set_up_may_be_named(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_hadoop_is_fetched_again_after_its_list_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_up(tmp_path)
+    jars = tmp_path / ".venv" / "lib" / "python3.11" / "site-packages" / "pyspark" / "jars"
+    jars.mkdir(parents=True)
+    (jars / "hadoop-client-api-3.3.4.jar").touch()
+    (tmp_path / "tests" / "hadoop").mkdir(parents=True)
+    sources = [tmp_path / "tests" / "hadoop" / name for name in ("pom.xml", "QuickLocalFs.java")]
+    for source in sources:
+        source.touch()
+        os.utime(source, (1e9, 1e9))
+    program(tmp_path / "bin" / "mvn", f"echo fetched; mkdir -p '{tmp_path}/.hadoop/3.3.4'")
+    program(tmp_path / "bin" / "javac", "")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin", prepend=os.pathsep)
+    assert make(tmp_path, "hadoop").stdout == "fetched\n"
+    assert make(tmp_path, "hadoop").stdout == ""
+    for source in sources:
+        os.utime(source, (4e9, 4e9))
+        assert make(tmp_path, "hadoop").stdout == "fetched\n"
+        os.utime(source, (1e9, 1e9))
+
+
 def test_an_archive_may_be_for_another_python(tmp_path: Path) -> None:
     set_up(tmp_path, "3.11")
     assert "find_python" not in recipe(tmp_path, "dist")

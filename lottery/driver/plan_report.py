@@ -69,7 +69,7 @@ def plan_sweep(
     if left:
         bundle = _bundle(sweep, known.parameters if known else None, cluster.findings)
         lines.append(speed_line(shares, sweep.training_cost, cluster.gang.together, cluster.slots))
-        lines += gang_lines(shares, sweep.training_cost, cluster.gang.together, bundle, seconds)
+        lines += gang_lines(shares, sweep.training_cost, cluster.gang.together, bundle, seconds, sweep.rounds)
     if left or dense_runs:
         rounds = math.ceil(dense_runs / cluster.gang.dense_runs)
         before = rounds * sweep.timeline.total / cluster.gang.dense
@@ -143,7 +143,12 @@ def seconds_per_step(dense: DenseResult | None, batch: int, images_per_second: f
 
 
 def gang_lines(
-    shares: Schedule[Item], cost: Callable[[Item], int], together: int, bundle: int | None, seconds: float | None
+    shares: Schedule[Item],
+    cost: Callable[[Item], int],
+    together: int,
+    bundle: int | None,
+    seconds: float | None,
+    rounds: bool = False,
 ) -> list[str]:
     """The gang's tasks and what each would train.
 
@@ -151,6 +156,7 @@ def gang_lines(
         together: executors that train a ticket.
         bundle: tickets in a bundle at most; None if a task will find that out from its memory.
         seconds: that a step takes on one executor; None if unknown.
+        rounds: whether levels are rounds of iterative pruning, each in bundles of its own.
     """
     lines = []
     for number, tickets in enumerate(shares.tasks):
@@ -160,7 +166,7 @@ def gang_lines(
         levels = numbers(sorted({ticket.level for ticket in tickets}))
         line = f"  {tasks}: {counted(len(tickets), 'training')} of level{'s' if ',' in levels else ''} {levels}"
         if bundle is not None:
-            line += f" in {counted(len(bundles(tickets, bundle)), 'bundle')}"
+            line += f" in {counted(len(bundles(tickets, bundle, rounds)), 'bundle')}"
         line += f", {steps:,} steps"
         if seconds is not None:
             line += f", {_hours(steps * seconds / together / 3600)}"

@@ -21,6 +21,7 @@ from lottery.driver.prepare import Sweep
 from lottery.run.adoption import adopt_dense, adopt_ticket
 from lottery.run.run_directory import DENSE, DenseResult
 from lottery.run.siblings import Sibling
+from lottery.tickets.controls import is_for_all_levels
 from lottery.tickets.sharing import (
     DenseChoice,
     DenseOffer,
@@ -96,7 +97,12 @@ def reuse_dense(sweep: Sweep, siblings: Sequence[Sibling], patient: bool = True)
 
 
 def choose(sweep: Sweep, siblings: Sequence[Sibling]) -> DenseChoice:
-    """What to do for the dense run. The siblings of other dense runs are passed over."""
+    """What to do for the dense run. The siblings of other dense runs are passed over.
+
+    If there are tickets of a dense run that was deleted, none is adopted: it may have been another training.
+    """
+    if sweep.run.done():
+        return DenseChoice(remarks=("none is adopted beside the tickets of an earlier one that are here",))
     own = open_store(sweep.home.uri)
     claim = patiently(lambda: live_claim(own), own)
     offers = [offer for sibling in _of_same_dense(sweep, siblings) for offer in _dense_offer(sibling, claim)]
@@ -125,6 +131,8 @@ def reuse_tickets(sweep: Sweep, siblings: Sequence[Sibling]) -> None:
         return ours.keys() == theirs.keys() and all(np.array_equal(ours[path], theirs[path]) for path in ours)
 
     def fits(name: str, there: Ticket, here: Ticket) -> bool:
+        if is_for_all_levels(here.control):  # it has no level's mask
+            return True
         if not has_mask_of_its_own(here, sweep.experiment):
             return same_mask(name, there.level, here.level)
         # Its mask is made from the round before it, which has to be the same training.

@@ -58,12 +58,15 @@ class Group:
         return combined(self._exchange(outcome))
 
     def other_ended(self) -> bool:
-        """Whether another task's child, which trains with this one's, has ended. Looks once in 10 s."""
+        """Whether another task's child, which trains with this one's, has ended. Looks 10 s after the last look."""
         if self._workers == 1 or time.monotonic() - self._looked < _LOOK_EVERY:
             return False
-        self._looked = time.monotonic()
-        with contextlib.suppress(StorageError):  # of no matter while the child is well
-            return bool(self._mailbox.messages(self._folder, self._round + 1))
+        # Both errors are of no matter while the child is well; a message may be deleted between listing and reading it.
+        with contextlib.suppress(StorageError, FileNotFoundError):
+            try:
+                return bool(self._mailbox.messages(self._folder, self._round + 1))
+            finally:  # not before: a look takes minutes while storage is away, and the child is not heard meanwhile
+                self._looked = time.monotonic()
         return False
 
     def least(self, limit: BundleLimit) -> BundleLimit:

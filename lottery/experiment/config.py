@@ -139,7 +139,7 @@ class Iterative(_Section, frozen=True):
     """Rounds of pruning: each keeps a share of what the round before it has left, and ranks its trained weights."""
 
     keep: Annotated[float, Meta(gt=0, lt=1)]
-    rounds: Positive
+    rounds: Annotated[int, Meta(ge=1, le=1000)]  # each is a level, which plans and reports list
 
 
 class Masks(_Section, frozen=True, omit_defaults=True):  # a child would refuse the empty `densities`

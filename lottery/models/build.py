@@ -66,7 +66,7 @@ def build(
 
 
 def options(name: str) -> dict[str, Any]:
-    """The options of a model's builder, and their defaults. Raises InputError where there is no such model."""
+    """The options of a model's builder, and their defaults. Raises InputError if there is no such model."""
     return {parameter.name: parameter.default for parameter in _options(_builder(name))}
 
 

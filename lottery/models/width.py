@@ -14,13 +14,14 @@ from preprocessing.common.errors import InputError
 def width(model: Model) -> int:
     """The width of a model, in units of its builder.
 
-    Raises InputError if the builder has no such option, or it is no whole number.
+    Raises InputError if the builder has no such option, or its value is not a positive whole number.
     """
     found = model.options.get("width", build.options(model.name).get("width"))
     if not isinstance(found, int) or isinstance(found, bool) or found < 1:
         able = [name for name in registry.MODELS if "width" in build.options(name)]
+        has = "no such option" if found is None else f"width {found}"
         raise InputError(
-            f"tickets.controls: narrow needs a model with an option width, a whole number, and {model.name} has none; "
+            f"tickets.controls: narrow needs a model whose option width is a whole number, and {model.name} has {has}; "
             f"leave the control out, or choose {', '.join(able)}"
         )
     return found

@@ -167,8 +167,8 @@ def publish(run: RunDirectory) -> dict[int, list[TicketResult]]:
     run.write_report("results.parquet", parquet(pooled) if len(replicates) == 1 else parquet_of_replicates(results))
     origin = run.origin()
     name, points = origin.experiment.name, reset_points(origin)
-    run.write_report("report/accuracy.png", accuracy_plot(name, dense, pooled, points, len(replicates)))
-    print(table(dense, pooled, points, len(replicates)))
+    run.write_report("report/accuracy.png", accuracy_plot(name, dense, pooled, points, len(found)))
+    print(table(dense, pooled, points, len(found)))
     print(f"results: {run.describe('results.parquet')}")
     print(f"picture: {run.describe('report/accuracy.png')}", flush=True)
     return results

@@ -17,15 +17,18 @@ from lottery.tickets.tickets import Ticket
 def adopt_dense(source: RunDirectory, target: RunDirectory, result: DenseResult, steps: Sequence[int]) -> None:
     """Copies a dense run that is done, with this result, and its states at these steps.
 
-    Raises InputError if a file is damaged or missing. Then the target's dense run has to be begun anew.
+    Raises InputError if a file is damaged or missing. What the target has trained of its dense run then stays.
     """
+    state, metrics, provenance = source.final_dense_state(), source.metrics(DENSE), source.provenance()
+    if target.has_checkpoint(DENSE):  # days of training are not given up for a copy that turns out to be damaged
+        for step in steps:
+            source.trellis_state(step)
     target.discard_dense()  # a checkpoint of its own must not continue between another's states
     for step in steps:
         target.write_trellis_state(source.trellis_state(step))
-    state, provenance = source.final_dense_state(), source.provenance()
     if provenance is not None:
         target.write_provenance(provenance)
-    target.write_metrics(DENSE, source.metrics(DENSE))
+    target.write_metrics(DENSE, metrics)
     target.write_checkpoint(DENSE, state)
     target.write_dense_result(result)
 

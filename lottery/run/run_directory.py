@@ -137,9 +137,9 @@ class RunDirectory:
         mask = self._needed(path, blobs.unpack_mask, "mask")
         shapes = {path: kept.shape for path, kept in mask.items()}
         wanted = shapes if kernels is None else kernels
-        for path in {**wanted, **shapes}:
-            if shapes.get(path) != wanted.get(path):
-                why = f"of {path} it has shape {shapes.get(path)}, the model {wanted.get(path)}"
+        for kernel in {**wanted, **shapes}:
+            if shapes.get(kernel) != wanted.get(kernel):
+                why = f"of {kernel} it has shape {shapes.get(kernel)}, the model {wanted.get(kernel)}"
                 raise self._damaged(path, why, _REMEDIES["mask"])
         return mask
 

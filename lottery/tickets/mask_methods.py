@@ -77,7 +77,7 @@ def scored_images(experiment: Experiment) -> int:
 
 
 def check(experiment: Experiment, timeline: Timeline, train_images: int) -> None:
-    """Raises InputError if there is no such method, its step is not kept, or it has no use for a key that is given."""
+    """Raises InputError if the method is unknown, its step is not kept, or it has no use for a key that is given."""
     masks, method = experiment.masks, find(experiment.masks.method)
     step = scored_step(experiment, timeline)
     if masks.at is not None and method.scores == "random":

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lottery.experiment.config import Experiment, digest, result_fields
+from lottery.tickets.controls import is_for_all_levels
 from lottery.tickets.tickets import NO_CONTROL, Ticket
 
 # What the dense run does not depend on. A section that is not named here is taken to change it.
 _AFTER_DENSE = ("trellis", "masks", "tickets")
+_PRUNABLE = ("classifier", "exclude")  # the fields of `masks` that say which weights are prunable
 
 
 def dense_identity(experiment: Experiment, dataset_hash: str) -> str:
@@ -25,15 +27,18 @@ def ticket_identity(experiment: Experiment, ticket: Ticket) -> str:
     """12 hex digits that name a ticket among those of one dense run: a hash of all else that can change it.
 
     The level counts only for controls, whose random numbers depend on it; tickets of one density are the same whatever
-    their level.
+    their level. For a control that is for all levels, which keeps all weights, it only counts which weights are
+    prunable.
     """
     tree = result_fields(experiment)
     masks = {key: value for key, value in tree["masks"].items() if key != "densities"}
     if experiment.masks.iterative is not None:  # later rounds change nothing in earlier ones
         masks["iterative"] = {key: value for key, value in masks["iterative"].items() if key != "rounds"}
+    density: float | None = experiment.masks.levels[ticket.level]
+    if is_for_all_levels(ticket.control):
+        masks, density = {key: value for key, value in masks.items() if key in _PRUNABLE}, None
     how = {key: value for key, value in tree.get("tickets", {}).items() if key not in ("controls", "seeds")}
     level = None if ticket.control == NO_CONTROL else ticket.level
-    density = experiment.masks.levels[ticket.level]
     return digest([masks, density, how, ticket.step, ticket.control, ticket.seed, level])
 
 

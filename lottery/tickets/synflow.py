@@ -17,8 +17,9 @@ Flow = Callable[[Mask], Kernels]
 def synflow_mask(flow: Flow, shapes: Shapes, density: float, rounds: int = _ROUNDS) -> Mask:
     """The mask of this density after `rounds` rounds, of which round k keeps the fraction density**(k / rounds).
 
-    Each round ranks the weights that are left by their flow through what is left, so that no layer is emptied as long
-    as another can spare a weight. Densities are pruned one by one: a sparser mask need not be a subset of a denser one.
+    Each round ranks the weights that are left by the flow through them. A layer that is down to a few weights thus has
+    the highest flows, and is not emptied, provided that each round prunes few (the paper's theorem 3). Each density is
+    pruned on its own: a sparser mask need not be a subset of a denser one.
 
     Raises UnrankedError if a flow is not finite.
     """

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -69,7 +70,8 @@ class MaskScorer:
         g is the gradient and H the Hessian of the loss at a temperature of 200. Without a weight of high score the
         gradient would lose norm, so the highest are kept. (The paper has the sign reversed, and prunes the highest.)
         """
-        along = self._total(batches, count, self._cool_gradient)
+        model = self._twice_differentiable()
+        along = self._total(batches, count, self._cool_gradient, model)
         vector = {path: tf.constant(value, tf.float32) for path, value in along.items()}
 
         def product(model: Any, kernels: Mapping[str, Any], images: Any, labels: Any, count: Any) -> dict[str, Any]:
@@ -79,7 +81,7 @@ class MaskScorer:
                 dot = tf.add_n([tf.reduce_sum(first[path] * vector[path]) for path in first])
             return _zeros_if_none(tape.gradient(dot, kernels), kernels)
 
-        found = self._total(batches, count, product)
+        found = self._total(batches, count, product, model)
         return {path: kernel * found[path] for path, kernel in self._kernels.items()}
 
     def synaptic_flow(self) -> Callable[[Mask], Kernels]:
@@ -111,9 +113,9 @@ class MaskScorer:
 
         return of_mask
 
-    def _total(self, batches: Batches, count: int, function: Any) -> Arrays:
+    def _total(self, batches: Batches, count: int, function: Any, model: Any = None) -> Arrays:
         """The sum over batches of a function of (model, kernels, images, labels, number of all images)."""
-        model = self._model  # built here: a trace is no place for it
+        model = model or self._model  # built here, not while the function is traced
 
         def of_batch(kernels: Mapping[str, Any], images: Any, labels: Any, count: Any) -> dict[str, Any]:
             found: dict[str, Any] = function(model, kernels, images, labels, count)
@@ -133,6 +135,18 @@ class MaskScorer:
     @cached_property
     def _model(self) -> Any:
         return self._build("float32")
+
+    def _twice_differentiable(self) -> Any:
+        """A model whose second derivatives are right.
+
+        Batch norm takes its statistics by tf.nn.moments, which hides a term from all but the first derivative. Those
+        over several devices, of which there is one here, it takes in another way.
+        """
+        model = self._build("float32")
+        for layer in build.layers(model):
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.synchronized = True
+        return model
 
     def _gradient(
         self, model: Any, kernels: Mapping[str, Any], images: Any, labels: Any, count: Any, temperature: float = 1.0

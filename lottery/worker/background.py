@@ -1,4 +1,4 @@
-"""A thread beside the training: one job at a time, whose error the training gets."""
+"""A thread beside the training. It does one job at a time; what the job raises is raised in the training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Background:
         return self.settle() if self._job is not None and self._job.done() else None
 
     def settle(self) -> float | None:
-        """Waits for the job. Returns its seconds of CPU time; None if there is no job that was not settled before.
+        """Waits for the job. Returns its seconds of CPU time; None if there is no job, or it was settled before.
 
         Raises what the job raised.
         """

@@ -55,7 +55,7 @@ def train_bundle(
     session.agree_on(members)
     progress = _Progress(session, members)
     try:
-        # These had to stop before they were evaluated.
+        # These were interrupted between their last step and its evaluation.
         pause([member for member in members if member.training and member.loss_steps and member.step in pauses])
         training_loop.train(
             session.trainer,
@@ -115,7 +115,9 @@ class _Progress:
         with suppress(StorageError):  # the checkpoint that could not be written is out of date
             self._take_note(self._session.log.settle())
         self._saving_at = self._steps()
-        self._session.save(self._members)
+        for member in self._members:  # a task whose partner has died kills a child that is silent for 90 s
+            self._session.save([member])
+            self._session.report(Progress(0))
         self._report_saved()
 
     def close(self) -> None:

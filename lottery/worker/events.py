@@ -11,7 +11,7 @@ from lottery.worker.shutdown import ShutdownRequest
 
 
 def event_writer(shutdown: ShutdownRequest) -> Report:
-    """Writes events, one per line. If nobody reads them any more, that requests a shutdown: no error."""
+    """Writes events, one per line. If the reader is gone, it requests a shutdown, and raises no error."""
 
     def write(event: Event) -> None:
         try:

@@ -42,7 +42,7 @@ class Member:
         return self.status == "training"
 
     def end(self, status: Status, reason: str = "") -> None:
-        """Ends the training. A state that is good for nothing is freed, for the others on the device."""
+        """Ends the training. Unless it is done, its state is freed, to make room on the device for the others."""
         self.status, self.reason = status, reason
         if status != "done":
             self.state = {}

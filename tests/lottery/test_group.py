@@ -1,6 +1,7 @@
 """Tasks that train together come to the same decision."""
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -78,6 +79,34 @@ def test_a_task_sees_that_anothers_child_has_ended_in_this_round_alone(run, monk
     assert one.other_ended()
     assert one.agree(BundleOutcome(WAITED, False, ())).ended == KILLED
     assert not one.other_ended()
+
+
+def test_a_look_that_takes_long_is_not_followed_by_another_at_once(run, monkeypatch):
+    """While storage is away a look takes longer than the time between looks; in between, the child has to be heard."""
+    now, looks = [100.0], []
+    monkeypatch.setattr(group, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def look(*arguments):
+        looks.append(now[0])
+        now[0] += 60.0
+        return []
+
+    monkeypatch.setattr(run.mailbox, "messages", look)
+    one = Group(run, "s", 0, 0, 2, 0.05)
+    assert not one.other_ended()
+    assert not one.other_ended()
+    assert looks == [100.0]
+    now[0] += group._LOOK_EVERY
+    assert not one.other_ended()
+    assert looks == [100.0, 170.0]
+
+
+def test_a_message_that_is_deleted_during_a_look_ends_no_child(run, monkeypatch):
+    def look(*arguments):
+        raise FileNotFoundError("000001-000.json")
+
+    monkeypatch.setattr(run.mailbox, "messages", look)
+    assert not Group(run, "s", 0, 0, 2, 0.05).other_ended()
 
 
 def test_a_task_alone_looks_for_nobody(run):

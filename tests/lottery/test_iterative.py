@@ -10,15 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from lottery.driver import preflight
+from lottery.driver.gang import GangError
+from lottery.driver.plan_report import plan_sweep
 from lottery.driver.reuse import reuse_dense, reuse_tickets
 from lottery.experiment import config
 from lottery.experiment.config import Iterative, Masks
-from lottery.protocol import Question, decode_instructions
+from lottery.protocol import ModelFacts, Question, decode_instructions
 from lottery.run.siblings import find_siblings
 from lottery.tickets import iterative, masks
 from lottery.tickets.scheduling import bundles, schedule
 from lottery.tickets.tickets import Ticket, Training, all_tickets, first_step
 from preprocessing.common.errors import InputError
+from tests.lottery.fake_cluster import Cluster, fails
 from tests.lottery.paths import DIGITS
 from tests.lottery.small_training import config as small_config
 from tests.lottery.worker_runs import equal, files, final
@@ -69,6 +73,14 @@ def test_rounds_that_leave_no_weight_are_refused():
     masks.check_levels(Masks(iterative=Iterative(0.5, 4)), 10)
     with pytest.raises(InputError, match=r"masks\.iterative\.rounds: 9 rounds leave none of the 10 .*give at most 4$"):
         masks.check_levels(Masks(iterative=Iterative(0.5, 9)), 10)
+
+
+def test_more_rounds_than_can_be_listed_are_refused_at_once():
+    says = r"masks\.iterative\.rounds: give an integer >= 1 and <= 1000, not 1000000000$"
+    with pytest.raises(InputError, match=says) as error:
+        config.load(DIGITS, ["masks={iterative: {keep: 0.5, rounds: 1000000000}}"])
+    assert type(error.value) is InputError
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("method", ["snip", "synflow", "magnitude_at_init"])
@@ -141,6 +153,13 @@ def test_the_rounds_of_a_chain_are_trained_by_one_task_in_order(small, tasks):
                 assert all(len({(each.level, each.bundle) for each in bundle}) == 1 for bundle in cut)
 
 
+def test_a_plan_counts_the_bundles_of_each_round(small, monkeypatch):
+    cluster = Cluster(monkeypatch, (1, fails(GangError("not to be begun"))))
+    monkeypatch.setattr(preflight.model_check, "ask", lambda *_: ModelFacts(parameters=1470, prunable=1436))
+    lines = plan_sweep(small(*ITERATIVE, "gang.bundle=100"), cluster).lines
+    assert [line for line in lines if f"of levels 0, 1, 2 in {ROUNDS} bundles" in line]
+
+
 def test_controls_are_paired_with_their_round(small):
     sweep = small(*ITERATIVE, "tickets.controls=[reinit, shuffle, continue]")
     steps = sweep.timeline.trellis
@@ -152,13 +171,8 @@ def test_controls_are_paired_with_their_round(small):
     assert first_step(Ticket(1, steps[1], "shuffle"), sweep.experiment) == steps[1]
 
 
-@pytest.fixture(scope="module")
-def kept_runs():
-    return {}
-
-
 @pytest.fixture
-def finished(small, worker, kept_runs):
+def finished(small, worker):
     """An iterative sweep that nothing disturbed."""
 
     def make(*overrides):

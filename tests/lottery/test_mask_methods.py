@@ -24,7 +24,6 @@ SHAPES = st.lists(st.lists(st.integers(1, 7), min_size=1, max_size=4).map(tuple)
 )
 DENSITY = st.floats(0, 1, exclude_min=True)
 BUDGETS = [layerwise, erdos_renyi_kernel]
-METHODS = list(dict.fromkeys((each.scores, each.budget) for each in mask_methods.METHODS.values()))
 
 
 def sizes(shapes):
@@ -66,19 +65,26 @@ def test_layerwise_is_within_a_weight_of_the_fraction(shapes, density):
         assert abs(count - density * sizes(shapes)[name]) < 1 + 1e-9
 
 
-@pytest.mark.parametrize(("kind", "budget"), METHODS, ids=str)
+@pytest.mark.parametrize("budget", [None, *BUDGETS])
 @given(shapes=SHAPES, density=DENSITY, seed=st.integers(0, 3))
-@settings(deadline=None, max_examples=40)
-def test_density_is_exact_for_every_method_and_shape(kind, budget, shapes, density, seed):
-    """Scores with many ties, and none."""
+@settings(deadline=None, max_examples=100)
+def test_density_is_exact_and_the_highest_scores_are_kept_for_every_ranking_and_shape(budget, shapes, density, seed):
+    """Scores without ties, with many ties, and of both signs, as GraSP's are."""
     random = np.random.default_rng(seed)
     for scores in (
         {name: random.integers(0, 3, shape).astype(np.float32) for name, shape in shapes.items()},
+        {name: random.integers(-2, 3, shape).astype(np.float32) for name, shape in shapes.items()},
         mask_methods.random_scores(shapes, seed),
     ):
         (mask,) = mask_methods.masks_of(scores, [density], budget)
         assert masks.kept(mask) == masks.kept_weights(density, masks.prunable_weights(mask))
         assert {name: kept.shape for name, kept in mask.items()} == shapes
+        ranked = [[name] for name in shapes] if budget else [list(shapes)]
+        for names in ranked:
+            kept, pruned = (
+                np.concatenate([scores[name][mask[name] == chosen] for name in names]) for chosen in (True, False)
+            )
+            assert kept.min(initial=np.inf) >= pruned.max(initial=-np.inf)
 
 
 @given(shapes=SHAPES, density=DENSITY)

@@ -98,6 +98,27 @@ def test_grasp_keeps_the_weights_without_which_the_gradient_would_lose_norm(scor
         assert np.sign(norm(shrunk) - norm(second)) == -np.sign(scores[place])
 
 
+def test_grasp_is_right_through_batch_norm(tensorflow):
+    """A kernel before batch norm can be scaled without effect, so that (Hg) x kernel sums to -|g|^2 there (Euler)."""
+    from lottery.training.mask_scores import MaskScorer
+    from lottery.training.trainer import Trainer
+    from tests.lottery.small_training import config, strategy
+
+    chosen, random = config(model=Model("resnet8", {"width": 4})), np.random.default_rng(0)
+    images = random.integers(0, 256, (24, 16, 16, 3)).astype(np.uint8)
+    labels = random.integers(0, 10, 24).astype(np.int32)
+    trained = Trainer(chosen, (16, 16, 3), 10, (127.0,) * 3, (60.0,) * 3, strategy(1))
+    moments = (127.0,) * 3, (60.0,) * 3
+    scorer = MaskScorer(chosen, (16, 16, 3), 10, moments, trained.first_state(0), trained.kernels)
+
+    def read():
+        return iter([(images[:12], labels[:12]), (images[12:], labels[12:])])
+
+    scores, gradients = scorer.grasp(read, 24), scorer._total(read, 24, scorer._cool_gradient)
+    for path in trained.kernels[:-1]:  # all but the classifier's
+        assert np.isclose(scores[path].sum(), -(gradients[path] ** 2).sum(), rtol=0.003), path
+
+
 def test_synaptic_flow_is_that_of_absolute_values_on_inputs_of_1(scorer, state):
     mask = {FIRST: np.ones((4, UNITS), bool), SECOND: np.ones((UNITS, CLASSES), bool)}
     mask[FIRST][1, 2] = mask[SECOND][0, 0] = False

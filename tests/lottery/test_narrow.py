@@ -34,13 +34,22 @@ def test_a_model_without_a_width_is_refused_with_those_that_have_one(tensorflow)
     with pytest.raises(InputError) as error:
         width(Model("conv_small"))
     assert type(error.value) is InputError
-    assert "narrow needs a model with an option width" in str(error.value)
+    assert "narrow needs a model whose option width is a whole number, and conv_small has no " in str(error.value)
     assert "resnet20" in str(error.value)
+
+
+@pytest.mark.parametrize("value", [1.5, 0, True])
+def test_a_width_that_is_not_a_whole_number_is_named(tensorflow, value):
+    from lottery.models.width import width
+
+    with pytest.raises(InputError, match=f"a whole number, and resnet20 has width {value}; leave the control") as error:
+        width(Model("resnet20", {"width": value}))
+    assert type(error.value) is InputError
 
 
 def test_it_is_refused_before_the_dense_run(small, worker):
     sweep = small("tickets.controls=[narrow]")
-    with pytest.raises(InputError, match="narrow needs a model with an option width"):
+    with pytest.raises(InputError, match="narrow needs a model whose option width is a whole number"):
         worker(sweep).train_dense()
     assert not open_store(sweep.run.uri).list("dense")
 

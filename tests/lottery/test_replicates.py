@@ -170,6 +170,13 @@ def test_the_report_has_all_seeds(finished, capsys):
     assert Path(finished.run.uri, "report", "accuracy.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_report_counts_the_seeds_that_are_there(finished, capsys):
+    Path(finished.replicates[0].run.uri, "dense", "result.json").unlink()
+    publish.publish(finished.run)
+    assert "mean of 1" not in (table := capsys.readouterr().out)
+    assert "mean of 2 seeds" not in table
+
+
 @pytest.mark.parametrize(("command", "said"), [("status", "of seed 1: 2 of 6 are done"), ("report", "mean of 2 seeds")])
 def test_the_command_line_reads_it(finished, capsys, monkeypatch, command, said):
     monkeypatch.setattr("sys.argv", ["lottery", command, finished.run.uri])

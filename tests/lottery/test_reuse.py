@@ -100,6 +100,19 @@ def test_a_checkpoint_does_not_survive_beside_the_states_of_another_dense_run(af
     assert second.run.checkpoint(DENSE) is None
 
 
+def test_tickets_are_not_left_beside_the_dense_run_of_another_training(after_dense, small, worker, caplog):
+    first, second = after_dense(), small(OTHER)
+    reuse_dense(second, siblings(second))
+    worker(second).train_dense()
+    worker(second, Ticket(0, 5)).train_tickets()
+    shutil.rmtree(Path(second.run.uri, "dense"))  # the remedy for a damaged trellis
+    first.run.write_dense_result(structs.replace(first.run.dense_result(), seconds=1.0))
+    reuse_dense(second, siblings(second))
+    assert not second.run.has_result(DENSE)
+    assert "dense run: none is adopted beside the tickets of an earlier one that are here: trained anew" in caplog.text
+    assert plan_reuse(second, second.left(), siblings(second)).dense is None
+
+
 def test_a_reset_point_that_was_not_kept_costs_a_dense_run(after_dense, small, caplog):
     first, second = after_dense(), small("trellis=[0ep, 0.7ep]")
     reuse_dense(second, siblings(second))
@@ -131,6 +144,18 @@ def test_a_damaged_dense_run_is_not_adopted(path, damage, after_dense, small):
     reuse_dense(second, siblings(second))
     assert not second.run.has_result(DENSE)
     assert second.run.checkpoint(DENSE) is None
+
+
+@pytest.mark.parametrize(
+    "path", ["trellis/000010.safetensors", "dense/state.safetensors", "dense/metrics.jsonl", "dense/provenance.json"]
+)
+def test_a_dense_run_at_work_is_not_given_up_for_a_damaged_one(path, after_dense, small):
+    first, second = after_dense(), small(OTHER)
+    second.run.write_checkpoint(DENSE, first.run.trellis_state(5))
+    before = files(second.run)
+    Path(first.run.uri, path).write_bytes(b"\0" * 999)
+    reuse_dense(second, siblings(second))
+    assert files(second.run) == before
 
 
 def test_the_next_of_two_is_adopted_if_the_first_is_damaged(after_dense, small):
@@ -258,6 +283,17 @@ def test_a_control_is_adopted_at_its_own_level(after_dense, small, worker):
     _, second = prepared(after_dense, small, worker, "masks.densities=[0.8, 0.1]")
     reuse_tickets(second, siblings(second))
     assert second.run.done() == {Ticket(1, 5), Ticket(1, 0, "reinit")}
+
+
+def test_a_dense_network_that_is_trained_on_is_adopted_whatever_the_densities(after_dense, small, worker):
+    controls = "tickets.controls=[continue]"
+    first, second = after_dense("runs", controls), small(controls, "masks.densities=[0.9, 0.7]")
+    ticket = Ticket(0, 5, "continue")
+    worker(first, ticket).train_tickets()
+    reuse_dense(second, siblings(second))
+    worker(second).train_dense()
+    reuse_tickets(second, siblings(second))
+    assert second.run.results() == [first.run.result(ticket)]
 
 
 @pytest.mark.parametrize("override", ["tickets.schedule=restart", "tickets.optimizer_state=rewind"])

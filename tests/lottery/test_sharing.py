@@ -95,6 +95,16 @@ def test_a_ticket_depends_on_its_mask_its_start_and_its_seed(override, ticket):
     assert ticket_identity(experiment(override), ticket) != ticket_identity(experiment(), Ticket(1, 5))
 
 
+@pytest.mark.parametrize(
+    "override", ["masks.densities=[0.3]", "masks.method=random", "masks={iterative: {keep: 0.3, rounds: 2}}"]
+)
+def test_a_dense_network_that_is_trained_on_is_the_same_whatever_the_masks(override):
+    ticket = Ticket(0, 5, "continue")
+    assert ticket_identity(experiment(override), ticket) == ticket_identity(experiment(), ticket)
+    prunable = experiment(override, "masks.classifier=false")  # its result counts the prunable weights
+    assert ticket_identity(prunable, ticket) != ticket_identity(experiment(), ticket)
+
+
 def test_other_tickets_of_the_experiment_do_not_change_one():
     other = experiment("tickets.controls=[shuffle]", "tickets.seeds=[0, 3]", "trellis=[0, 5]")
     assert ticket_identity(other, Ticket(1, 0)) == ticket_identity(experiment(), Ticket(1, 0))

@@ -12,6 +12,7 @@ from lottery.input import assembler_processes, training_steps
 from lottery.input.assembler_processes import AssemblerDiedError
 from lottery.protocol import Failed, Instructions, TaskPlacement, decode_event
 from lottery.run.run_directory import DENSE, RunDirectory
+from lottery.tickets.tickets import Ticket
 from preprocessing.common.errors import Failure, InputError, Kind, StorageError
 from tests.lottery.worker_runs import equal, final
 
@@ -47,6 +48,32 @@ def test_a_dataset_that_is_away_or_changes_costs_no_step(after_dense, small, wor
     ends = [sweep.run.checkpoint(DENSE).variables for sweep in (whole, torn)]
     assert ends[0].keys() == ends[1].keys()
     assert all(np.array_equal(value, ends[1][path]) for path, value in ends[0].items())
+
+
+def test_a_child_that_saves_many_states_is_heard_after_each(after_dense, worker, monkeypatch):
+    """A task whose partner's child has died does not wait long for a sign of progress."""
+    from lottery.input.training_batches import TrainingInput
+
+    sweep, heard = after_dense("runs", "gang.checkpoint=1e6"), []
+    stream, write = TrainingInput.stream, RunDirectory.write_checkpoint
+
+    def breaks(self, runs):
+        for number, element in enumerate(stream(self, runs)):
+            if number == 2:
+                heard.clear()
+                raise StorageError("cannot read x: no connection")
+            yield element
+
+    def noted(run, training, state):
+        heard.append("written")
+        write(run, training, state)
+
+    monkeypatch.setattr(TrainingInput, "longest_run", 2)
+    monkeypatch.setattr(TrainingInput, "stream", breaks)
+    monkeypatch.setattr(RunDirectory, "write_checkpoint", noted)
+    with pytest.raises(StorageError):
+        worker(sweep, Ticket(0, 0), Ticket(1, 0), tell=lambda event: heard.append(type(event).__name__)).train_tickets()
+    assert heard == ["written", "Progress", "written", "Progress", "Saved"]
 
 
 @pytest.fixture

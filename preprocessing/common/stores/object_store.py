@@ -16,6 +16,9 @@ from preprocessing.common.stores.remote import RemoteStore
 
 logger = logging.getLogger(__name__)
 
+# How long Google's client tries again by itself; it would for 15 minutes, and callers try again after it has given up.
+GCS_SECONDS = 30
+
 # How often `create` puts: a rival's object may be there at the put and gone when it is read.
 _TRIES = 3
 
@@ -44,6 +47,12 @@ class ObjectStore(RemoteStore):
         found = [(info.path.removeprefix(root), info) for info in self._select("", recursive=True)]
         folders = [path for path, info in found if info.type == pafs.FileType.Directory]
         return folders, [Entry(path, int(info.size)) for path, info in found if info.type == pafs.FileType.File]
+
+    def _client_uri(self) -> str:
+        uri, query = super()._client_uri(), self._place.query
+        if self._place.scheme != "gs" or "retry_limit_seconds=" in query:
+            return uri
+        return f"{uri}{'&' if query else '?'}retry_limit_seconds={GCS_SECONDS}"
 
     def _write(self, name: str, data: bytes) -> None:
         self._write_whole(name, lambda stream: stream.write(data))

@@ -82,10 +82,14 @@ class RemoteStore(Store):
 
     def _connect(self) -> tuple[Any, str]:
         try:
-            filesystem, path = pafs.FileSystem.from_uri(self._place.strict_uri)
+            filesystem, path = pafs.FileSystem.from_uri(self._client_uri())
         except (pa.ArrowException, ValueError) as error:
             raise InputError(f"cannot reach {self.describe()}: {reason(error)}; check the URI") from error
         except OSError as error:
             what = f"cannot reach {self.describe()}: {reason(error)}"
             raise StorageError(f"{what}; {remedy(error, local=False)}") from error
         return filesystem, path
+
+    def _client_uri(self) -> str:
+        """The URI by which pyarrow opens the filesystem."""
+        return self._place.strict_uri
