@@ -10,9 +10,13 @@ from lottery.tickets import masks
 from tests.lottery.small_training import CLASSES, arrays, config, rates, same, strategy
 
 TINY = {
+    "conv2": (8, {"width": 4}),
+    "conv4": (8, {"width": 4}),
+    "conv6": (8, {"width": 4}),
     "conv_small": (8, {"filters": 4, "units": 8}),
     "lenet_300_100": (8, {"dropout": 0.2}),
     "mobilenet_v2": (32, {"alpha": 0.35}),
+    "resnet8": (8, {"width": 4}),
     "resnet18": (8, {"width": 4}),
     "resnet20": (8, {"width": 4}),
     "resnet50": (32, {"width": 4}),
