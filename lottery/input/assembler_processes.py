@@ -34,8 +34,8 @@ _ERRORS = {Kind.BAD_INPUT: InputError, Kind.STORAGE: StorageError}
 
 
 def slot_count(run_bytes: int) -> int:
-    """How many runs of at most `run_bytes` the shared memory holds: 6 to 8."""
-    return _HELD + max(_AHEAD[0], min(_AHEAD[1], _AHEAD_BYTES // run_bytes))
+    """How many runs of at most `run_bytes` the shared memory holds: 6 to 8. A worker's part of a batch may be empty."""
+    return _HELD + max(_AHEAD[0], min(_AHEAD[1], _AHEAD_BYTES // max(1, run_bytes)))
 
 
 class AssemblerDiedError(Exception):

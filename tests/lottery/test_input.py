@@ -8,7 +8,7 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lottery.experiment.config import Data, Input
@@ -74,6 +74,7 @@ def test_batches_are_the_canonical_order(training_input, stored, window, mapped)
     mapped=st.booleans(),
     threads=st.integers(1, 3),
 )
+@example(window="all", start=0, lengths=[2], workers=13, mapped=True, threads=1)  # whose share of a batch is empty
 def test_any_start_worker_and_path_give_the_same(
     training_input, stored, window, start, lengths, workers, mapped, threads
 ):
