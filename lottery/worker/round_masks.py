@@ -36,8 +36,8 @@ def mask_of_level(session: Session, ticket: Ticket) -> Mask:
     if run.has_mask(ticket.level, ticket.chain):
         return run.mask(ticket.level, shapes, ticket.chain)
     before = mask_of_level(session, ticket.predecessor)
-    kernels = {path: final_state(session, ticket).variables[path] for path in before}
-    mask = round_mask(before, kernels, session.experiment.masks.levels[ticket.level], session.experiment)
+    trained = final_state(session, ticket).variables
+    mask = round_mask(before, trained, session.experiment.masks.levels[ticket.level], session.experiment)
     run.write_mask(ticket.level, mask, ticket.chain)
     return mask
 

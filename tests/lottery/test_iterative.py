@@ -17,6 +17,7 @@ from lottery.driver.reuse import reuse_dense, reuse_tickets
 from lottery.experiment import config
 from lottery.experiment.config import Iterative, Masks
 from lottery.protocol import ModelFacts, Question, decode_instructions
+from lottery.run.run_directory import RunDirectory
 from lottery.run.siblings import find_siblings
 from lottery.tickets import iterative, masks
 from lottery.tickets.scheduling import bundles, schedule
@@ -248,6 +249,17 @@ def test_a_chain_ends_with_the_round_that_diverged(small, worker):
         assert cut.kept == masks.kept_weights(KEEP ** (level + 1), cut.prunable)
         assert results[Ticket(level, 0, "reinit")].status == "diverged"
         assert results[Ticket(level, sweep.timeline.trellis[1])].status == "done"
+
+
+def test_a_round_reads_what_was_trained_before_it_once(finished, worker, monkeypatch):
+    """It may be hundreds of megabytes on a remote store."""
+    sweep, ticket, read = finished(), Ticket(1, 0), []
+    sweep.run.reopen(ticket)
+    (Path(sweep.run.uri) / "masks" / "01-000000-s0.safetensors").unlink()
+    checkpoint = RunDirectory.checkpoint
+    monkeypatch.setattr(RunDirectory, "checkpoint", lambda run, name: read.append(name) or checkpoint(run, name))
+    worker(sweep, ticket).train_tickets()
+    assert read.count(ticket.predecessor.name) == 1
 
 
 def test_a_lost_state_is_named_with_its_remedy(finished, worker):
