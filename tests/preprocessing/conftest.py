@@ -1,4 +1,4 @@
-"""A source, its dataset and an HDFS, made once for all tests; and a stand-in for an HDFS."""
+"""A source, its dataset, an HDFS and a bucket, made once for several tests; and a stand-in for an HDFS."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from preprocessing.common.stores import hdfs_connection
 from tests.hadoop.hdfs import Hdfs
+from tests.lottery.s3_proxy import CREDENTIALS, Proxy, s3_proxy
 from tests.preprocessing.fake_hdfs import FakeClient
 from tests.preprocessing.raw_images import preprocess, write_folders
 from tests.preprocessing.submitting import environment_with_java
@@ -34,6 +35,23 @@ def made(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("made") / "dataset"
     preprocess(raw, output, rows_per_shard=20)
     return output
+
+
+@pytest.fixture(scope="module")
+def proxy() -> Iterator[Proxy]:
+    """An S3 server for all tests of a module."""
+    with s3_proxy() as started:
+        yield started
+
+
+@pytest.fixture
+def bucket(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Proxy:
+    """An empty bucket on it."""
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("preprocessing.common.stores.base.SETTLE_SECONDS", 0.0)
+    proxy.clear()
+    return proxy
 
 
 @pytest.fixture(scope="session")

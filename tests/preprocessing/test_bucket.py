@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,25 +15,10 @@ from preprocessing.job.plan import plan
 from preprocessing.job.prepare import Request
 from preprocessing.job.settings import Settings
 from preprocessing.sources.layouts import open_source
-from tests.lottery.s3_proxy import CREDENTIALS, Proxy, s3_proxy
+from tests.lottery.s3_proxy import Proxy
 from tests.preprocessing.archives import write_official
 from tests.preprocessing.raw_images import CLASSES, preprocess
 from tests.preprocessing.shard_files import cls_tar, slim_records, write_shards
-
-
-@pytest.fixture(scope="module")
-def proxy() -> Iterator[Proxy]:
-    with s3_proxy() as started:
-        yield started
-
-
-@pytest.fixture
-def bucket(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Proxy:
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("preprocessing.common.stores.base.SETTLE_SECONDS", 0.0)
-    proxy.clear()
-    return proxy
 
 
 def upload(folder: Path, bucket: Proxy, name: str) -> None:

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from preprocessing.dataset.opening import Dataset
 from preprocessing.job.plan import plan
 from preprocessing.job.prepare import Request
 from preprocessing.job.settings import Settings
-from tests.lottery.s3_proxy import CREDENTIALS, Proxy, s3_proxy
+from tests.lottery.s3_proxy import Proxy
 from tests.preprocessing.hub_files import write_hub
 from tests.preprocessing.pixel_files import CIFAR_10, NAMES_10, archive, cifar10_files, grays, write_files, write_idx
 from tests.preprocessing.raw_images import preprocess
@@ -31,21 +30,6 @@ from tests.preprocessing.submitting import JOB, ROOT, submit
 
 KINDS = {"parquet": 6, "idx": 2, "cifar": 6}  # and the files that each has here
 OPTIONS = {"rows_per_shard": 64}
-
-
-@pytest.fixture(scope="module")
-def proxy() -> Iterator[Proxy]:
-    with s3_proxy() as started:
-        yield started
-
-
-@pytest.fixture
-def bucket(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Proxy:
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("preprocessing.common.stores.base.SETTLE_SECONDS", 0.0)
-    proxy.clear()
-    return proxy
 
 
 @pytest.fixture(params=KINDS)
