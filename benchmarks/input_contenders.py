@@ -56,7 +56,7 @@ def ours(request: dict[str, Any], dataset: Dataset, mapped: bool = True, **data:
     """Our stream; with a crop, normalised as the compiled step does it."""
     import tensorflow as tf
 
-    from lottery.experiment.config import Data, Input
+    from lottery.experiment.sections import Data, Input
     from lottery.input.training_batches import TrainingInput
 
     settings = Input(shuffle_window="all" if mapped else 4)
@@ -167,7 +167,7 @@ def _cpu_seconds() -> float:
 
 def time_resume(request: dict[str, Any], dataset: Dataset) -> float:
     """Seconds from nothing to the first batch of a step far on, in the order of as many images as ImageNet has."""
-    from lottery.experiment.config import Data
+    from lottery.experiment.sections import Data
     from lottery.input import training_batches, training_steps
 
     training_steps.sample_order = _order_of_imagenet  # type: ignore[assignment]

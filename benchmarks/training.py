@@ -210,7 +210,8 @@ def mask_ratio(folder: str, rounds: int) -> float:
 
 def xla_ratio(rounds: int) -> float:
     """A step of ResNet-20 at 32 px in batches of 64 that XLA has compiled, against one that it has not."""
-    from lottery.experiment.config import SGD, Data, Experiment, LearningRate, Masks, Model, Training
+    from lottery.experiment.config import Experiment
+    from lottery.experiment.sections import SGD, Data, LearningRate, Masks, Model, Training
     from lottery.training.trainer import Trainer
     from lottery.worker import devices
     from lottery.worker.position import WorkerPosition
@@ -250,7 +251,8 @@ def switch_ms(rounds: int) -> float:
     The median, over pairs that follow each other at once, of a ticket's CPU time in the bundle less its CPU time among
     the steps of one call.
     """
-    from lottery.experiment.config import SGD, Data, Experiment, LearningRate, Masks, Model, Training
+    from lottery.experiment.config import Experiment
+    from lottery.experiment.sections import SGD, Data, LearningRate, Masks, Model, Training
     from lottery.tickets import masks
     from lottery.training.trainer import Trainer
     from lottery.worker import devices

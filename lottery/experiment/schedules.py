@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lottery.experiment.config import LearningRate
+from lottery.experiment.sections import LearningRate
 from lottery.experiment.steps import to_steps
 from preprocessing.common.errors import InputError
 

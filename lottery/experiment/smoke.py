@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from lottery.experiment.config import Experiment, LearningRate
+from lottery.experiment.config import Experiment
+from lottery.experiment.sections import LearningRate
 
 _STEPS = 6
 _RESET = 2

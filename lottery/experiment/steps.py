@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lottery.experiment.config import Experiment, Length
+from lottery.experiment.config import Experiment
+from lottery.experiment.sections import Length
 from preprocessing.common.errors import InputError
 
 

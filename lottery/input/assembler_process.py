@@ -14,7 +14,7 @@ import sys
 import msgspec
 import numpy as np
 
-from lottery.experiment.config import Data, Input
+from lottery.experiment.sections import Data, Input
 from lottery.input.batch_assembler import Images, Labels
 from lottery.input.training_steps import TrainingSteps
 from preprocessing.common.errors import InputError, failure_of

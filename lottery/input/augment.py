@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lottery.experiment.config import Data
+from lottery.experiment.sections import Data
 from lottery.seeds import random_stream
 from preprocessing.common.errors import InputError
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lottery.experiment.config import Input
+from lottery.experiment.sections import Input
 from lottery.input.augment import CropParameters
 from preprocessing.dataset.opening import Dataset, Reading, Split
 from preprocessing.dataset.row_group import Blob

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from lottery.experiment.config import Data, Input
+from lottery.experiment.sections import Data, Input
 from lottery.input import augment
 from lottery.input.batch_assembler import BatchAssembler, Images, Labels, open_split
 from lottery.input.order import worker_slice

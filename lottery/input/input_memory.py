@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from lottery.experiment.config import Data, Input
+from lottery.experiment.sections import Data, Input
 from lottery.input.assembler_process import MAPPED_BYTES
 from lottery.input.assembler_processes import LONG_BYTES, slot_count
 from lottery.input.batch_assembler import threads

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lottery.experiment.config import Data, Input
+from lottery.experiment.sections import Data, Input
 from lottery.input import augment, shuffle_window
 from lottery.input.batch_assembler import BatchAssembler, Images, Labels, open_split
 from lottery.input.order import sample_order

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lottery.experiment.config import Input
+from lottery.experiment.sections import Input
 from preprocessing.common.errors import InputError
 from preprocessing.dataset.opening import Dataset, Split
 from preprocessing.dataset.split import READ_AHEAD_BYTES

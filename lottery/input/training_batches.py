@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lottery.experiment.config import Data, Input
+from lottery.experiment.sections import Data, Input
 from lottery.input import augment, freed_memory
 from lottery.input.assembler_process import Request, Slots
 from lottery.input.assembler_processes import LONG_BYTES, AssemblerDiedError, AssemblerProcesses, slot_count

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from lottery.experiment.config import Data, Input
+from lottery.experiment.sections import Data, Input
 from lottery.input import augment, shuffle_window
 from lottery.input.augment import CropParameters
 from lottery.input.batch_assembler import BatchAssembler, Images, Labels, open_split

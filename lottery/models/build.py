@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-from lottery.experiment.config import Model
+from lottery.experiment.sections import Model
 from lottery.models import custom, logits
 from lottery.models.classifier import classifier_kernel
 from lottery.models.registry import locate

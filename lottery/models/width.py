@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from lottery.experiment.config import Model
+from lottery.experiment.sections import Model
 from lottery.models import build, registry
 from preprocessing.common.errors import InputError
 

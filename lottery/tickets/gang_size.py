@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lottery.experiment.config import Gang
+from lottery.experiment.sections import Gang
 from preprocessing.common.errors import InputError
 
 

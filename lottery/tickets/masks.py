@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lottery.experiment.config import Masks
+from lottery.experiment.sections import Masks
 from preprocessing.common.errors import InputError
 
 Mask = dict[str, NDArray[np.bool_]]

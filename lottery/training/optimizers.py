@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from lottery.experiment.config import SGD, Adam, AdamW
+from lottery.experiment.sections import SGD, Adam, AdamW
 
 # (weight, gradient, slots, learning rate, steps before this one) -> None; weight and slots are tf.Variables of one
 # device. TensorFlow's fused kernels do it in one pass over memory.

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lottery.experiment.config import AdamW, Experiment, Training
+from lottery.experiment.config import Experiment
+from lottery.experiment.sections import AdamW, Training
 from lottery.models import custom
 from lottery.training import loss_scale, scores
 from lottery.training.layout import Layout

@@ -12,7 +12,8 @@ from contextlib import closing, suppress
 import msgspec
 import tensorflow as tf
 
-from lottery.experiment.config import Experiment, Model
+from lottery.experiment.config import Experiment
+from lottery.experiment.sections import Model
 from lottery.experiment.steps import timeline
 from lottery.input.augment import image_shape
 from lottery.input.batch_assembler import threads

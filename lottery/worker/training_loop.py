@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from lottery.experiment.config import LearningRate
 from lottery.experiment.schedules import learning_rates
+from lottery.experiment.sections import LearningRate
 from lottery.experiment.steps import Timeline, segments
 from lottery.input.training_batches import TrainingInput
 from lottery.training.trainer import Trainer

@@ -7,7 +7,8 @@ from functools import cache
 import numpy as np
 
 from lottery.experiment import config as experiment
-from lottery.experiment.config import Data, Experiment, LearningRate, Masks, Model, Training
+from lottery.experiment.config import Experiment
+from lottery.experiment.sections import Data, LearningRate, Masks, Model, Training
 from lottery.tickets import masks
 from lottery.tickets.start_state import start_state
 

@@ -39,7 +39,8 @@ def _dataset_digests() -> dict[str, str]:
 
 
 def _input_digests() -> dict[str, str]:
-    from lottery.experiment.config import Data, identity, load
+    from lottery.experiment.config import identity, load
+    from lottery.experiment.sections import Data
     from lottery.input.order import sample_order
     from lottery.input.training_batches import TrainingInput
     from preprocessing.dataset.opening import Dataset

@@ -16,7 +16,7 @@ import psutil
 import pytest
 from msgspec.structs import replace
 
-from lottery.experiment.config import Data, Input
+from lottery.experiment.sections import Data, Input
 from lottery.input import assembler_processes, augment
 from lottery.input.assembler_process import Request, Slots, fill_part, open_steps
 from lottery.input.assembler_processes import AssemblerDiedError, AssemblerProcesses, slot_count

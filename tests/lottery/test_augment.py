@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lottery.experiment.config import Data
+from lottery.experiment.sections import Data
 from lottery.input import augment
 from preprocessing.common.errors import InputError
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from lottery.experiment.config import Data, Model
+from lottery.experiment.sections import Data, Model
 from lottery.models.registry import MODELS
 from lottery.tickets import masks
 from tests.lottery.small_training import CLASSES, arrays, config, rates, same, strategy

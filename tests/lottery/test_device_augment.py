@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lottery.experiment.config import Data, Input
+from lottery.experiment.sections import Data, Input
 from lottery.input import augment
 from lottery.run.run_directory import DENSE
 from preprocessing.dataset.opening import Dataset

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from lottery.experiment.config import Data, Model
+from lottery.experiment.sections import Data, Model
 from lottery.protocol import Progress, Saved
 from lottery.run.run_directory import DENSE
 from preprocessing.dataset.opening import Dataset, Split

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import msgspec
 
-from lottery.experiment.config import Data, Experiment, identity, parse
+from lottery.experiment.config import Experiment, identity, parse
+from lottery.experiment.sections import Data
 
 DOCS = Path(__file__).parents[2] / "docs" / "experiments.md"
 ROW = re.compile(r"^\| `([a-z_.0-9]+)` \| (?:`([^`]*)`)? ?\| (✗)?", re.MULTILINE)

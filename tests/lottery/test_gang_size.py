@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lottery.experiment.config import Gang
+from lottery.experiment.sections import Gang
 from lottery.tickets import gang_size
 from lottery.tickets.gang_size import Layout
 from preprocessing.common.errors import InputError

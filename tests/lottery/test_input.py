@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from lottery.experiment.config import Data, Input
+from lottery.experiment.sections import Data, Input
 from lottery.input import assembler_processes
 from lottery.input.assembler_processes import AssemblerDiedError
 from lottery.input.order import sample_order

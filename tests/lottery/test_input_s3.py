@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from lottery.experiment.config import Data, Input
+from lottery.experiment.sections import Data, Input
 from preprocessing.common.errors import InputError
 from preprocessing.dataset.opening import Dataset
 from tests.lottery.datasets import write_dataset

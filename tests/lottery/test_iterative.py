@@ -15,7 +15,7 @@ from lottery.driver.gang import GangError
 from lottery.driver.plan_report import plan_sweep
 from lottery.driver.reuse import reuse_dense, reuse_tickets
 from lottery.experiment import config
-from lottery.experiment.config import Iterative, Masks
+from lottery.experiment.sections import Iterative, Masks
 from lottery.protocol import ModelFacts, Question, decode_instructions
 from lottery.run.run_directory import RunDirectory
 from lottery.run.siblings import find_siblings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lottery.experiment.config import Model
+from lottery.experiment.sections import Model
 
 SHAPE, CLASSES, UNITS, IMAGES = (2, 2, 1), 3, 4, 5
 FIRST, SECOND = "two/first/kernel", "two/second/kernel"

@@ -6,7 +6,7 @@ import pytest
 
 from lottery.executor import memory
 from lottery.executor.memory import gpu_memory, host_memory, task_memory
-from lottery.experiment.config import Data, Input
+from lottery.experiment.sections import Data, Input
 from lottery.input.batch_assembler import threads
 from lottery.input.input_memory import InputMemory, input_memory
 from lottery.protocol import TaskPlacement

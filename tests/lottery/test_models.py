@@ -8,7 +8,8 @@ import re
 
 import pytest
 
-from lottery.experiment.config import Model, load
+from lottery.experiment.config import load
+from lottery.experiment.sections import Model
 from lottery.models.registry import MODELS
 from preprocessing.common.errors import InputError
 from tests.lottery.paths import CONF

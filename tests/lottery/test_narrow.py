@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lottery.experiment.config import Model
+from lottery.experiment.sections import Model
 from lottery.tickets.scheduling import bundles
 from lottery.tickets.tickets import Ticket
 from preprocessing.common.errors import InputError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from lottery.experiment.config import Data, Model
+from lottery.experiment.sections import Data, Model
 from tests.lottery.small_training import arrays, batches, config, masked_start, rates, same, trainer
 
 BATCH_NORM = Model("tests.lottery.own_models:with_batch_norm")

@@ -9,7 +9,7 @@ import textwrap
 import pytest
 from msgspec.structs import replace
 
-from lottery.experiment.config import Model
+from lottery.experiment.sections import Model
 from lottery.run import provenance
 from lottery.run.provenance import Provenance
 from lottery.tickets.tickets import Ticket

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lottery.experiment.config import Model
+from lottery.experiment.sections import Model
 from lottery.tickets import masks
 from tests.lottery.small_training import BATCH, CLASSES, OPTIMIZERS, arrays, batches, config, trainer
 

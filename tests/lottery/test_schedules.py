@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lottery.experiment import schedules
-from lottery.experiment.config import LearningRate
+from lottery.experiment.sections import LearningRate
 from preprocessing.common.errors import InputError
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as draw
 from hypothesis.extra import numpy as arrays_of
 
-from lottery.experiment.config import Model
+from lottery.experiment.sections import Model
 from tests.lottery.small_training import arrays, batches, config, masked_start, rates, same, trainer
 
 SHAPES = draw.lists(draw.lists(draw.integers(0, 5), max_size=4).map(tuple), min_size=1, max_size=6)

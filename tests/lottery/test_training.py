@@ -5,7 +5,7 @@ import pytest
 from msgspec.structs import replace
 
 from lottery.experiment import config as experiment
-from lottery.experiment.config import Masks, Model
+from lottery.experiment.sections import Masks, Model
 from tests.lottery.small_training import (
     CLASSES,
     OPTIMIZERS,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lottery.experiment import config as experiment
-from lottery.experiment.config import Model
+from lottery.experiment.sections import Model
 from tests.lottery.small_training import arrays, batches, config, masked_start, rates, same, trainer
 
 TOLERANCE = 1e-4  # of weights, statistics and slots after a few steps; their largest are around 1
