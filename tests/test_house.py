@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = {
     "lottery": (
         *("__main__", "driver", "report", "executor", "worker", "training", "models", "architectures", "protocol"),
-        *("run", "tickets", "input", "experiment", "seeds"),
+        *("run", "tickets", "statistics", "input", "experiment", "seeds"),
     ),
     "preprocessing": ("job", "images", "sources", "dataset", "common"),
 }
