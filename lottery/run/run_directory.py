@@ -11,6 +11,7 @@ from lottery.experiment import config as experiment
 from lottery.experiment.config import Experiment
 from lottery.run import blobs, checkpoint, checksum, origin
 from lottery.run.checkpoint import Checkpoint
+from lottery.run.dataset_record import DatasetRecord
 from lottery.run.heartbeats import Heartbeats
 from lottery.run.mailbox import Mailbox
 from lottery.run.origin import Origin
@@ -27,6 +28,8 @@ __all__ = ["DENSE", "DenseResult", "RunDirectory", "TicketResult", "run_director
 DENSE = "dense"
 _EXPERIMENT = "experiment.yaml"
 _PROVENANCE = "dense/provenance.json"
+_DATASET = "dataset.json"
+_TRANSFERRED = "transfer/state.safetensors"
 _TRELLIS_NAME = re.compile(r"trellis/(\d{6,})\.safetensors")
 # How to recreate a damaged file; each is tried by a test.
 _AGAIN = "the same command"
@@ -40,6 +43,8 @@ _REMEDIES = {
         "training.deterministic is true and as many executors train it"
     ),
     "provenance": "delete it; no check is then made whether the model has changed since the dense run",
+    "transfer": f"delete it and the folder masks, and {_AGAIN} brings both again from the ticket's run directory",
+    "dataset": f"delete it, and {_AGAIN} of the sweep writes it again",
 }
 
 T = TypeVar("T")
@@ -94,6 +99,19 @@ class RunDirectory:
         """
         return origin.decode(self._files.read(_EXPERIMENT), self.describe(_EXPERIMENT))
 
+    def exists(self) -> bool:
+        """Whether this is a run directory."""
+        return self._files.exists(_EXPERIMENT)
+
+    def record_dataset(self, record: DatasetRecord) -> None:
+        """Writes dataset.json unless it is there."""
+        if not self._files.exists(_DATASET):
+            self._files.write(_DATASET, checksum.encode(record))
+
+    def dataset(self) -> DatasetRecord | None:
+        """What was recorded of the dataset; None if nothing was, by an earlier version. InputError if damaged."""
+        return self._found(_DATASET, lambda blob: checksum.decode(blob, DatasetRecord), "dataset")
+
     def replicates(self) -> list[RunDirectory]:
         """The run directory of each of the experiment's seeds; only itself if there is one. Raises as `origin` does."""
         return [self.replicate(seed) for seed in self.origin().experiment.seeds] or [self]
@@ -117,6 +135,18 @@ class RunDirectory:
     def trellis_file(self, step: int) -> tuple[str, str]:
         """For error messages: the file of the state after `step` steps, and how to recreate it."""
         return self.describe(_trellis(step)), _REMEDIES["trellis"]
+
+    def transferred_state(self) -> Checkpoint:
+        """What tickets start from if it comes from another run directory. InputError if it is damaged or missing."""
+        return self._needed(_TRANSFERRED, checkpoint.unpack, "transfer")
+
+    def write_transferred_state(self, state: Checkpoint) -> None:
+        """Saves what tickets start from, before their mask."""
+        self._files.write(_TRANSFERRED, checkpoint.pack(state))
+
+    def transferred_file(self) -> tuple[str, str]:
+        """For error messages: the file of `transferred_state`, and how to recreate it."""
+        return self.describe(_TRANSFERRED), _REMEDIES["transfer"]
 
     def state_file(self, training: str) -> tuple[str, str]:
         """For error messages: the file of a training's last checkpoint, and how to recreate it."""
@@ -179,6 +209,10 @@ class RunDirectory:
         Raises InputError if it is damaged.
         """
         return self._found(_state(training), checkpoint.unpack, "state")
+
+    def needed_checkpoint(self, training: str) -> Checkpoint:
+        """As `checkpoint`, but raises InputError too if there is none."""
+        return self._needed(_state(training), checkpoint.unpack, "state")
 
     def write_checkpoint(self, training: str, state: Checkpoint) -> None:
         """Saves a training's checkpoint; the last one is its final state."""

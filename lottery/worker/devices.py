@@ -41,6 +41,16 @@ def check_gpus(given: int) -> None:
         )
 
 
+def describe() -> str:
+    """What this process computes on, in words."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
+        return str(name)
+    threads = tf.config.threading.get_intra_op_parallelism_threads()
+    return f"a CPU ({threads} threads)"
+
+
 def strategy(position: WorkerPosition) -> tf.distribute.Strategy:
     """The strategy for this machine's GPUs (one CPU if there are none), together with the other workers.
 
