@@ -10,8 +10,8 @@ from argparse import ArgumentParser, Namespace
 from lottery.commands.command import Command, open_run
 from lottery.commands.export import add_ticket_arguments, named
 from lottery.run.run_directory import RunDirectory
+from lottery.run.ticket_files import folder_of_runs
 from preprocessing.common.errors import InputError
-from preprocessing.common.places import parse
 from preprocessing.common.signals import run_until_signal
 from preprocessing.dataset.opening import Dataset
 
@@ -64,7 +64,7 @@ def run(arguments: Namespace) -> int:
 
     def work() -> int:
         path = _write(arguments, opened, name)
-        found = transfer.command(submit, path, arguments.data, arguments.runs or _above(place))
+        found = transfer.command(submit, path, arguments.data, arguments.runs or folder_of_runs(place))
         print(shlex.join(found), flush=True)
         if arguments.print:
             return 0
@@ -91,12 +91,6 @@ def _write(arguments: Namespace, opened: RunDirectory, name: str | None) -> str:
     path: str = arguments.output or f"{found.experiment.name}.yaml"
     transfer.write(found, path)
     return path
-
-
-def _above(run: str) -> str:
-    """The folder that a run directory is in."""
-    place = parse(run)
-    return place._replace(path=place.path.rpartition("/")[0]).uri
 
 
 COMMAND = Command("train a ticket on another dataset, by the same job", add_arguments, run)

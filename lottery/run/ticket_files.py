@@ -1,4 +1,4 @@
-"""What a run directory holds of a ticket: its mask, and where it lies itself."""
+"""Where a ticket lies, and what its run directory holds of it: its mask and first weights."""
 
 from __future__ import annotations
 
@@ -49,3 +49,12 @@ def locate(uri: str) -> tuple[str, str | None]:
     else:
         return uri, None
     return (uri, None) if RunDirectory(open_store(uri)).exists() else found
+
+
+def folder_of_runs(uri: str) -> str:
+    """The folder that a run directory is in, also if it is one of several seeds'."""
+    place = parse(uri)
+    above, _, last = place.path.rpartition("/")
+    folder = place._replace(path=above).uri
+    is_replicate = last.startswith("seed-") and RunDirectory(open_store(folder)).exists()
+    return folder_of_runs(folder) if is_replicate else folder

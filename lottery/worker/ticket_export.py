@@ -269,7 +269,10 @@ def _layouts(network: keras.Model, paths: Mapping[int, str]) -> dict[str, str]:
 
 
 def _outputs(model: keras.Model, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return np.asarray(speed.compiled(model)(images), np.float32)
+    """The logits of all images, which are computed a few at a time."""
+    compute = speed.compiled(model)
+    parts = np.array_split(images, -(-len(images) // speed.BATCH))
+    return np.concatenate([np.asarray(compute(part), np.float32) for part in parts])
 
 
 def _difference(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

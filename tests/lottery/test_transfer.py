@@ -19,6 +19,7 @@ from lottery.export.choice import Chosen
 from lottery.export.transfer import transferred
 from lottery.protocol import ModelFacts
 from lottery.run.run_directory import RunDirectory
+from lottery.run.ticket_files import folder_of_runs
 from lottery.tickets import masks
 from lottery.tickets.sharing import dense_identity, ticket_identity
 from lottery.tickets.tickets import Ticket
@@ -239,6 +240,12 @@ def test_several_seeds_train_the_same_ticket(moved, worker):
     assert not np.array_equal(one[f"{CLASSIFIER}kernel"], two[f"{CLASSIFIER}kernel"])
     states = [final(replicate, Ticket(0, 0)) for replicate in sweep.replicates]
     assert not equal(*states)
+
+
+def test_the_run_directory_of_one_of_several_seeds_is_in_the_folder_above(small):
+    sweep = small("seeds=[0, 1]")
+    folder = str(Path(sweep.run.uri).parent)
+    assert [folder_of_runs(uri) for uri in (sweep.run.uri, sweep.replicates[1].run.uri)] == [folder, folder]
 
 
 def call(monkeypatch, *arguments):
