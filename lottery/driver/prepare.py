@@ -181,9 +181,25 @@ def _checked_timeline(config: Experiment, dataset: Dataset) -> Timeline:
         raise InputError(
             f"data.evaluate: split {config.data.evaluate} of {dataset.describe()} holds no image; name another one"
         )
+    _check_selection(config.data.select, dataset)
     line = timeline(config, train.count)
     augment.check(config.data, dataset.size)
     schedules.check(config.training.learning_rate, line.steps_per_epoch, line.total)
     mask_methods.check(config, line, train.count)
     iterative.check(config)
     return line
+
+
+def _check_selection(split: str | None, dataset: Dataset) -> None:
+    if split is None:
+        return
+    if split not in dataset.splits:
+        problem = f"{dataset.describe()} has no such split, only {', '.join(sorted(dataset.splits))}"
+    elif not dataset.split(split).count:
+        problem = f"in {dataset.describe()} it holds no image"
+    else:
+        return
+    raise InputError(
+        f"data.select: {split}: {problem}; preprocess with --holdout, which makes minival; name another split; or "
+        "choose on data.evaluate, with --set data.select=null"
+    )
