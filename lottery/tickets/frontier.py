@@ -69,11 +69,12 @@ class Rules:
 
     @property
     def bounds(self) -> tuple[int, int]:
-        """How many tickets are trained for a reset point, at least and at most.
+        """How many tickets are trained for a reset point, at least (unless they diverge) and at most.
 
         More only if a level that was far from the margin turns out on all seeds to be on its other side.
         """
-        return min(self.seeds, 2) + self.fewest_probes - 1, self.most_probes * self.seeds
+        others = min(self.seeds, 2) + self.fewest_probes - 2 if self.fewest_probes > 1 else 0
+        return self.seeds + others, self.most_probes * self.seeds
 
 
 @dataclass(frozen=True)

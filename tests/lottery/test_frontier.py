@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import product
 
 import numpy as np
 import pytest
@@ -63,16 +62,19 @@ def test_one_seed_bisects_on_single_values():
     assert all(len(answer.tried) <= 5 for answer in found.answers)
 
 
-@pytest.mark.parametrize("last", range(-1, 13))
-def test_every_answer_is_found_on_a_curve_without_noise(last):
-    curve = np.where(np.arange(12) <= last, 0.0, -5.0)
-    for seeds in (1, 2, 3, 4):
-        held = rules(12, seeds)
-        (answer,) = search(held, (7,), {Probe(7, *at): curve[at[0]] for at in product(range(12), range(seeds))}).answers
-        assert number(answer.level) == min(last, 11)
-        assert answer.beyond == (None if last >= 11 else last + 1)
-        least, most = held.bounds
-        assert least <= sum(map(len, answer.tried.values())) <= most
+@pytest.mark.parametrize("levels", [1, 2, 3, 7, 12, 20])
+@pytest.mark.parametrize("seeds", [1, 2, 3, 4])
+def test_every_answer_is_found_on_a_curve_without_noise_within_the_bounds(levels, seeds):
+    held, counts = rules(levels, seeds), []
+    for last in range(-1, levels):
+        values = np.where(np.arange(levels) <= last, 0.0, -5.0)[None, :, None].repeat(seeds, -1)
+        (answer,) = search(held, (0,), table(values)).answers
+        assert number(answer.level) == last
+        assert answer.beyond == (None if last == levels - 1 else last + 1)
+        counts.append(sum(map(len, answer.tried.values())))
+    least, most = held.bounds
+    assert min(counts) == least
+    assert max(counts) <= most
 
 
 def test_the_first_round_is_the_middle_of_every_reset_point_on_two_seeds():

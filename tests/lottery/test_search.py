@@ -232,7 +232,7 @@ def test_a_plan_says_what_a_search_costs_and_what_is_next(searching, monkeypatch
     monkeypatch.setattr(preflight.model_check, "ask", lambda *_: ModelFacts(parameters=1470, prunable=1436))
     sweep = searching(THREE)
     lines = plan_sweep(sweep, Gang(monkeypatch, accuracy), images_per_second=16.0).lines
-    assert "search: 12 to 36 of the grid's 108 tickets (11% to 33%), and at most 18 of its 144 controls" in lines, lines
+    assert "search: 18 to 36 of the grid's 108 tickets (17% to 33%), and at most 18 of its 144 controls" in lines, lines
     assert "search: round 1, 6 trainings at 3 reset points, which is planned here" in lines
     assert sum("1 training of level 5" in line for line in lines) == 2
     run_sweep(sweep, lambda: Gang(monkeypatch, accuracy))
