@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from lottery.report.levels import Answers, levels
 from lottery.report.picture import accuracy_plot
 from lottery.report.results_parquet import parquet, parquet_of_replicates
+from lottery.report.search_lines import search_lines
 from lottery.report.table import table
 from lottery.run.origin import Origin
 from lottery.run.run_directory import DENSE, DenseResult, RunDirectory, TicketResult
@@ -34,6 +35,8 @@ def publish(run: RunDirectory) -> dict[int, list[TicketResult]]:
     select = experiment.data.select is not None
     rows = levels(dense, results, experiment.verdict, select, answers_of(replicates, dense))
     print(table(experiment, dense, pooled, rows, points))
+    for line in search_lines(run):
+        print(line)
     print(f"results: {run.describe('results.parquet')}")
     print(f"picture: {run.describe('report/accuracy.png')}", flush=True)
     return results
