@@ -5,10 +5,8 @@ import sys
 
 import pytest
 
-DRIVER = (
-    "lottery, lottery.driver.sweep, lottery.driver.gang, lottery.report.publish, lottery.executor.task, "
-    "lottery.__main__"
-)
+DRIVER = "lottery, lottery.driver.sweep, lottery.driver.gang, lottery.report.publish, lottery.executor.task"
+COMMANDS = "lottery.__main__, lottery.commands.registry"
 PREPROCESSING = "preprocessing.dataset.opening, preprocessing.job.run"
 PURE = (
     "lottery.tickets.scheduling, lottery.tickets.masks, lottery.experiment.schedules, lottery.input.order, "
@@ -21,6 +19,9 @@ PURE = (
     [
         (DRIVER, "tensorflow"),
         (DRIVER, "keras"),
+        (COMMANDS, "tensorflow"),
+        (COMMANDS, "pyspark"),
+        (COMMANDS, "matplotlib"),
         (PREPROCESSING, "tensorflow"),
         (PREPROCESSING, "lottery"),
         (PURE, "pyspark"),

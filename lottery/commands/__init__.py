@@ -1,0 +1,1 @@
+"""The commands of `python -m lottery`, a file each."""
