@@ -160,11 +160,8 @@ def _controls(lenet: Outcome) -> Finding:
 
 
 def _iterative(one_shot: Outcome, iterative: Outcome) -> Finding:
-    lowest = [_lowest_densities(each, one_shot.dense) for each in (one_shot, iterative)]
-    halvings: list[Accuracy] = [
-        None if None in (ours, theirs) else math.log2(theirs / ours)
-        for ours, theirs in ((lowest[1][seed], lowest[0][seed]) for seed in sorted(one_shot.dense))
-    ]
+    theirs, ours = (_lowest_densities(each, one_shot.dense) for each in (one_shot, iterative))
+    halvings = [_halvings(theirs[seed], ours[seed]) for seed in sorted(one_shot.dense)]
     reached = Comparison(f"density at dense less {DROP:g} point, one-shot over iterative", "halvings", 0.0, halvings)
     return Finding(
         name="iterative pruning",
@@ -218,6 +215,10 @@ def lowest_density(densities: Sequence[float], top1: Sequence[Accuracy], least: 
             ends = math.log2(densities[place - 1]), math.log2(densities[place])
             return float(2 ** (ends[0] + share * (ends[1] - ends[0])))
     return densities[-1]
+
+
+def _halvings(density: float | None, lower: float | None) -> float | None:
+    return None if density is None or lower is None else math.log2(density / lower)
 
 
 def _lowest_densities(outcome: Outcome, dense: Mapping[int, Accuracy]) -> dict[int, float | None]:

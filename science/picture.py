@@ -66,19 +66,19 @@ def _accuracies(axes: Axes, finding: Finding) -> None:
 
 def _differences(axes: Axes, comparisons: list[Comparison]) -> None:
     """A row each: the differences of the replicates, their mean and interval; filled if it is shown."""
-    rows = [each for each in comparisons if each.mean is not None]
-    for place, each in enumerate(rows):
+    rows = [(each, each.mean) for each in comparisons if each.mean is not None]
+    for place, (each, mean) in enumerate(rows):
         values = [value for value in each.differences if value is not None]
         axes.plot(values, [place] * len(values), "|", color="gray", markersize=7)
         if each.low is not None and each.high is not None:
             axes.plot([each.low, each.high], [place, place], color="tab:blue", linewidth=2)
         face = "tab:blue" if each.shown else "white"
-        axes.plot(each.mean, place, "o", color="tab:blue", markerfacecolor=face)
+        axes.plot(mean, place, "o", color="tab:blue", markerfacecolor=face)
         if each.margin:
             axes.plot([-each.margin] * 2, [place - 0.35, place + 0.35], ":", color="firebrick")
     axes.axvline(0, color="black", linewidth=0.8)
-    names = [each.what + ("" if each.density is None else f" at {100 * each.density:.3g}%") for each in rows]
+    names = [each.what + ("" if each.density is None else f" at {100 * each.density:.3g}%") for each, _ in rows]
     axes.set_yticks(range(len(rows)), names, fontsize="small")
     axes.invert_yaxis()
-    axes.set_xlabel(f"difference ({', '.join(dict.fromkeys(each.unit for each in rows))}); filled: shown; bars: 95%")
+    axes.set_xlabel(f"difference ({', '.join(dict.fromkeys(each.unit for each, _ in rows))}); filled: shown; bars: 95%")
     axes.grid(alpha=0.3, axis="x")
