@@ -44,18 +44,24 @@ def check_source(folder: Path) -> None:
 
 
 def commands(source: Path, output: Path, studies: Sequence[Study], smoke: bool) -> Iterator[list[str]]:
-    """What is run: the dataset, then a sweep for each study."""
+    """What is run: the datasets that are needed, then a sweep for each study."""
     spark = ["spark-submit", "--properties-file", "conf/spark/local.conf"]
     if Path(sys.executable).parent != ROOT / ".venv" / "bin":  # which the properties name
         spark += ["--conf", f"spark.pyspark.python={sys.executable}"]
-    data = str(output / "fashion-8")
-    holdout = "20" if smoke else "5000"
-    preprocess = ["jobs/preprocess.py", "--source", str(source), "--output", data, "--size", "8"]
-    yield [*spark, *preprocess, "--holdout", holdout]
+    preprocess = [*spark, "jobs/preprocess.py", "--size", "8"]
+    data = {study.data for study in studies}
+    if "fashion" in data:
+        holdout = "20" if smoke else "5000"
+        yield [*preprocess, "--source", str(source), "--output", str(output / "fashion"), "--holdout", holdout]
+    if "digits" in data:
+        images = str(output / "digits-images")
+        yield [sys.executable, "demo/digits.py", images]
+        yield [*preprocess, "--source", images, "--output", str(output / "digits")]
     for study in studies:
-        sweep = ["--experiment", study.experiment, "--data", data, "--runs", str(output / study.runs)]
+        places = ["--data", str(output / study.data), "--runs", str(output / study.runs)]
         changes = [part for override in study.overrides for part in ("--set", override)]
-        yield [*spark, "jobs/lottery_sweep.py", *sweep, *changes, *(["--smoke"] if smoke else [])]
+        sweep = [*spark, "jobs/lottery_sweep.py", "--experiment", study.experiment, *places, *changes]
+        yield [*sweep, *(["--smoke"] if smoke else [])]
 
 
 def run(command: Sequence[str]) -> None:
@@ -71,13 +77,10 @@ def run(command: Sequence[str]) -> None:
         sys.exit(job.returncode if job.returncode > 0 else 128 - job.returncode)
 
 
-def outcomes(output: Path, names: Sequence[str], smoke: bool) -> dict[str, Outcome]:
-    """What the studies have found."""
-    dataset = Dataset.open(str(output / "fashion-8"))
-    return {
-        name: read(run_directory(str(output / study.runs), study.load(smoke), dataset.content_hash))
-        for name, study in ((name, STUDIES[name]) for name in names)
-    }
+def outcome(output: Path, study: Study, smoke: bool) -> Outcome:
+    """What a study has found."""
+    dataset, experiment = Dataset.open(str(output / study.data)), study.load(smoke)
+    return read(run_directory(str(output / study.runs), experiment, dataset.content_hash), experiment)
 
 
 def write(output: Path, found: Sequence[Finding]) -> None:
@@ -99,13 +102,14 @@ def main() -> int:
     parser.add_argument("--smoke", action="store_true", help="shrink every study to a minute; nothing is learnt")
     arguments = parser.parse_args()
     source, output = arguments.fashion.absolute(), arguments.output.absolute()
-    check_source(source)
+    studies = {name: study for name, study in STUDIES.items() if name in (arguments.only or STUDIES)}
+    if any(study.data == "fashion" for study in studies.values()):
+        check_source(source)
     os.chdir(ROOT)
     output.mkdir(parents=True, exist_ok=True)
-    names = [name for name in STUDIES if name in (arguments.only or STUDIES)]
-    for command in commands(source, output, [STUDIES[name] for name in names], arguments.smoke):
+    for command in commands(source, output, list(studies.values()), arguments.smoke):
         run(command)
-    write(output, findings(outcomes(output, names, arguments.smoke)))
+    write(output, findings({name: outcome(output, study, arguments.smoke) for name, study in studies.items()}))
     return 0
 
 

@@ -24,7 +24,9 @@ MARGIN = 0.5  # points below which "not worse" holds
 DROP = 1.0  # points below the dense network: "equal accuracy" of the comparison of densities
 HIGH_SPARSITY = 1 / 16  # the largest density of "high sparsity"
 
-Unit = Literal["points", "halvings"]
+FEWER = 1 / 3  # the largest share of the grid's trainings that a frontier search may need
+
+Unit = Literal["points", "halvings", "levels", "of the grid"]
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -35,12 +37,13 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class Comparison(msgspec.Struct, frozen=True):
-    """One network less another, paired by replicate."""
+    """One network less another, paired by replicate; or a figure of the whole, which is held to a bound, not tested."""
 
     what: str
     unit: Unit
     margin: float  # expected is a difference above -margin
     differences: list[float | None]  # by rising seed; None if a training did not end
+    bound: float | None = None  # expected is, without a test, a figure between -bound and bound
     density: float | None = None  # at which accuracies are compared
     mean: float | None = None
     low: float | None = None  # of the interval of 95%, uncorrected
@@ -77,6 +80,7 @@ def findings(outcomes: Mapping[str, Outcome]) -> list[Finding]:
         (_controls, ("lenet",)),
         (_iterative, ("lenet", "lenet_iterative")),
         (_initialisation, ("lenet_snip", "lenet_synflow", "lenet_random")),
+        (_frontier, ("digits", "digits_frontier")),
     )
     return [
         _judged(make(*(outcomes[name] for name in names))) for make, names in makers if outcomes.keys() >= set(names)
@@ -197,6 +201,41 @@ def _initialisation(snip: Outcome, synflow: Outcome, random: Outcome) -> Finding
     )
 
 
+def _frontier(grid: Outcome, searched: Outcome) -> Finding:
+    answers = searched.frontier or {}
+    share = searched.trainings / grid.trainings
+    return Finding(
+        name="frontier search",
+        expected=f"At each reset point it ends within one level of the grid's sparsest ticket that is at most "
+        f"{grid.margin:g} points below the dense network, after at most a third of the trainings",
+        paper="this suite",
+        experiments=[searched.name],
+        comparisons=[
+            *(
+                Comparison(
+                    f"search less grid, reset {name}", "levels", 0, [answers[to] - grid_answer(grid, to)], bound=1
+                )
+                for to, name in grid.points.items()
+            ),
+            Comparison(f"trainings: {searched.trainings} of {grid.trainings}", "of the grid", 0, [share], bound=FEWER),
+        ],
+        lines=[*(_line(f"reset {name}", grid, step) for step, name in grid.points.items()), _dense_line(grid)],
+    )
+
+
+def grid_answer(grid: Outcome, step: int) -> int:
+    """The sparsest level whose mean difference to the dense network is at least -margin; -1 if there is none.
+
+    Levels are listed by falling density.
+    """
+    found = -1
+    for level in range(len(grid.densities)):
+        difference = estimate(paired_differences(grid.top1(level, step), grid.dense))
+        if difference is not None and 100 * difference.mean >= -grid.margin:
+            found = level
+    return found
+
+
 def lowest_density(densities: Sequence[float], top1: Sequence[Accuracy], least: float) -> float | None:
     """The density down to which accuracy is at least `least`, on straight lines over the logarithm of the density.
 
@@ -241,23 +280,32 @@ def _points(
 
 def _judged(finding: Finding) -> Finding:
     """The finding with means, intervals, p values and what is shown."""
-    comparisons = finding.comparisons
-    p_values = holm([_p(each) for each in comparisons])
-    judged = []
-    for each, p in zip(comparisons, p_values, strict=True):
-        found = estimate(each.differences)
-        judged.append(
-            msgspec.structs.replace(
-                each,
-                differences=[None if value is None else round(value, 6) for value in each.differences],
-                mean=None if found is None else round(found.mean, 6),
-                low=None if found is None or found.low is None else round(found.low, 6),
-                high=None if found is None or found.high is None else round(found.high, 6),
-                p=None if np.isnan(p) else float(f"{p:.4g}"),
-                shown=bool(p <= LEVEL),
-            )
-        )
+    tested = [each for each in finding.comparisons if each.bound is None]
+    corrected = iter(holm([_p(each) for each in tested]))
+    judged = [
+        _bounded(each) if each.bound is not None else _tested(each, next(corrected)) for each in finding.comparisons
+    ]
     return msgspec.structs.replace(finding, comparisons=judged)
+
+
+def _bounded(comparison: Comparison) -> Comparison:
+    (figure,) = comparison.differences
+    assert figure is not None
+    assert comparison.bound is not None
+    return msgspec.structs.replace(comparison, mean=round(figure, 6), shown=abs(figure) <= comparison.bound)
+
+
+def _tested(comparison: Comparison, p: float) -> Comparison:
+    found = estimate(comparison.differences)
+    return msgspec.structs.replace(
+        comparison,
+        differences=[None if value is None else round(value, 6) for value in comparison.differences],
+        mean=None if found is None else round(found.mean, 6),
+        low=None if found is None or found.low is None else round(found.low, 6),
+        high=None if found is None or found.high is None else round(found.high, 6),
+        p=None if np.isnan(p) else float(f"{p:.4g}"),
+        shown=bool(p <= LEVEL),
+    )
 
 
 def _p(comparison: Comparison) -> float:

@@ -24,13 +24,18 @@ def table(findings: Sequence[Finding]) -> str:
 
 def _row(comparison: Comparison) -> str:
     what = comparison.what + ("" if comparison.density is None else f" at {100 * comparison.density:.3g}%")
+    return f"  {what:<52} {_found(comparison)}  {'shown' if comparison.shown else 'not shown'}"
+
+
+def _found(comparison: Comparison) -> str:
+    """The figures, and what is expected of them."""
     if comparison.mean is None:
-        found = "no difference: a training did not end"
-    else:
-        interval = "no interval"
-        if comparison.low is not None and comparison.high is not None:
-            interval = f"[{comparison.low:+.2f}, {comparison.high:+.2f}]"
-        p = "-" if comparison.p is None else f"{comparison.p:.4f}"
-        found = f"{comparison.mean:+6.2f} {comparison.unit:<8} {interval:<16} p {p}  n {len(comparison.differences)}"
-    expected = f"  > {-comparison.margin:g}" if comparison.margin else "  > 0"
-    return f"  {what:<52} {found}{expected}  {'shown' if comparison.shown else 'not shown'}"
+        return "no difference: a training did not end"
+    figure = f"{comparison.mean:+6.2f} {comparison.unit:<8}"
+    if comparison.bound is not None:
+        return f"{figure} expected: at most {comparison.bound:.2g}"
+    interval = "no interval"
+    if comparison.low is not None and comparison.high is not None:
+        interval = f"[{comparison.low:+.2f}, {comparison.high:+.2f}]"
+    p = "-" if comparison.p is None else f"{comparison.p:.4f}"
+    return f"{figure} {interval:<16} p {p}  n {len(comparison.differences)}  > {-comparison.margin:g}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import shlex
 import sys
@@ -21,7 +22,7 @@ from lottery.tickets.sharing import dense_identity
 from lottery.tickets.tickets import Ticket, all_tickets
 from preprocessing.common.errors import InputError
 from science import __main__ as program
-from science.findings import LEVEL, Finding, findings, lowest_density
+from science.findings import LEVEL, Finding, findings, grid_answer, lowest_density
 from science.picture import picture
 from science.study import STUDIES, Outcome
 from science.table import table
@@ -41,7 +42,7 @@ def result(ticket: Ticket, experiment: Experiment, top1: float | None) -> Ticket
     )
 
 
-def outcome(name: str, better: Mapping[str, float], noise: float = 0.001, **missing: int) -> Outcome:
+def outcome(name: str, better: Mapping[str, float], noise: float = 0.001) -> Outcome:
     """Accuracies of a study: falling with the density, plus `better` by control or reset point, plus noise."""
     experiment = loaded(name)
     line = timeline(experiment, TRAIN)
@@ -66,7 +67,15 @@ def outcome(name: str, better: Mapping[str, float], noise: float = 0.001, **miss
         evaluated=10_000,
         dense={seed: 0.8 + generator.normal(0, noise) for seed in SEEDS},
         results=results,
+        margin=experiment.verdict.margin,
     )
+
+
+def searched(grid: Outcome, trained: float = 0.3, away: int = 0) -> Outcome:
+    """A frontier search that ends `away` levels sparser than the grid, with that share of the grid's tickets."""
+    answers = {step: grid_answer(grid, step) + away for step in grid.points}
+    results = {seed: each[: int(len(each) * trained)] for seed, each in grid.results.items()}
+    return dataclasses.replace(grid, frontier=answers, results=results)
 
 
 def as_expected() -> dict[str, Outcome]:
@@ -79,7 +88,8 @@ def as_expected() -> dict[str, Outcome]:
         "lenet_snip": {"0": 0.02},
         "lenet_synflow": {"0": 0.03},
     }
-    return {name: outcome(name, better.get(name, {})) for name in STUDIES}
+    found = {name: outcome(name, better.get(name, {})) for name in STUDIES}
+    return {**found, "digits_frontier": searched(found["digits"])}
 
 
 def by_name(outcomes: Mapping[str, Outcome]) -> dict[str, Finding]:
@@ -90,7 +100,9 @@ def test_what_is_there_is_shown() -> None:
     found = by_name(as_expected())
     assert {finding.verdict for finding in found.values()} == {"shown"}
     for finding in found.values():
-        assert all(each.shown and each.p is not None and each.p <= LEVEL for each in finding.comparisons)
+        for each in finding.comparisons:
+            assert each.shown
+            assert each.bound is not None or (each.p is not None and each.p <= LEVEL)
     late = found["late resetting"].comparisons
     assert [each.what for each in late] == ["reset 400 less reset 0"] * 3 + ["reset 400 less dense"]
     assert [each.density for each in late] == [0.05, 0.02, 0.01, 0.05]
@@ -100,7 +112,7 @@ def test_what_is_there_is_shown() -> None:
 
 
 def test_what_is_not_there_is_not_shown() -> None:
-    nothing = {name: outcome(name, {"shuffle": 0.0, "0": 0.0}, noise=0.003) for name in STUDIES}
+    nothing = {name: outcome(name, {}, noise=0.003) for name in STUDIES if not name.startswith("digits")}
     for finding in findings(nothing):
         assert not any(each.shown for each in finding.comparisons if not each.margin), finding.name
 
@@ -139,7 +151,7 @@ def test_a_training_that_did_not_end_shows_nothing() -> None:
         msgspec.structs.replace(each, top1=None) if (each.level, each.step) == (1, 400) else each
         for each in whole.results[3]
     ]
-    broken = Outcome(**{**vars(whole), "results": {**whole.results, 3: last}})
+    broken = dataclasses.replace(whole, results={**whole.results, 3: last})
     first, second, third, _ = by_name({"resnet": broken})["late resetting"].comparisons
     assert (second.shown, second.p, second.mean, second.differences[3]) == (False, None, None, None)
     assert first.shown
@@ -149,7 +161,7 @@ def test_a_training_that_did_not_end_shows_nothing() -> None:
 
 def test_one_replicate_shows_nothing() -> None:
     whole = outcome("resnet", {"400": 0.03})
-    one = Outcome(**{**vars(whole), "dense": {0: whole.dense[0]}, "results": {0: whole.results[0]}})
+    one = dataclasses.replace(whole, dense={0: whole.dense[0]}, results={0: whole.results[0]})
     for finding in findings({"resnet": one}):
         assert (finding.verdict, [each.p for each in finding.comparisons]) == (
             "not shown",
@@ -174,6 +186,28 @@ def test_the_lowest_density_lies_on_straight_lines(top1, least: float, lowest: f
     assert lowest_density([0.5, 0.25, 0.125], top1, least) == pytest.approx(lowest)
 
 
+@pytest.mark.parametrize(
+    ("trained", "away", "shown"), [(0.3, 0, [True] * 6), (0.3, 1, [True] * 6), (0.3, -2, [False] * 5 + [True])]
+)
+def test_a_search_is_held_to_the_grid_s_answers(trained: float, away: int, shown: list[bool]) -> None:
+    grid = outcome("digits", {"44": -0.5}, noise=1e-5)  # reset to 1ep: no level matches
+    found = by_name({"digits": grid, "digits_frontier": searched(grid, trained, away)})["frontier search"]
+    assert [each.shown for each in found.comparisons] == shown
+    assert [each.mean for each in found.comparisons[:-1]] == [away] * 5
+    assert found.comparisons[-1].what == "trainings: 120 of 400"
+
+
+def test_a_search_that_trains_more_than_a_third_is_not_shown_to_be_cheap() -> None:
+    grid = outcome("digits", {})
+    cost = by_name({"digits": grid, "digits_frontier": searched(grid, 0.34)})["frontier search"].comparisons[-1]
+    assert (cost.mean, cost.shown) == (0.34, False)
+
+
+def test_the_grid_s_answer_is_the_sparsest_level_within_the_margin() -> None:
+    grid = outcome("digits", {"22": 0.02, "44": -0.5}, noise=1e-5)  # a level costs 2 points, and 1 may be lost
+    assert [grid_answer(grid, step) for step in (0, 22, 44)] == [0, 1, -1]
+
+
 def test_iterative_pruning_is_compared_in_halvings_of_the_density() -> None:
     both = {"lenet": outcome("lenet", {}, noise=1e-5), "lenet_iterative": outcome("lenet_iterative", {"0": 0.02}, 1e-5)}
     reached, *_ = by_name(both)["iterative pruning"].comparisons
@@ -195,6 +229,7 @@ def test_a_finding_needs_all_its_studies() -> None:
         "first weights",
         "learning-rate rewinding",
         "tickets against controls",
+        "frontier search",
     }
 
 
@@ -217,15 +252,15 @@ def test_a_finding_has_a_picture() -> None:
 
 def test_studies_load_and_those_of_a_network_share_its_dense_runs() -> None:
     shared: dict[str, set[str]] = {}
-    names = set()
+    places = set()
     for name, study in STUDIES.items():
         experiment = study.load()
         assert len(experiment.seeds) >= 3
-        names.add(experiment.name)
+        places.add((study.runs, experiment.name))
         shared.setdefault(study.experiment, set()).add(dense_identity(experiment, "hash"))
         assert set(experiment.trellis) <= set(STUDIES[name.split("_")[0]].load().trellis)
     assert {len(identities) for identities in shared.values()} == {1}
-    assert len(names) == len(STUDIES)
+    assert len(places) == len(STUDIES)
 
 
 def test_it_runs_both_jobs_as_a_user_would(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,12 +268,15 @@ def test_it_runs_both_jobs_as_a_user_would(monkeypatch: pytest.MonkeyPatch) -> N
     chosen = [STUDIES["resnet"], STUDIES["lenet_snip"]]
     local = "spark-submit --properties-file conf/spark/local.conf jobs/"
     assert list(map(shlex.join, program.commands(Path("/fashion"), Path("/out"), chosen, smoke=False))) == [
-        f"{local}preprocess.py --source /fashion --output /out/fashion-8 --size 8 --holdout 5000",
-        f"{local}lottery_sweep.py --experiment conf/fashion-resnet20.yaml --data /out/fashion-8 --runs /out/runs",
-        f"{local}lottery_sweep.py --experiment conf/science/fashion-lenet.yaml --data /out/fashion-8 --runs /out/runs "
+        f"{local}preprocess.py --size 8 --source /fashion --output /out/fashion --holdout 5000",
+        f"{local}lottery_sweep.py --experiment conf/fashion-resnet20.yaml --data /out/fashion --runs /out/runs",
+        f"{local}lottery_sweep.py --experiment conf/science/fashion-lenet.yaml --data /out/fashion --runs /out/runs "
         "--set name=fashion-lenet-snip --set masks.method=snip "
         "--set 'masks.densities=[.0625, .03125, .015625, .0078125]' --set 'tickets.controls=[]'",
     ]
+    digits = list(program.commands(Path("/fashion"), Path("/out"), [STUDIES["digits_frontier"]], smoke=True))
+    assert [command[1] for command in digits] == ["demo/digits.py", "--properties-file", "--properties-file"]
+    assert digits[-1][-5:] == ["--set", "verdict.margin=1", "--set", "search=frontier", "--smoke"]
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
