@@ -275,7 +275,7 @@ def _points(
 ) -> Comparison:
     """A comparison of accuracies, in points of percent."""
     differences = [None if each is None else 100 * each for each in paired_differences(first, second)]
-    return Comparison(what, "points", margin, differences, density)
+    return Comparison(what, "points", margin, differences, density=density)
 
 
 def _judged(finding: Finding) -> Finding:

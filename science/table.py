@@ -30,7 +30,7 @@ def _row(comparison: Comparison) -> str:
 def _found(comparison: Comparison) -> str:
     """The figures, and what is expected of them."""
     if comparison.mean is None:
-        return "no difference: a training did not end"
+        return "no difference: a training diverged, failed or is missing"
     figure = f"{comparison.mean:+6.2f} {comparison.unit:<8}"
     if comparison.bound is not None:
         return f"{figure} expected: at most {comparison.bound:.2g}"
@@ -38,4 +38,4 @@ def _found(comparison: Comparison) -> str:
     if comparison.low is not None and comparison.high is not None:
         interval = f"[{comparison.low:+.2f}, {comparison.high:+.2f}]"
     p = "-" if comparison.p is None else f"{comparison.p:.4f}"
-    return f"{figure} {interval:<16} p {p}  n {len(comparison.differences)}  > {-comparison.margin:g}"
+    return f"{figure} {interval:<16} p {p}  n {len(comparison.differences)}  > {0 - comparison.margin:g}"
