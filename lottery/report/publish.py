@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lottery.report import published_curves
 from lottery.run.origin import Origin
 from lottery.run.run_directory import DenseResult, RunDirectory, TicketResult
 from lottery.tickets.controls import is_for_all_levels
@@ -150,10 +152,11 @@ def _levels(numbers: set[int]) -> str:
     return f"level{'s' if len(numbers) > 1 else ''} {', '.join(map(str, sorted(numbers)))}"
 
 
-def publish(run: RunDirectory) -> dict[int, list[TicketResult]]:
+def publish(run: RunDirectory, published: str | None = None) -> dict[int, list[TicketResult]]:
     """Writes results.parquet and report/accuracy.png, prints the table and their places; returns the results by seed.
 
-    Of several seeds, the table and the picture have the mean over those that are there.
+    Of several seeds, the table and the picture have the mean over those that are there. `published` names the published
+    curves that the picture has behind them, as in `published_curves.choose`.
 
     Raises InputError if there is no dense run that is done.
     """
@@ -167,7 +170,12 @@ def publish(run: RunDirectory) -> dict[int, list[TicketResult]]:
     run.write_report("results.parquet", parquet(pooled) if len(replicates) == 1 else parquet_of_replicates(results))
     origin = run.origin()
     name, points = origin.experiment.name, reset_points(origin)
-    run.write_report("report/accuracy.png", accuracy_plot(name, dense, pooled, points, len(found)))
+    behind = partial(
+        published_curves.draw,
+        every=published_curves.choose(published, origin.experiment, dense, origin.train_images),
+        iterative=origin.experiment.masks.iterative is not None,
+    )
+    run.write_report("report/accuracy.png", accuracy_plot(name, dense, pooled, points, len(found), behind))
     print(table(dense, pooled, points, len(found)))
     print(f"results: {run.describe('results.parquet')}")
     print(f"picture: {run.describe('report/accuracy.png')}", flush=True)
@@ -209,12 +217,17 @@ def _parquet(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes:
 
 
 def accuracy_plot(
-    name: str, dense: DenseResult, results: Sequence[TicketResult], points: Mapping[int, str], replicates: int = 1
+    name: str,
+    dense: DenseResult,
+    results: Sequence[TicketResult],
+    points: Mapping[int, str],
+    replicates: int = 1,
+    behind: Callable[[Axes], None] | None = None,
 ) -> bytes:
     """A PNG: top-1 accuracy against density, a line per reset point, the dense network and the controls.
 
     `points` names the reset points by step. The lines of several replicates are means, with bars from the worst to the
-    best.
+    best. `behind` draws what lies behind them.
     """
     tickets: dict[int, list[TicketResult]] = defaultdict(list)
     controls: dict[str, list[TicketResult]] = defaultdict(list)
@@ -239,6 +252,8 @@ def accuracy_plot(
         axes.axhline(dense.top1, color="black", linewidth=1, label="dense network")
         error = standard_error(dense)
         axes.axhspan(dense.top1 - error, dense.top1 + error, color="black", alpha=0.12, linewidth=0)
+    if behind is not None:
+        behind(axes)
     axes.set_xscale("log")
     drawn_densities = {result.density for result in results if not is_for_all_levels(result.control)}
     densities = sorted(drawn_densities, reverse=True)
@@ -249,7 +264,7 @@ def accuracy_plot(
     axes.set_ylabel(f"top-1 accuracy on {dense.evaluated:,} images{_of_seeds(replicates)}")
     axes.set_title(f"{name}: accuracy of tickets against density")
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower left")
+    axes.legend(loc="lower left", fontsize="small" if len(axes.get_legend_handles_labels()[0]) > 10 else None)
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=120)
     return image.getvalue()

@@ -134,6 +134,18 @@ def fits(published: Published, experiment: Experiment, dense: DenseResult, train
     )
 
 
+def choose(named: str | None, experiment: Experiment, dense: DenseResult, train_images: int) -> list[Published]:
+    """What to draw behind a run's picture: the file that is named, nothing for `none`, else the shipped that fit.
+
+    Raises InputError if the named file cannot be read or is not valid.
+    """
+    if named == "none":
+        return []
+    if named is not None:
+        return [load(named)]
+    return [each for each in shipped() if fits(each, experiment, dense, train_images)]
+
+
 def draw(axes: Axes, every: Sequence[Published], iterative: bool) -> None:
     """Draws what is pruned in the same way in grey, behind everything else; the dense network as a band.
 

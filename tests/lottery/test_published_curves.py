@@ -7,9 +7,10 @@ from matplotlib.figure import Figure
 from msgspec.structs import replace
 
 from lottery.experiment import config
-from lottery.report import published_curves
-from lottery.run.run_directory import DenseResult
+from lottery.report import publish, published_curves
+from lottery.run.run_directory import DenseResult, RunDirectory
 from preprocessing.common.errors import InputError
+from preprocessing.common.storage import open_store
 from tests.lottery.paths import CONF
 
 RESNET20, RESNET50 = published_curves.shipped()
@@ -139,6 +140,34 @@ def test_what_is_pruned_alike_is_drawn_behind_everything_else(iterative: bool, d
     assert max(curve.get_ydata().max() for curve in map(_arrays, curves)) <= 0.9171
     assert all(line.get_zorder() < own.get_zorder() for line in [level, *curves])
     assert curves[0].get_label().startswith("Renda et al., 2020, CIFAR-10: reset to epoch ")
+
+
+def test_a_user_can_name_one_or_none() -> None:
+    experiment = config.load(str(CONF / "cifar10-resnet20.yaml"))
+    facts = (experiment, dense(RESNET20), 50_000)
+    assert published_curves.choose(None, *facts) == [RESNET20]
+    assert published_curves.choose("none", *facts) == []
+    assert published_curves.choose(str(CONF / "published" / "renda-2020-resnet50-imagenet.yaml"), *facts) == [RESNET50]
+    with pytest.raises(InputError, match="No such file"):
+        published_curves.choose("gone.yaml", *facts)
+
+
+def test_the_report_of_a_run_that_fits_has_them_and_another_has_not(tmp_path, monkeypatch) -> None:
+    drawn: list[tuple[list[str], bool]] = []
+    monkeypatch.setattr(
+        published_curves,
+        "draw",
+        lambda axes, every, iterative: drawn.append(([each.dataset for each in every], iterative)),
+    )
+    for name, images in (("cifar10-resnet20-iterative", 50_000), ("cifar10-resnet20-iterative", 60_000)):
+        run = RunDirectory(open_store(str(tmp_path / str(images))))
+        experiment = config.load(str(CONF / f"{name}.yaml"), ["seeds=[0]"])
+        run.bind_experiment(experiment, "0" * 64, images)
+        run.write_dense_result(dense(RESNET20))
+        publish.publish(run)
+        publish.publish(run, str(CONF / "published" / "renda-2020-resnet50-imagenet.yaml"))
+    named = (["ImageNet"], True)
+    assert drawn == [(["CIFAR-10"], True), named, ([], True), named]
 
 
 def _arrays(line):
