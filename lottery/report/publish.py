@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lottery.report import published_curves
+from lottery.report.search_lines import search_lines
 from lottery.run.origin import Origin
 from lottery.run.run_directory import DenseResult, RunDirectory, TicketResult
 from lottery.tickets.controls import is_for_all_levels
@@ -177,6 +178,8 @@ def publish(run: RunDirectory, published: str | None = None) -> dict[int, list[T
     )
     run.write_report("report/accuracy.png", accuracy_plot(name, dense, pooled, points, len(found), behind))
     print(table(dense, pooled, points, len(found)))
+    for line in search_lines(run):
+        print(line)
     print(f"results: {run.describe('results.parquet')}")
     print(f"picture: {run.describe('report/accuracy.png')}", flush=True)
     return results

@@ -71,6 +71,8 @@ class RunDirectory:
     def bind_experiment(self, config: Experiment, dataset_hash: str, train_images: int) -> None:
         """Writes experiment.yaml, or checks that the existing one belongs to the same experiment and dataset.
 
+        Settings that are not in the identity, such as the verdict's margin, replace those of the last run.
+
         Raises InputError if it belongs to another, so that results never mix.
         """
         wanted = Origin(config, dataset_hash, train_images)
@@ -86,6 +88,8 @@ class RunDirectory:
             )
         if found.train_images != train_images:
             raise self._damaged(_EXPERIMENT, "train_images is not the dataset's", origin.REMEDY)
+        if found.experiment != config:
+            self._files.write(_EXPERIMENT, origin.encode(wanted))
 
     def origin(self) -> Origin:
         """Whose results lie here, as experiment.yaml has it.
