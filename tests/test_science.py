@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shlex
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
+from lottery.experiment import config, schedules
 from lottery.experiment.config import Experiment
 from lottery.experiment.steps import timeline
 from lottery.run.results import TicketResult
@@ -26,6 +28,8 @@ from science.findings import LEVEL, Finding, findings, grid_answer, lowest_densi
 from science.picture import picture
 from science.study import STUDIES, Outcome
 from science.table import table
+from tests.cluster.processes import wait_until
+from tests.lottery.paths import CONF
 
 SEEDS = (0, 1, 2, 3)
 TRAIN = {"fashion": 55_000, "digits": 1_437}  # images
@@ -263,6 +267,16 @@ def test_studies_load_and_those_of_a_network_share_its_dense_runs() -> None:
     assert len(places) == len(STUDIES)
 
 
+@pytest.mark.parametrize(("name", "images"), [("fashion-lenet", 55_000), ("cifar10-resnet20-night", 45_000)])
+def test_its_own_experiments_fit_their_datasets(name: str, images: int) -> None:
+    experiment = config.load(str(CONF / "science" / f"{name}.yaml"))
+    line = timeline(experiment, images)
+    schedules.check(experiment.training.learning_rate, line.steps_per_epoch, line.total)
+    assert experiment.name == name
+    assert all_tickets(experiment, line)
+    assert {path.stem for path in (CONF / "science").glob("*.yaml")} == {"fashion-lenet", "cifar10-resnet20-night"}
+
+
 def test_it_runs_both_jobs_as_a_user_would(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(program.ROOT / ".venv" / "bin" / "python"))
     chosen = [STUDIES["resnet"], STUDIES["lenet_snip"]]
@@ -277,6 +291,25 @@ def test_it_runs_both_jobs_as_a_user_would(monkeypatch: pytest.MonkeyPatch) -> N
     digits = list(program.commands(Path("/fashion"), Path("/out"), [STUDIES["digits_frontier"]], smoke=True))
     assert [command[1] for command in digits] == ["demo/digits.py", "--properties-file", "--properties-file"]
     assert digits[-1][-5:] == ["--set", "verdict.margin=1", "--set", "search=frontier", "--smoke"]
+
+
+@pytest.mark.parametrize(("script", "status"), [("exit 75", 75), ("kill -TERM $$", 143)])
+def test_a_job_that_fails_ends_it_with_the_job_s_status(script: str, status: int) -> None:
+    with pytest.raises(SystemExit) as ended:
+        program.run(["sh", "-c", script])
+    assert ended.value.code == status
+
+
+def test_told_to_end_it_has_the_job_end_too_and_waits_for_it(tmp_path: Path) -> None:
+    """The job saves what it has trained."""
+    trap = f"trap 'sleep 0.2; touch {tmp_path}/saved; exit 143' TERM"
+    job = f"{trap}; sleep 0.5; touch {tmp_path}/started; while :; do sleep 0.1; done"
+    call = f"from science import __main__ as program; program.run(['sh', '-c', {job!r}])"
+    science = subprocess.Popen([sys.executable, "-c", call], cwd=program.ROOT, stdout=subprocess.DEVNULL)
+    wait_until((tmp_path / "started").exists, 60)
+    science.terminate()
+    assert science.wait(60) == 143
+    assert (tmp_path / "saved").exists()
 
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
