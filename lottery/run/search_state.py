@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lottery.experiment.config import Experiment
-from lottery.run.results import TicketResult
+from lottery.run.results import DenseResult, TicketResult
 from lottery.run.run_directory import RunDirectory
 from lottery.tickets import controls
 from lottery.tickets.frontier import Answer, Probe, Rules, Search, search
@@ -71,7 +71,8 @@ def search_state(
         dense = run.dense_result()
         if dense is None or dense.status != "done":
             continue
-        image = 100 / max(dense.evaluated, 1)
+        select = experiment.data.select is not None
+        image = 100 / max(dense.select_images if select else dense.evaluated, 1)
         found: dict[tuple[int, int], list[TicketResult]] = defaultdict(list)
         for result in run.results():
             if result.control == NO_CONTROL and result.level < len(levels):
@@ -80,19 +81,27 @@ def search_state(
             if retries and any(ticket.status == "failed" for ticket in tickets):
                 continue
             if {ticket.seed for ticket in tickets}.issuperset(experiment.tickets.seeds):
-                results[Probe(step, levels.index(level), replicate)] = difference(dense.top1, tickets)
+                results[Probe(step, levels.index(level), replicate)] = difference(dense, tickets, select)
     rules = Rules(len(levels), len(replicates), experiment.verdict.margin, experiment.verdict.level, image)
     return SearchState(rules, search(rules, steps, results), levels, experiment.tickets.seeds)
 
 
-def difference(dense: float | None, tickets: Sequence[TicketResult]) -> float | None:
-    """The mean accuracy of tickets less a dense accuracy, in points; -inf if one diverged, None if one failed."""
+def difference(dense: DenseResult, tickets: Sequence[TicketResult], select: bool) -> float | None:
+    """The mean accuracy of tickets less the dense network's, in points; -inf if one diverged, None if one failed.
+
+    With `select` on the split on which reset points are chosen, so that the search leaves the other one to the verdict.
+    """
     if any(ticket.status == "failed" for ticket in tickets):
         return None
-    known = [ticket.top1 for ticket in tickets if ticket.top1 is not None]
-    if dense is None or len(known) < len(tickets):
+    of_dense = _accuracy(dense, select)
+    known = [score for ticket in tickets if (score := _accuracy(ticket, select)) is not None]
+    if of_dense is None or len(known) < len(tickets):
         return -math.inf
-    return 100 * (sum(known) / len(known) - dense)
+    return 100 * (sum(known) / len(known) - of_dense)
+
+
+def _accuracy(result: DenseResult | TicketResult, select: bool) -> float | None:
+    return result.select_top1 if select else result.top1
 
 
 def _by_density(experiment: Experiment) -> tuple[int, ...]:

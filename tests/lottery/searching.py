@@ -41,9 +41,7 @@ class Gang(Cluster):
     def run_dense(self, assignments, placement, stage):
         for each in assignments:
             run = RunDirectory(open_store(each.run))
-            scores = {"top1": DENSE, "top5": 1.0, "loss": 0.1, "evaluated": IMAGES}
-            sizes = {"steps": 30, "seconds": 1.0, "parameters": 1000, "prunable": 900}
-            run.write_dense_result(DenseResult(status="done", note="", **scores, **sizes))
+            run.write_dense_result(dense_result())
             self.dense.append(each.experiment.seed)
             for level in range(len(each.experiment.masks.levels)):
                 run.write_mask(level, {})
@@ -61,23 +59,26 @@ class Gang(Cluster):
         top1 = self.accuracy(config.seed, ticket)
         if top1 is None or isinstance(top1, Exception):
             status, top1 = ("diverged" if top1 is None else "failed"), None
-        result = TicketResult(
-            level=ticket.level,
-            density=1.0 if is_for_all_levels(ticket.control) else config.masks.levels[ticket.level],
-            kept=1,
-            prunable=900,
-            step=ticket.step,
-            epoch=timeline(config, assignment.train_images).epoch(ticket.step),
-            control=ticket.control,
-            seed=ticket.seed,
+        whole = result(
+            ticket,
             status=status,
-            note="" if status == "done" else "for a test",
             top1=top1,
-            top5=top1,
-            loss=0.1,
-            steps=1,
-            seconds=1.0,
-            executor="host:0",
-            task=0,
+            density=1.0 if is_for_all_levels(ticket.control) else config.masks.levels[ticket.level],
+            epoch=timeline(config, assignment.train_images).epoch(ticket.step),
         )
-        RunDirectory(open_store(assignment.run)).write_result(result)
+        RunDirectory(open_store(assignment.run)).write_result(whole)
+
+
+def dense_result(**fields):
+    """A dense run that is done."""
+    scores = {"top1": DENSE, "top5": 1.0, "loss": 0.1, "evaluated": IMAGES}
+    sizes = {"steps": 30, "seconds": 1.0, "parameters": 1000, "prunable": 900}
+    return DenseResult(**{"status": "done", "note": "", **scores, **sizes, **fields})
+
+
+def result(ticket, **fields):
+    """A result of a ticket, by default one that is done."""
+    names = {"level": ticket.level, "step": ticket.step, "control": ticket.control, "seed": ticket.seed}
+    scores = {"status": "done", "note": "", "top1": DENSE, "top5": 1.0, "loss": 0.1}
+    sizes = {"density": 1.0, "kept": 1, "prunable": 900, "epoch": 0.0, "steps": 1, "seconds": 1.0}
+    return TicketResult(**{**names, **scores, **sizes, "executor": "host:0", "task": 0, **fields})

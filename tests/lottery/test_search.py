@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from zlib import crc32
 
 import pytest
@@ -14,9 +15,10 @@ from lottery.driver.sweep import run_sweep
 from lottery.experiment.config import identity, parse
 from lottery.protocol import ModelFacts
 from lottery.run.run_directory import RunDirectory
+from lottery.run.search_state import difference
 from lottery.tickets.tickets import NO_CONTROL, Ticket
 from preprocessing.common.errors import InputError, StorageError
-from tests.lottery.searching import DENSE, Gang
+from tests.lottery.searching import DENSE, Gang, dense_result, result
 from tests.lottery.test_replicates import TEXT
 
 LEVELS = 12
@@ -257,6 +259,15 @@ def test_rounds_of_iterative_pruning_are_refused_in_one_line():
     ) as error:
         parse(TEXT, "test", ["masks={iterative: {keep: .5, rounds: 3}}", "search=frontier"])
     assert type(error.value) is InputError
+
+
+def test_differences_are_of_the_split_on_which_reset_points_are_chosen():
+    dense, tickets = dense_result(select_top1=0.8), [result(Ticket(0, 0), top1=0.91, select_top1=0.79)]
+    assert difference(dense, tickets, select=False) == pytest.approx(1.0)
+    assert difference(dense, tickets, select=True) == pytest.approx(-1.0)
+    diverged, failed = (result(Ticket(0, 0), status=status, top1=None) for status in ("diverged", "failed"))
+    assert difference(dense, [*tickets, diverged], select=False) == -math.inf
+    assert difference(dense, [diverged, failed], select=False) is None
 
 
 def test_the_search_is_not_in_the_identity():
