@@ -60,7 +60,7 @@ def run(arguments: Namespace) -> int:
     submit = shlex.split(arguments.submit)
     if not submit:
         raise InputError("--submit: is empty; give the command that starts a job, such as spark-submit")
-    from lottery.export import transfer  # loads matplotlib
+    from lottery.export import transfer  # loads statsmodels
 
     def work() -> int:
         path = _write(arguments, opened, name)

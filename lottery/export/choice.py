@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lottery.report.publish import levels, mean_dense
+from lottery.experiment.sections import Verdict
+from lottery.report.levels import Level, levels
 from lottery.run.origin import Origin
 from lottery.run.results import DenseResult, TicketResult
 from lottery.run.run_directory import DENSE, RunDirectory
@@ -41,31 +42,52 @@ def choose(run: RunDirectory, name: str | None) -> Chosen:
     results = {seed: each.results() for seed, each in replicates.items()}
     if not dense:
         raise InputError(f"{run.describe()}: the dense run is not done yet; there is no ticket")
-    found, why = winner(mean_dense(list(dense.values())), [result for each in results.values() for result in each])
+    experiment = run.origin().experiment
+    found = winner(levels(dense, results, experiment.verdict, experiment.data.select is not None), experiment.verdict)
     if found is None:
         raise InputError(f"{run.describe()}: no ticket is done yet; run the sweep")
-    seed = next(seed for seed, each in results.items() if any(result.ticket == found for result in each))
-    place = f", of seed {seed}" if len(replicates) > 1 else ""
-    return Chosen(replicates[seed], replicates[seed].origin(), found, replicates[seed].result(found), why + place)
-
-
-def winner(dense: DenseResult, results: Sequence[TicketResult]) -> tuple[Ticket | None, str]:
-    """The ticket that is taken if none is named, and why it is: the sparsest level that matches the dense network.
-
-    If no level does, the most accurate one. Of the level it is the best reset point; None if no ticket is done.
-    """
-    rows = [row for row in levels(dense, results) if row.step is not None]
-    if not rows:
-        return None, ""
-    matching = [row for row in rows if row.matches]
-    row = min(matching, key=lambda each: each.density) if matching else max(rows, key=lambda each: each.top1 or 0.0)
-    done = sorted(
-        result.ticket
-        for result in results
-        if (result.level, result.step, result.control, result.status) == (row.level, row.step, NO_CONTROL, "done")
+    row, why = found
+    seed, ticket = min(
+        (seed, result.ticket) for seed, each in results.items() for result in each if _is_of(row, result)
     )
-    why = "the sparsest that matches the dense network" if matching else "the most accurate; none matches it"
-    return (done[0], why) if done else (None, "")
+    place = f", of seed {seed}" if len(replicates) > 1 else ""
+    return Chosen(replicates[seed], replicates[seed].origin(), ticket, replicates[seed].result(ticket), why + place)
+
+
+def winner(rows: Sequence[Level], verdict: Verdict) -> tuple[Level, str] | None:
+    """The level whose chosen ticket is taken if none is named, and why; None if no ticket is done.
+
+    It is the sparsest that matches the dense network. If no level has a verdict, as of one seed, it is the sparsest
+    that is at most the verdict's margin less accurate; and if none is, the most accurate.
+    """
+    done = [row for row in rows if row.best is not None]
+    matching = [row for row in done if row.verdict.answer == "matches"]
+    if matching:
+        return _sparsest(matching), "the sparsest that matches the dense network"
+    margin = f"{verdict.margin:g} points"
+    near = [row for row in done if _is_within(row, verdict.margin) and row.verdict.answer is None]
+    if near:
+        return _sparsest(near), f"the sparsest at most {margin} below the dense network; that is no verdict"
+    if not done:
+        return None
+    return max(
+        done, key=lambda row: row.best.mean if row.best else 0.0
+    ), "the most accurate; none matches the dense network"
+
+
+def _sparsest(rows: Sequence[Level]) -> Level:
+    return min(rows, key=lambda row: row.density)
+
+
+def _is_within(row: Level, margin: float) -> bool:
+    difference = row.verdict.difference
+    return difference is not None and difference.mean >= -margin / 100
+
+
+def _is_of(row: Level, result: TicketResult) -> bool:
+    """Whether a result is of the ticket that was chosen for a level, with any order of images."""
+    wanted = (row.level, row.step, NO_CONTROL, "done")
+    return (result.level, result.step, result.control, result.status) == wanted
 
 
 def _named(run: RunDirectory, replicates: Mapping[int, RunDirectory], name: str) -> Chosen:

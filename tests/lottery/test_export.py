@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from safetensors.numpy import load_file
 
 from lottery.__main__ import main
 from lottery.executor.supervisor import Ended
+from lottery.experiment.sections import Verdict
 from lottery.export import destination
 from lottery.export import export as exporting
 from lottery.export.choice import choose, winner
@@ -113,20 +115,42 @@ def test_the_winner_is_taken_if_no_ticket_is_named(monkeypatch, tmp_path, run, c
     assert (tmp_path / f"{RUN}-{chosen.name}" / "README.md").exists()
 
 
-def result(level, step, top1, density=0.5, control="none", status="done"):
-    recorded = opened(KEPT / "runs" / RUN).result(Ticket(1, 5))
-    return replace(recorded, level=level, step=step, top1=top1, density=density, control=control, status=status)
+def row(level, density, top1, difference, answer=None):
+    """A level's row in the report, of which `winner` looks at a few fields only."""
+    verdict = SimpleNamespace(
+        answer=answer, difference=None if difference is None else SimpleNamespace(mean=difference)
+    )
+    best = None if top1 is None else SimpleNamespace(mean=top1)
+    return SimpleNamespace(level=level, density=density, best=best, verdict=verdict)
 
 
-def test_the_winner_is_the_best_reset_of_the_sparsest_level_that_matches():
-    dense = replace(opened(KEPT / "runs" / RUN).dense_result(), top1=0.9, evaluated=10_000)
-    results = [result(0, 0, 0.95), result(1, 0, 0.8, 0.2), result(1, 5, 0.9, 0.2), result(2, 0, 0.7, 0.1)]
-    results.append(result(2, 0, 0.99, 0.1, control="reinit"))
-    ticket, why = winner(dense, results)
-    assert (ticket, why) == (Ticket(1, 5), "the sparsest that matches the dense network")
-    ticket, why = winner(replace(dense, top1=0.99), results)
-    assert (ticket, why) == (Ticket(0, 0), "the most accurate; none matches it")
-    assert winner(dense, []) == (None, "")
+@pytest.mark.parametrize(
+    ("rows", "level", "why"),
+    [
+        (
+            [row(0, 0.5, 0.91, 0.01, "matches"), row(1, 0.2, 0.9, 0.0, "matches"), row(2, 0.1, 0.9, 0.0, "undecided")],
+            1,
+            "the sparsest that matches the dense network",
+        ),
+        (
+            [row(0, 0.5, 0.9, 0.0), row(1, 0.2, 0.896, -0.004), row(2, 0.1, 0.89, -0.01), row(3, 0.05, None, None)],
+            1,
+            "the sparsest at most 0.5 points below the dense network; that is no verdict",
+        ),
+        (
+            [row(0, 0.5, 0.8, -0.1, "worse"), row(1, 0.2, 0.7, -0.2, "worse")],
+            0,
+            "the most accurate; none matches the dense network",
+        ),
+    ],
+)
+def test_the_winner_is_the_sparsest_that_matches(rows, level, why):
+    found, reason = winner(rows, Verdict())
+    assert (found.level, reason) == (level, why)
+
+
+def test_there_is_no_winner_before_a_ticket_is_done():
+    assert winner([row(0, 0.5, None, None)], Verdict()) is None
 
 
 @pytest.mark.parametrize(
