@@ -185,7 +185,8 @@ def _accuracy(export: _Export, model: keras.Model) -> float | None:
         return None
     total, compute = np.zeros(4), speed.compiled(model)
     for images, labels in export.evaluation.batches():
-        total += scores.sums(compute(images), labels).numpy()
+        sums, _ = scores.sums(compute(images), labels)
+        total += sums.numpy()
         export.report(Progress(len(images)))
     return scores.means(total).top1
 

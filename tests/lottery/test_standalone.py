@@ -10,7 +10,7 @@ from lottery.models.registry import MODELS
 from lottery.run.dataset_record import DatasetRecord
 from lottery.tickets import masks
 from tests.lottery.plain_keras import accuracies
-from tests.lottery.small_training import config, strategy
+from tests.lottery.small_training import config, evaluate, strategy
 
 IMAGES = 96
 # Small forms of the models, at the smallest size that each of them takes.
@@ -53,7 +53,6 @@ def trained_state(trainer, seed=1):
 def exported(tmp_path, name, precision="float32"):
     """Writes a model's file and images beside it; returns both, and the accuracy that a sweep would have recorded."""
     from lottery.models.standalone import foreign_classes, standalone
-    from lottery.training.evaluation import evaluate
     from lottery.training.trainer import Trainer
     from lottery.worker.ticket_export import trained_network
 
@@ -72,7 +71,7 @@ def exported(tmp_path, name, precision="float32"):
     model = standalone(network, record.size, side, record.mean, record.std)
     # Half of the labels are right, so that an image that is classified in another way changes the accuracy.
     labels = np.where(np.arange(IMAGES) % 2, model.predict(images, verbose=0).argmax(-1), guesses).astype(np.int32)
-    (scores,) = evaluate(trainer, [state], [(cropped, labels)])
+    scores = evaluate(trainer, state, [(cropped, labels)])
     file, data = tmp_path / f"{name}-{precision}.keras", tmp_path / f"{name}-{precision}.npz"
     model.save(file)
     np.savez(data, images=images, labels=labels)
