@@ -29,6 +29,7 @@ setup(
         "safetensors>=0.5",
         "scipy>=1.11.4",
         "simplejpeg>=1.8",
+        "statsmodels>=0.14.2",
         "tqdm>=4.66",
     ],
     extras_require={

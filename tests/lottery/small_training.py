@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from lottery.experiment import config as experiment
+from lottery.experiment import sections
 from lottery.experiment.config import Experiment
 from lottery.experiment.sections import Data, LearningRate, Masks, Model, Training
 from lottery.tickets import masks
@@ -16,11 +16,11 @@ SHAPE = (8, 8, 3)
 CLASSES = 4
 BATCH = 8
 OPTIMIZERS = {
-    "sgd": experiment.SGD(),
-    "momentum": experiment.SGD(momentum=0.9),
-    "nesterov": experiment.SGD(momentum=0.9, nesterov=True),
-    "adam": experiment.Adam(),
-    "adamw": experiment.AdamW(),
+    "sgd": sections.SGD(),
+    "momentum": sections.SGD(momentum=0.9),
+    "nesterov": sections.SGD(momentum=0.9, nesterov=True),
+    "adam": sections.Adam(),
+    "adamw": sections.AdamW(),
 }
 
 

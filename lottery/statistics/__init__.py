@@ -1,0 +1,1 @@
+"""What accuracies of several seeds, or answers on many images, allow to conclude; pure."""
