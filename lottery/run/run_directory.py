@@ -12,6 +12,7 @@ from lottery.experiment.config import Experiment
 from lottery.run import blobs, checkpoint, checksum, origin
 from lottery.run.checkpoint import Checkpoint
 from lottery.run.heartbeats import Heartbeats
+from lottery.run.history import History
 from lottery.run.mailbox import Mailbox
 from lottery.run.origin import Origin
 from lottery.run.patient_store import PatientStore, ReadOnlyStore
@@ -57,6 +58,7 @@ class RunDirectory:
     def __init__(self, store: Store, read_only: bool = False) -> None:
         self._files = ReadOnlyStore(store) if read_only else PatientStore(store)
         self.heartbeats = Heartbeats(self._files)
+        self.history = History(self._files)
         self.mailbox = Mailbox(self._files)
 
     @property
@@ -198,7 +200,7 @@ class RunDirectory:
         self._write_rows(_metrics(training), rows)
 
     def telemetry(self, training: str) -> list[dict[str, Any]]:
-        """Rows on how well a bundle's process used its machine, one a checkpoint. Named by the bundle's first training.
+        """Rows on how well a bundle's process used its machine, one a minute. Named by the bundle's first training.
 
         Empty if they are missing or damaged: no result depends on them.
         """
