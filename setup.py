@@ -22,9 +22,11 @@ setup(
         "isal>=1.7",
         "matplotlib>=3.8",
         "msgspec>=0.21",  # from here on its errors are ValueErrors
+        "nvidia-ml-py>=12.535.133",
         "opencv-python-headless>=4.9",
         "pillow>=10.3",
         "psutil>=5.9",
+        "rich>=13.7",
         "ruamel.yaml>=0.18",
         "safetensors>=0.5",
         "scipy>=1.11.4",
