@@ -171,7 +171,7 @@ def test_one_seed_is_compared_on_images():
     assert (level.images.first_only, level.images.second_only, level.images.p) == (1, 1, 1.0)
     assert (level.gain_images.first_only, level.gain_images.images) == (1, 400)
     (same,) = rows_of([result(0, 0.0, 0.96)], answers=answers)
-    assert (same.images.p, same.images.low, same.gain_images) == (1.0, None, None)
+    assert (same.images.p, same.images.difference.interval, same.gain_images) == (1.0, None, None)
 
 
 def test_table_of_one_seed_has_a_line_a_level_and_columns_that_line_up():
@@ -181,12 +181,14 @@ def test_table_of_one_seed_has_a_line_a_level_and_columns_that_line_up():
     assert above[0].split()[-3:] == ["less", "dense", "p"]
     assert above[1].split()[:6] == ["0", "50.00%", "95.20", "0ep", "95.20", "+0.00"]
     assert above[2].split()[:5] == ["1", "25.00%", "80.00", "1ep", "92.00"]
-    assert above[2].split()[-1] == "1.000"
+    assert above[1].split()[-1] == "1.000"
+    assert above[2].split()[-1] == "-"  # it has two ticket seeds
     assert above[3].split() == ["2", "16.67%", *"-------"]
     assert below[0].startswith("dense network: 96.00; top-1 in % on 400 images of val; ")
     said = " ".join(below)
     assert (
-        "one seed: not a verdict; several seeds give one; p and [95% intervals] compare these two networks on" in said
+        "one seed: not a verdict; several seeds give one; p and ± (95% interval) compare two networks on these images"
+        in said
     )
     assert "the highest of 2 accuracies is high partly by chance" in said
     assert "chosen on val itself, so best and gain are flattered" in said
@@ -195,8 +197,14 @@ def test_table_of_one_seed_has_a_line_a_level_and_columns_that_line_up():
 
 def test_table_says_if_nothing_was_kept_of_the_images():
     _, below = text(RESULTS)
-    assert "levels 0, 1: no test on images, as an earlier version kept no answers.safetensors" in below
-    assert "McNemar" not in " ".join(below)
+    said = " ".join(below)
+    assert "levels 0, 1: no test on images: it takes one ticket seed, and answers.safetensors, which earlier" in said
+    assert "McNemar" not in said
+
+
+def test_several_ticket_seeds_are_not_compared_on_images():
+    (level,) = rows_of([result(0, 0.0, 0.96, seed=0), result(0, 0.0, 0.97, seed=1)], answers=answers)
+    assert (level.best.mean, level.images) == (pytest.approx(0.965), None)
 
 
 def test_a_ticket_without_a_score_on_the_selection_split_is_not_chosen():
