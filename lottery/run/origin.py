@@ -36,6 +36,11 @@ class Origin:
         """The experiment's steps."""
         return timeline(self.experiment, self.train_images)
 
+    @property
+    def reset_points(self) -> dict[int, str]:
+        """The steps of the trellis, each with its name in the experiment, such as `400` or `0.5ep`."""
+        return {step: str(point) for step, point in zip(self.timeline.trellis, self.experiment.trellis, strict=True)}
+
 
 class _Record(msgspec.Struct, frozen=True):
     identity: str
