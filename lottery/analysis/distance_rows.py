@@ -40,7 +40,7 @@ def _of_replicate(replicate: Replicate) -> Iterator[DistanceRow]:
         early = replicate.run.trellis_state(step).variables
         yield from _rows(replicate, Ticket(0, step, DENSE), everything, early, final)
         for ticket in (ticket for ticket in replicate.trained if ticket.step == step):
-            if ticket.control == NO_CONTROL:
+            if ticket.control == NO_CONTROL and _has_mask(replicate, ticket):
                 start = _start(replicate, ticket, early, final)
                 if start is not None:
                     yield from _rows(replicate, ticket, _mask(replicate, ticket), start, _final(replicate, ticket))
@@ -59,8 +59,15 @@ def _start(replicate: Replicate, ticket: Ticket, early: State, final: State) -> 
 
 
 def _mask(replicate: Replicate, ticket: Ticket) -> Mask:
-    chain = ticket.chain if has_mask_of_its_own(ticket, replicate.experiment) else ()
-    return replicate.run.mask(ticket.level, chain=chain)
+    return replicate.run.mask(ticket.level, chain=_chain(replicate, ticket))
+
+
+def _has_mask(replicate: Replicate, ticket: Ticket) -> bool:
+    return any((mask.level, mask.chain) == (ticket.level, _chain(replicate, ticket)) for mask in replicate.masks)
+
+
+def _chain(replicate: Replicate, ticket: Ticket) -> tuple[int, ...]:
+    return ticket.chain if has_mask_of_its_own(ticket, replicate.experiment) else ()
 
 
 def _final(replicate: Replicate, ticket: Ticket) -> State:

@@ -61,7 +61,7 @@ def line_picture(name: str, rows: Sequence[LineRow]) -> bytes:
         panel.set_xlabel("place on the line")
         panel.grid(alpha=0.3)
     axes[0].set_ylabel(f"top-1 error on {rows[0].images:,} images, %")
-    axes[0].legend(title="weights kept")
+    figure.legend(*axes[-1].get_legend_handles_labels(), title="weights kept", loc="outside right upper")
     of_statistics = f" (batch-norm statistics {statistics})" if statistics != NO_STATISTICS else ""
     return _png(figure, f"{name}: error between two orders of samples{of_statistics}")
 
@@ -111,9 +111,9 @@ def distance_picture(name: str, rows: Sequence[DistanceRow]) -> bytes:
     for (reset, some), colour in zip(by_reset.items(), _colours(len(by_reset)), strict=True):
         tickets = ((row.level_density, row.relative or 0) for row in some if row.network == "ticket")
         _against_density(axes, tickets, color=colour, label=f"tickets from {reset}")
-        for row in some:
-            if row.network == "dense":
-                axes.axhline(100 * (row.relative or 0), color=colour, linestyle="--", linewidth=0.8)
+        dense = [100 * (row.relative or 0) for row in some if row.network == "dense"]
+        if dense:
+            axes.axhline(fmean(dense), color=colour, linestyle="--", linewidth=0.8)
     _density_axis(axes, (row.level_density for row in whole if row.network == "ticket"))
     axes.plot([], [], color="gray", linestyle="--", linewidth=0.8, label="the dense run from there on")
     axes.set_ylabel("distance moved, % of the norm of the start")
@@ -151,14 +151,16 @@ def _against_density(axes: Axes, points: Iterable[tuple[float, float]], **style:
 
 def _density_axis(axes: Axes, densities: Iterable[float]) -> None:
     """A log scale that falls to the right, labelled with those densities that have room."""
-    labelled: list[float] = []
-    for density in sorted(set(densities), reverse=True):
+    falling, labelled = sorted(set(densities), reverse=True), list[float]()
+    if not falling:
+        return
+    for density in falling:
         if not labelled or density <= labelled[-1] / 1.13:
             labelled.append(density)
     axes.set_xscale("log")
+    axes.set_xlim(100 * falling[0] * 1.1, 100 * falling[-1] / 1.1)
     axes.set_xticks([100 * density for density in labelled], [f"{100 * density:.3g}" for density in labelled])
     axes.minorticks_off()
-    axes.xaxis.set_inverted(True)
     axes.set_xlabel("weights kept, % of prunable weights (log scale)")
     axes.grid(alpha=0.3)
 

@@ -7,6 +7,7 @@ from contextlib import closing
 from itertools import islice
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from lottery.input.augment import image_shape
@@ -34,6 +35,7 @@ from preprocessing.common.errors import InputError
 from preprocessing.common.storage import open_store
 from preprocessing.dataset.opening import Dataset
 
+_BATCH = 256  # images
 _TOGETHER = 8  # networks that predict in one pass over the split
 
 
@@ -65,7 +67,10 @@ class Measurement:
         self._network = Network(experiment, shape, len(dataset.class_names), (dataset.mean, dataset.std))
         self._check_model()
         limit = experiment.training.evaluate_batches
-        self._evaluation = EvaluationInput(dataset, experiment.data, experiment.input, limit=limit)
+        # Large batches: a call for each network and batch would take most of the time of small models.
+        batch = max(_BATCH, experiment.data.batch) if limit is None else experiment.data.batch
+        data = msgspec.structs.replace(experiment.data, batch=batch)
+        self._evaluation = EvaluationInput(dataset, data, experiment.input, limit=limit)
         self._statistics_batches: list[Any] = []
         if passes.lines and passes.statistics_images and self._network.has_statistics:
             count = min(passes.statistics_images, dataset.split(experiment.data.train).count)
