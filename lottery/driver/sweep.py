@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import platform
+import sys
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeVar
 
+import pyspark
 from pyspark import SparkContext
 
 from lottery.driver.gang import run_gang
@@ -16,9 +19,10 @@ from lottery.driver.reuse import reuse_dense, reuse_tickets
 from lottery.driver.stages import StageOutcome, Stages
 from lottery.executor import task
 from lottery.protocol import Assignment, TaskPlacement
-from lottery.report import publish
+from lottery.report.full_report import write_report
 from lottery.run.run_directory import DenseResult
 from lottery.run.siblings import Sibling, find_siblings
+from lottery.run.submission import Submission, code_version
 from lottery.tickets.scheduling import schedule
 from preprocessing.common.claim import claimed
 from preprocessing.common.errors import StorageError
@@ -62,6 +66,7 @@ def run_sweep(
         logger.info("nothing to train")
     else:
         with claimed(open_store(sweep.run.uri), "sweep"):
+            sweep.run.write_submission(_submission(sweep))
             if until is None:
                 _reopen_failed(sweep)
             _work(sweep, context, until, patient)
@@ -69,6 +74,15 @@ def run_sweep(
         return _report(sweep)
     print("\n".join(line for replicate in sweep.replicates for line in _what_is_there(replicate)), flush=True)
     return 0
+
+
+def _submission(sweep: Sweep) -> Submission:
+    """How this process was started."""
+    python = platform.python_version()
+    data = sweep.dataset.describe()
+    return Submission(
+        arguments=tuple(sys.argv), data=data, code=code_version(), spark=pyspark.__version__, python=python
+    )
 
 
 def _is_done(sweep: Sweep, until: Until | None) -> bool:
@@ -207,7 +221,7 @@ def _train_tickets(sweep: Sweep, stages: Stages, dense: DenseResult) -> Literal[
 
 
 def _report(sweep: Sweep) -> int:
-    results, failures = publish.publish(sweep.run), 0
+    results, failures = write_report(sweep.run), 0
     for replicate in sweep.replicates:
         for result in results[replicate.experiment.seed]:
             if result.status == "failed":

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import matplotlib
 import msgspec
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -151,9 +152,9 @@ def _levels(numbers: set[int]) -> str:
 
 
 def publish(run: RunDirectory) -> dict[int, list[TicketResult]]:
-    """Writes results.parquet and report/accuracy.png, prints the table and their places; returns the results by seed.
+    """Writes results.parquet, prints the table and its place; returns the results by seed.
 
-    Of several seeds, the table and the picture have the mean over those that are there.
+    Of several seeds, the table has the mean over those that are there.
 
     Raises InputError if there is no dense run that is done.
     """
@@ -164,13 +165,13 @@ def publish(run: RunDirectory) -> dict[int, list[TicketResult]]:
     dense = mean_dense(found)
     results = {seed: each.results() for seed, each in replicates.items()}
     pooled = [result for each in results.values() for result in each]
-    run.write_report("results.parquet", parquet(pooled) if len(replicates) == 1 else parquet_of_replicates(results))
+    table_of_all = parquet(pooled) if len(replicates) == 1 else parquet_of_replicates(results)
+    run.write_report("results.parquet", table_of_all)
+    run.write_report("results.csv", csv(table_of_all))
     origin = run.origin()
-    name, points = origin.experiment.name, reset_points(origin)
-    run.write_report("report/accuracy.png", accuracy_plot(name, dense, pooled, points, len(found)))
+    points = reset_points(origin)
     print(table(dense, pooled, points, len(found)))
-    print(f"results: {run.describe('results.parquet')}")
-    print(f"picture: {run.describe('report/accuracy.png')}", flush=True)
+    print(f"results: {run.describe('results.parquet')}", flush=True)
     return results
 
 
@@ -200,6 +201,13 @@ def parquet_of_replicates(results: Mapping[int, Sequence[TicketResult]]) -> byte
         for result in of_one
     ]
     return _parquet(rows, SCHEMA.insert(0, pa.field("replicate", pa.int64())))
+
+
+def csv(blob: bytes) -> bytes:
+    """`results.csv`: the rows and columns of `results.parquet`; what is not known is empty."""
+    sink = io.BytesIO()
+    pa_csv.write_csv(pq.read_table(io.BytesIO(blob)), sink)
+    return sink.getvalue()
 
 
 def _parquet(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes:
