@@ -8,7 +8,7 @@ from typing import Any
 
 from lottery.report.charts.style import CHOSEN, OPACITY, Spec, chart, data, quantitative, series_scales, tooltip
 
-_MOST = 400  # points of a curve that are drawn: more cannot be told apart, and make the page large
+_MOST = 1500  # points of a chart that are drawn: more cannot be told apart, and make the page large
 
 
 @dataclass(frozen=True)
@@ -38,16 +38,17 @@ def training_loss_curves(curves: Sequence[Curve]) -> Spec | None:
 
 
 def _chart(curves: Sequence[Curve], field: str, title: str, factor: float, description: str) -> Spec | None:
+    most = max(_MOST // max(len(curves), 1), 20)
     rows = [
         {
             "series": curve.name,
             "replicate": curve.replicate,
             "step": row["step"],
             "epoch": row.get("epoch"),
-            "value": factor * row[field],
+            "value": round(factor * row[field], 5),
         }
         for curve in curves
-        for row in thinned(curve.rows)
+        for row in thinned(curve.rows, most)
         if row.get(field) is not None
     ]
     if len({row["step"] for row in rows}) < 2:
@@ -82,7 +83,7 @@ def _chart(curves: Sequence[Curve], field: str, title: str, factor: float, descr
     return chart(description, [lines, dots], 240)
 
 
-def thinned(rows: Sequence[dict[str, Any]], most: int = _MOST) -> list[dict[str, Any]]:
+def thinned(rows: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]:
     """At most about `most` of the rows, evenly spread; the last one stays."""
     every = -(-len(rows) // most)
     return [row for index, row in enumerate(rows) if (len(rows) - 1 - index) % every == 0] if rows else []

@@ -52,18 +52,18 @@ def timeline_chart(found: Sequence[Span], clock: Clock, failures: Sequence[tuple
         "mark": {"type": "bar", "height": {"band": 0.75}, "stroke": "currentColor", "strokeWidth": 0.3},
         "encoding": {"x": x, "x2": {"field": "end"}, "y": y, "color": colour, "tooltip": shown},
     }
-    again = [row for row in rows if row["again"]]
+    again = [{**row, "what": "went on after its process had ended"} for row in rows if row["again"]]
     retries = {
         "data": data(again),
         "mark": {"type": "point", "shape": "triangle-right", "filled": True, "size": 70, "color": "#E69F00"},
-        "encoding": {"x": x, "y": y, "tooltip": [{"value": "taken up again after its process had ended"}]},
+        "encoding": {"x": x, "y": y, "tooltip": tooltip(("what", "what", ""), ("work", "trains", ""))},
     }
     lost = [{"at": clock.elapsed(moment) / seconds, "reason": f"lost: {reason}"} for moment, reason in failures]
     rules = [*lost, *({"at": at / seconds, "reason": f"a break of {_length(gap)}"} for at, gap in clock.breaks)]
     marks = {
         "data": data(rules),
         "mark": {"type": "rule", "color": "#D55E00", "strokeDash": [4, 3], "strokeWidth": 2},
-        "encoding": {"x": {**x, "field": "at"}, "tooltip": [{"field": "reason", "type": "nominal", "title": "what"}]},
+        "encoding": {"x": {**x, "field": "at"}, "tooltip": tooltip(("reason", "what", ""))},
     }
     layers = [bars, *([retries] if again else []), *([marks] if rules else [])]
     return chart("Which task trained what when", layers, max(_ROW * len(places), 40))

@@ -21,7 +21,7 @@ PUBLISHED = "#999999"
 # `currentColor` takes the page's colour of text, light or dark; in a file it is black.
 _INK = "currentColor"
 CONFIG: Spec = {
-    "background": None,
+    "background": "transparent",
     "font": "Liberation Sans, Arial, Helvetica, sans-serif",
     "view": {"stroke": None},
     "axis": {

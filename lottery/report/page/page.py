@@ -127,4 +127,7 @@ def _script(code: str) -> Markup:
 
 
 def _inline(picture: Picture) -> str:
-    return f"data:image/svg+xml;base64,{base64.b64encode(picture.svg.encode()).decode()}"
+    """The picture as a data URI, in the format that is smaller."""
+    svg = picture.svg.encode()
+    kind, blob = ("svg+xml", svg) if len(svg) < len(picture.png) else ("png", picture.png)
+    return f"data:image/{kind};base64,{base64.b64encode(blob).decode()}"

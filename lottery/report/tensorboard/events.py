@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from lottery.report.record.sweep_record import ReplicateRecord, SweepRecord
 from lottery.report.tensorboard.event_file import TrainingEvents, Value, experiment_file, training_file
 from lottery.run.run_directory import DENSE
-from lottery.tickets.tickets import NO_CONTROL, from_name, mask_density
+from lottery.tickets.controls import is_for_all_levels
+from lottery.tickets.tickets import NO_CONTROL, from_name
 
 # One file a training, always of the same name: a later report replaces it, so that nothing is there twice.
 _NAME = "events.out.tfevents.0.lottery-trellis"
@@ -48,7 +49,7 @@ def _place_in_grid(
     ticket = from_name(name)
     assert ticket is not None  # reading leaves other folders out
     control = "ticket" if ticket.control == NO_CONTROL else ticket.control
-    density = mask_density(ticket, record.origin.experiment)
+    density = 1.0 if is_for_all_levels(ticket.control) else record.origin.experiment.masks.levels[ticket.level]
     reset = points.get(ticket.step, str(ticket.step))
     hparams: dict[str, Value] = {"density": density, "reset": reset, "control": control}
     group = f"{ticket.level:02d} {reset} {control}"
