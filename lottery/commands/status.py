@@ -11,9 +11,13 @@ from lottery.tickets.tickets import all_tickets
 
 def run(arguments: Namespace) -> int:
     """Prints how far a run directory's sweep is, and its tasks' last heartbeats."""
+    from lottery.report.search_lines import search_lines  # loads scipy.stats
+
     sweep, finished = open_run(arguments.run), True
     for replicate in sweep.replicates():
         finished &= _replicate_status(replicate, "" if replicate is sweep else _label(replicate))
+    for line in search_lines(sweep):
+        print(line)
     if not finished:
         for heartbeat in sweep.heartbeats.read():
             done = f"{heartbeat.done} of {heartbeat.trainings} trainings done"

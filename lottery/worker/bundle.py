@@ -55,8 +55,8 @@ def train_bundle(
     session.agree_on(members)
     progress = _Progress(session, members)
     try:
-        # These were interrupted between their last step and its evaluation.
-        pause([member for member in members if member.training and member.loss_steps and member.step in pauses])
+        # These were interrupted between their last step and its evaluation, or lack a part of it.
+        pause([member for member in members if member.training and _is_to_be_evaluated(session, member, pauses)])
         training_loop.train(
             session.trainer,
             members,
@@ -83,6 +83,10 @@ def train_bundle(
             session.log.settle()  # a checkpoint that is being written is good
         raise
     progress.close()
+
+
+def _is_to_be_evaluated(session: Session, member: Member, pauses: frozenset[int]) -> bool:
+    return member.step in pauses and (member.loss_steps > 0 or session.log.lacks_answers(member))
 
 
 class _Progress:

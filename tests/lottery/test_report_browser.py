@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lottery.report import full_report
+from lottery.report import publish
 from tests.lottery.chromium import PROGRAM, chromium
 from tests.lottery.report_runs import write_run
 
@@ -32,7 +32,7 @@ def browser(tmp_path_factory):
 
 def report(folder: Path, **options) -> Path:
     run = write_run(folder, **options)
-    full_report.write_report(run)
+    publish.publish(run)
     return Path(run.uri, "report", "index.html")
 
 

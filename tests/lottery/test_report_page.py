@@ -11,8 +11,8 @@ import altair
 import pytest
 from jsonschema import ValidationError
 
-from lottery.report import full_report, publish
-from lottery.report.charts.accuracy import accuracy_chart
+from lottery.report import publish
+from lottery.report.charts.accuracy import Line, accuracy_chart
 from lottery.report.page.figures import figures
 from lottery.report.record.reading import read_sweep
 from lottery.tickets.tickets import Ticket
@@ -50,7 +50,7 @@ class Parsed(HTMLParser):
 def finished(tmp_path_factory):
     """The report of a finished sweep, one of whose tickets failed with a hostile note."""
     run = write_run(tmp_path_factory.mktemp("finished"), notes=HOSTILE, status="failed")
-    full_report.write_report(run, price=2.0)
+    publish.publish(run, price=2.0)
     return run
 
 
@@ -85,7 +85,7 @@ def test_a_hostile_layer_name_stays_data(tmp_path):
     run = write_run(tmp_path)
     level = {f"{HOSTILE}{name}": kept for name, kept in run.mask(0).items()}
     run.write_mask(0, level)
-    full_report.write_report(run)
+    publish.publish(run)
     parsed = Parsed(page(run))
     assert len(parsed.scripts) == 3
     assert not [each for _, each in parsed.tags if "onerror" in each]
@@ -135,7 +135,7 @@ def test_every_chart_is_there_also_as_png_and_svg(finished):
 def test_charts_are_valid_vega_lite(finished):
     record = read_sweep(finished)
     points = publish.reset_points(record.origin)
-    published = {"theirs": [(0.5, 0.9), (0.1, 0.8)]}
+    published = [Line("theirs", ((0.5, 0.9), (0.1, 0.8))), Line("their dense network", (), 0.91)]
     for figure in figures(record, points, Ticket(1, 44), published):
         altair.LayerChart.from_dict(figure.spec, validate=True)
     broken = accuracy_chart(list(record.dense.values()), record.pooled, points)
@@ -147,7 +147,7 @@ def test_charts_are_valid_vega_lite(finished):
 @pytest.mark.parametrize(("dense", "tickets"), [(False, 0), (True, 0), (True, 1), (True, 7)])
 def test_a_sweep_that_is_not_finished_has_a_report_too(tmp_path, dense, tickets, capsys):
     run = write_run(tmp_path, dense=dense, tickets=tickets)
-    full_report.write_report(run)
+    publish.publish(run)
     text = " ".join(Parsed(page(run)).text.split())
     assert f"Not finished: {dense + tickets} of 25 trainings have ended." in text
     assert ("The dense run has not ended" in text) == (not dense)
@@ -160,7 +160,7 @@ def test_a_run_directory_of_an_earlier_version_has_a_report(tmp_path):
     Path(run.uri, "submission.json").unlink()
     for file in Path(run.uri, "telemetry").iterdir():
         file.unlink()
-    full_report.write_report(run)
+    publish.publish(run)
     text = " ".join(Parsed(page(run)).text.split())
     assert "Not recorded by the version that started this sweep" in text
     assert "none was kept" in text
@@ -175,5 +175,5 @@ def test_a_large_sweep_stays_below_five_megabytes(tmp_path):
         "trellis=[0ep, 1ep, 2ep, 3ep, 4ep]",
         "training.evaluate_every=0.05ep",
     )
-    full_report.write_report(run)
+    publish.publish(run)
     assert len(page(run).encode()) < 5_000_000

@@ -105,5 +105,5 @@ def test_seeds_are_sessions_of_one_group(tmp_path):
 
 
 def test_writing_loads_no_tensorflow():
-    code = "import lottery.report.full_report, sys; sys.exit('tensorflow' in sys.modules)"
+    code = "import lottery.report.publish, sys; sys.exit('tensorflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

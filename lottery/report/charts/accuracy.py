@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from scipy.stats import binomtest
@@ -28,6 +29,16 @@ from lottery.tickets.tickets import NO_CONTROL
 
 Rows = list[dict[str, Any]]
 
+
+@dataclass(frozen=True)
+class Line:
+    """Results of others: (density, accuracy) points, or if there are none the level of a dense network; fractions."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+    level: float | None = None
+
+
 _TOOLTIP = tooltip(
     ("series", "line", ""),
     ("percent", "weights kept, %", ".4~g"),
@@ -42,7 +53,7 @@ def accuracy_chart(
     dense: Sequence[DenseResult],
     results: Sequence[TicketResult],
     points: Mapping[int, str],
-    published: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    published: Sequence[Line] = (),
 ) -> Spec | None:
     """The chart; None if no ticket has been trained to its end.
 
@@ -50,7 +61,7 @@ def accuracy_chart(
         dense: of each replicate.
         results: of all replicates.
         points: the reset points' names by step.
-        published: curves of others, by name: (density, accuracy) as fractions.
+        published: results of others.
     """
     rows = accuracy_rows(results, points)
     if not rows:
@@ -70,7 +81,7 @@ def accuracy_chart(
     )
     layers = [
         *(_dense_layers(level, ends, y_title) if level else []),
-        *_published_layers(published or {}, ends, y_title),
+        *_published_layers(published, ends, y_title),
         *_line_layers(rows, x, y_title, scales),
     ]
     if level:
@@ -179,25 +190,26 @@ def _dense_line(level: Estimate, ends: Sequence[float], x: Spec, y_title: str, s
     }
 
 
-def _published_layers(
-    curves: Mapping[str, Sequence[tuple[float, float]]], ends: Sequence[float], y_title: str
-) -> list[Spec]:
+def _published_layers(lines: Sequence[Line], ends: Sequence[float], y_title: str) -> list[Spec]:
     """Others' results, in grey: as points and lines, each named at its sparsest point."""
     rows = [
-        {"curve": name, "percent": 100 * density, "top1": 100 * top1, "series": f"published: {name}"}
-        for name, points in curves.items()
-        for density, top1 in sorted(points, reverse=True)
-        if 0.8 * ends[0] <= 100 * density <= 1.25 * ends[1]
+        {"line": line.name, "percent": percent, "top1": 100 * top1, "series": f"published: {line.name}"}
+        for line in lines
+        for percent, top1 in (
+            [(100 * density, top1) for density, top1 in sorted(line.points, reverse=True)]
+            or [(end, line.level or 0.0) for end in reversed(ends)]
+        )
+        if 0.5 * ends[0] <= percent <= 2 * ends[1]
     ]
     if not rows:
         return []
-    last = {row["curve"]: row for row in rows}
+    last = {row["line"]: row for row in rows}
     encoding = {
         "x": {"field": "percent", "type": "quantitative"},
         "y": quantitative("top1", y_title),
-        "detail": {"field": "curve", "type": "nominal"},
+        "detail": {"field": "line", "type": "nominal"},
     }
-    lines = {
+    drawn = {
         "data": data(rows),
         "mark": {"type": "line", "color": PUBLISHED, "strokeWidth": 1.2, "point": {"color": PUBLISHED, "size": 25}},
         "encoding": {**encoding, "tooltip": _TOOLTIP[:3]},
@@ -205,6 +217,6 @@ def _published_layers(
     names = {
         "data": data(list(last.values())),
         "mark": {"type": "text", "color": PUBLISHED, "align": "right", "dy": -6, "fontSize": 9},
-        "encoding": {**encoding, "text": {"field": "curve", "type": "nominal"}},
+        "encoding": {**encoding, "text": {"field": "line", "type": "nominal"}},
     }
-    return [lines, names]
+    return [drawn, names]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lottery.report.charts.accuracy import accuracy_chart, control_name, reset_name
+from lottery.report.charts.accuracy import Line, accuracy_chart, control_name, reset_name
 from lottery.report.charts.curves import Curve, accuracy_curves, loss_curves, training_loss_curves
 from lottery.report.charts.gang import timeline_chart, use_chart
 from lottery.report.charts.grid import grid_chart
@@ -16,8 +16,6 @@ from lottery.report.record.sweep_record import Layers, SweepRecord
 from lottery.report.record.usage import use_over_time
 from lottery.run.run_directory import DENSE
 from lottery.tickets.tickets import Ticket
-
-Published = Mapping[str, Sequence[tuple[float, float]]]
 
 
 @dataclass(frozen=True)
@@ -31,14 +29,14 @@ class Figure:
 
 
 def figures(
-    record: SweepRecord, points: Mapping[int, str], winner: Ticket | None, published: Published | None = None
+    record: SweepRecord, points: Mapping[int, str], winner: Ticket | None, published: Sequence[Line] = ()
 ) -> list[Figure]:
     """The figures that there is something for, in the page's order.
 
     Args:
         points: the reset points' names by step.
         winner: the ticket whose training is shown.
-        published: curves of others, by name.
+        published: results of others, to draw in grey.
     """
     curves = training_curves(record, points, winner)
     rows = record.telemetry

@@ -56,7 +56,7 @@ def page(
         finished=record.finished,
         state=facts.state(record),
         headline=headline.sentence,
-        rules=headline.rules,
+        rule=headline.rule,
         cards=_cards(record),
         findings=findings,
         figures=[{"inline": _inline(picture), **vars(figure)} for figure, picture in drawn],

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from lottery.report.charts import pictures
-from lottery.report.page.figures import Published, figures
+from lottery.report.charts.accuracy import Line
+from lottery.report.page.figures import figures
 from lottery.report.page.headline import Headline
 from lottery.report.page.page import page
 from lottery.report.record.sweep_record import SweepRecord
@@ -25,7 +26,7 @@ def write_page(
     headline: Headline,
     *,
     findings: str = "",
-    published: Published | None = None,
+    published: Sequence[Line] = (),
     price: float | None = None,
 ) -> None:
     """Writes report/index.html, and each of its charts as report/NAME.png and report/NAME.svg.
@@ -33,7 +34,7 @@ def write_page(
     Args:
         points: the reset points' names by step.
         findings: the table by level, as text.
-        published: curves of others, by name.
+        published: results of others, to draw in grey.
         price: of one executor per hour.
     """
     drawn = [(figure, pictures.draw(figure.spec)) for figure in figures(record, points, headline.winner, published)]

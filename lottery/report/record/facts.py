@@ -37,6 +37,9 @@ def state(record: SweepRecord) -> str:
     done, of = record.trainings
     bad = [f"{count} {status}" for status in ("failed", "diverged") if (count := _count(record, status))]
     ended = f"; {' and '.join(bad)}" if bad else ""
+    if record.search_over is not None:
+        over = "over" if record.search_over else "not over"
+        return f"The search is {over}: {done:,} of the grid's {of:,} trainings have ended{ended}."
     if record.finished:
         return f"Finished: all {of:,} trainings have ended{ended}."
     return f"Not finished: {done:,} of {of:,} trainings have ended{ended}."

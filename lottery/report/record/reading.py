@@ -10,6 +10,7 @@ import numpy as np
 
 from lottery.report.record.sweep_record import Layers, ReplicateRecord, SweepRecord, mask_key
 from lottery.run.run_directory import RunDirectory, TicketResult
+from lottery.run.search_state import search_state
 from lottery.tickets.controls import CONTROLS, shuffled, unchanged
 from lottery.tickets.tickets import NO_CONTROL
 
@@ -22,7 +23,11 @@ def read_sweep(run: RunDirectory) -> SweepRecord:
     """What there is of a sweep. Raises InputError if a file is damaged, FileNotFoundError if it is no run directory."""
     origin = run.origin()
     replicates = tuple(_read_replicate(each) for each in run.replicates())
-    return SweepRecord(origin, run.describe(), replicates, run.submission())
+    over = None
+    if origin.experiment.search != "grid":
+        state = search_state(origin.experiment, origin.timeline.trellis, [each.run for each in replicates])
+        over = all(each.dense for each in replicates) and not state.search.missing
+    return SweepRecord(origin, run.describe(), replicates, run.submission(), over)
 
 
 def _read_replicate(run: RunDirectory) -> ReplicateRecord:
@@ -30,6 +35,7 @@ def _read_replicate(run: RunDirectory) -> ReplicateRecord:
     results = run.results()
     return ReplicateRecord(
         seed=experiment.seed,
+        run=run,
         dense=run.dense_result(),
         results=tuple(results),
         metrics=_each(run.begun(), run.metrics),

@@ -11,6 +11,7 @@ from lottery.report.record.spans import Clock, Span, spans
 from lottery.run.origin import Origin
 from lottery.run.provenance import Provenance
 from lottery.run.results import DenseResult, TicketResult
+from lottery.run.run_directory import RunDirectory
 from lottery.run.submission import Submission
 from lottery.tickets.tickets import Ticket, all_tickets
 
@@ -24,6 +25,7 @@ class ReplicateRecord:
     """One of the sweep's seeds; the only one, if it has one."""
 
     seed: int
+    run: RunDirectory
     dense: DenseResult | None  # None if the dense run has not ended
     results: tuple[TicketResult, ...]
     metrics: Mapping[str, Rows]  # the evaluations of each training that has begun
@@ -45,6 +47,7 @@ class SweepRecord:
     place: str  # the run directory, for people
     replicates: tuple[ReplicateRecord, ...]
     submission: Submission | None  # None if an earlier version started it
+    search_over: bool | None = None  # whether its search is; None if it trains the whole grid
 
     @property
     def name(self) -> str:
@@ -94,9 +97,9 @@ class SweepRecord:
 
     @property
     def finished(self) -> bool:
-        """Whether all trainings are done."""
+        """Whether all trainings are done, or the search is over."""
         done, of = self.trainings
-        return done == of
+        return done == of if self.search_over is None else self.search_over
 
 
 def mask_key(ticket: Ticket, of_dense_run: int) -> tuple[int, ...]:
