@@ -53,9 +53,14 @@ def encode(origin: Origin) -> bytes:
     """The YAML of an origin, with its identity."""
     tree = config.to_tree(origin.experiment)
     record = _Record(origin.identity, origin.dataset_hash, origin.train_images, tree)
+    return text(msgspec.to_builtins(record)).encode()
+
+
+def text(tree: dict[str, Any]) -> str:
+    """Plain dicts, lists and values as YAML."""
     stream = io.StringIO()
-    YAML(typ="safe", pure=True).dump(msgspec.to_builtins(record), stream)
-    return stream.getvalue().encode()
+    YAML(typ="safe", pure=True).dump(tree, stream)
+    return stream.getvalue()
 
 
 def decode(blob: bytes, name: str) -> Origin:

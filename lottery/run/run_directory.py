@@ -19,6 +19,7 @@ from lottery.run.origin import Origin
 from lottery.run.patient_store import PatientStore, ReadOnlyStore
 from lottery.run.provenance import Provenance
 from lottery.run.results import DenseResult, TicketResult, ticket_result, unstarted
+from lottery.run.submission import Submission
 from lottery.tickets import masks
 from lottery.tickets.tickets import Ticket, from_name
 from preprocessing.common.errors import InputError
@@ -29,6 +30,7 @@ __all__ = ["DENSE", "DenseResult", "RunDirectory", "TicketResult", "run_director
 DENSE = "dense"
 _EXPERIMENT = "experiment.yaml"
 _PROVENANCE = "dense/provenance.json"
+_SUBMISSION = "submission.json"
 _TRELLIS_NAME = re.compile(r"trellis/(\d{6,})\.safetensors")
 # How to recreate a damaged file; each is tried by a test.
 _AGAIN = "the same command"
@@ -242,6 +244,17 @@ class RunDirectory:
         """Ends the dense run. Written last, after the trellis and the final state."""
         self._files.write(_result(DENSE), checksum.encode(result))
 
+    def begun(self) -> list[str]:
+        """The trainings (tickets' names, and DENSE) that have evaluations."""
+        names = (name.split("/") for name in self._files.list("tickets"))
+        tickets = [parts[1] for parts in names if parts[2:] == ["metrics.jsonl"] and from_name(parts[1])]
+        return [DENSE, *tickets] if self._files.exists(_metrics(DENSE)) else tickets
+
+    def bundles(self) -> list[str]:
+        """The names of the bundles that have telemetry."""
+        files = self._files.list("telemetry")
+        return [name.removeprefix("telemetry/").removesuffix(".jsonl") for name in files if name.endswith(".jsonl")]
+
     def done(self) -> set[Ticket]:
         """The tickets that have a result."""
         names = (name.split("/") for name in self._files.list("tickets"))
@@ -270,6 +283,17 @@ class RunDirectory:
     def write_provenance(self, provenance: Provenance) -> None:
         """Records what trains the dense run, before its first checkpoint."""
         self._files.write(_PROVENANCE, checksum.encode(provenance))
+
+    def submission(self) -> Submission | None:
+        """How the sweep was started last; None if it cannot be told: nothing depends on it."""
+        try:
+            return checksum.decode(self._files.read(_SUBMISSION), Submission)
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def write_submission(self, submission: Submission) -> None:
+        """Records how the sweep is started, over an earlier record."""
+        self._files.write(_SUBMISSION, checksum.encode(submission))
 
     def results(self) -> list[TicketResult]:
         """All results there are, by ticket. Raises InputError if one is damaged."""

@@ -10,8 +10,8 @@ import pytest
 from lottery.experiment import config
 from lottery.experiment.sections import Verdict
 from lottery.report import publish
+from lottery.report.charts.accuracy import accuracy_chart, accuracy_rows
 from lottery.report.levels import levels
-from lottery.report.picture import accuracy_plot
 from lottery.report.results_parquet import parquet, parquet_of_replicates
 from lottery.report.table import table
 from lottery.run.run_directory import DenseResult, RunDirectory, TicketResult
@@ -286,34 +286,33 @@ def test_parquet_is_tidy():
     ]
 
 
-def picture(results, dense_runs=None, **options):
-    by_seed = results if isinstance(results, dict) else {0: results}
-    return accuracy_plot("a test", dense_runs or {0: DENSE}, by_seed, POINTS, **options)
+def chart_rows(spec, mark):
+    """The rows of a chart's layers with this mark."""
+    return [row for layer in spec["layer"] if layer["mark"]["type"] == mark for row in layer["data"]["values"]]
 
 
-def test_picture_is_a_png_with_something_in_it():
-    import cv2
-
-    image = cv2.imdecode(np.frombuffer(picture(RESULTS), np.uint8), cv2.IMREAD_COLOR)
-    assert image.shape[0] > 400
-    assert len(np.unique(image.reshape(-1, 3), axis=0)) > 50
-
-
-def test_the_picture_has_intervals_over_seeds_and_a_band_for_the_dense_network():
-    drawn = []
+def test_the_chart_has_intervals_over_seeds_and_a_band_for_the_dense_network():
     results, runs = replicates(0.0, -0.05), dense(*(0.90 + noise for noise in SEEDS))
-    picture(results, runs, behind=drawn.append)
-    (axes,) = drawn
-    band = axes.patches[0].get_extents().transformed(axes.transData.inverted())
+    spec = accuracy_chart(list(runs.values()), [one for each in results.values() for one in each], POINTS)
+    (band,) = chart_rows(spec, "rect")
     found = estimate([0.90 + noise for noise in SEEDS])
-    assert (band.y0, band.y1) == (pytest.approx(found.low), pytest.approx(found.high))
-    bars = sorted(tuple(segment[:, 1]) for bars in axes.collections for segment in bars.get_segments())
+    assert (band["low"], band["high"]) == (pytest.approx(100 * found.low), pytest.approx(100 * found.high))
+    bars = sorted((row["low"], row["high"]) for row in chart_rows(spec, "rule"))
     ticket = estimate([each[0].top1 for each in results.values()])
-    assert bars[-1] == (pytest.approx(ticket.low), pytest.approx(ticket.high))
+    assert bars[-1] == (pytest.approx(100 * ticket.low), pytest.approx(100 * ticket.high))
     assert len(bars) == 4  # two levels of tickets and of controls
-    picture(RESULTS, behind=drawn.append)
-    assert not drawn[1].patches
-    assert not drawn[1].collections
+
+
+def test_one_seed_has_no_bars_and_the_dense_networks_band_is_over_images():
+    spec = accuracy_chart([DENSE], RESULTS, POINTS)
+    assert not [row for row in chart_rows(spec, "rule") if row["trainings"] == 1]
+    (band,) = chart_rows(spec, "rect")
+    assert band["low"] < 100 * DENSE.top1 < band["high"]
+
+
+def test_a_line_has_no_point_where_a_training_diverged():
+    results = [result(0, 0.0, 0.9), result(0, 0.0, None, seed=1, status="diverged"), result(1, 0.0, 0.8)]
+    assert [row["percent"] for row in accuracy_rows(results, POINTS)] == [25.0]
 
 
 def test_reset_points_are_named_as_the_experiment_names_them(tmp_path):
@@ -339,5 +338,5 @@ def test_the_picture_has_a_line_for_every_control():
     controls = [result(level, 0.0, 0.5 + 0.1 * level, name) for level in range(3) for name in CONTROLS]
     narrow = msgspec.structs.replace(result(0, 0.0, 0.7, "narrow"), kept=440, prunable=440)
     assert rows_of(sorted([*RESULTS, narrow], key=lambda one: one.ticket))[0].kept == 450
-    others = [one for one in controls if one.control != "continue"]
-    assert picture([*RESULTS, *controls]) != picture([*RESULTS, *others])
+    drawn = {row["series"] for row in accuracy_rows([*RESULTS, *controls], POINTS)}
+    assert drawn >= {f"control: {name}" for name in CONTROLS}
