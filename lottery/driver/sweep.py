@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import platform
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, TypeVar
 
+import pyspark
 from pyspark import SparkContext
 
 from lottery.driver.gang import run_gang
-from lottery.driver.gang_progress import gang_progress
+from lottery.driver.gang_progress import Stage, gang_progress, sweep_history
 from lottery.driver.parts import is_finished, next_part
 from lottery.driver.plan_report import counted, dense_line, gang_lines, numbers, progress_summary
 from lottery.driver.prepare import Sweep, SweepError
@@ -21,6 +24,7 @@ from lottery.protocol import Assignment, TaskPlacement
 from lottery.report import publish
 from lottery.run.run_directory import DenseResult
 from lottery.run.siblings import Sibling, find_siblings
+from lottery.run.submission import Submission, code_version
 from lottery.tickets.scheduling import schedule
 from preprocessing.common.claim import claimed
 from preprocessing.common.errors import StorageError
@@ -63,7 +67,8 @@ def run_sweep(
     if _is_done(sweep, until) and not (until is None and failed):
         logger.info("nothing to train")
     else:
-        with claimed(open_store(sweep.run.uri), "sweep"):
+        with claimed(open_store(sweep.run.uri), "sweep"), sweep_history(sweep):
+            sweep.run.write_submission(_submission(sweep))
             if until is None:
                 _reopen_failed(sweep)
             _work(sweep, context, until, patient)
@@ -71,6 +76,15 @@ def run_sweep(
         return _report(sweep)
     print("\n".join(line for replicate in sweep.replicates for line in _what_is_there(replicate)), flush=True)
     return 0
+
+
+def _submission(sweep: Sweep) -> Submission:
+    """How this process was started."""
+    python = platform.python_version()
+    data = sweep.dataset.describe()
+    return Submission(
+        arguments=tuple(sys.argv), data=data, code=code_version(), spark=pyspark.__version__, python=python
+    )
 
 
 def _is_done(sweep: Sweep, until: Until | None) -> bool:
@@ -176,7 +190,8 @@ def _train_dense(sweep: Sweep, stages: Stages, masks: bool) -> DenseResult | Non
     gang = stages.get_ready(sweep)
     logger.info(dense_line(sweep, gang, len(left)))
     steps = sweep.timeline.total * len(left)
-    with gang_progress(sweep.home, "dense run", sweep.experiment.data.batch, len(left), steps):
+    tasks = gang.dense_runs * gang.dense
+    with gang_progress(sweep, Stage("dense run", tasks, stages.slots, len(left), steps)):
         _run_dense(sweep, stages, [each.assignment((), masks) for each in left], gang.dense_runs, gang.dense)
     return None if sweep.dense_runs_left() else sweep.replicates[0].dense_result()
 
@@ -188,7 +203,8 @@ def _make_masks(sweep: Sweep, stages: Stages) -> Literal[True] | None:
         return True
     tasks = min(stages.get_ready(sweep).tasks, len(left))
     logger.info("masks: made by the method %s", sweep.experiment.masks.method)
-    _run_dense(sweep, stages, [each.assignment(()) for each in left], tasks)
+    with gang_progress(sweep, Stage("masks", tasks, stages.slots, len(left))):
+        _run_dense(sweep, stages, [each.assignment(()) for each in left], tasks)
     return None if sweep.masks_left() else True
 
 
@@ -220,7 +236,7 @@ def _train_tickets(sweep: Sweep, stages: Stages, dense: DenseResult) -> Literal[
     for line in gang_lines(shares, sweep.training_cost, gang.together, None, None):
         logger.info(line)
     steps = sum(map(sweep.training_cost, left))
-    with gang_progress(sweep.home, "tickets", sweep.experiment.data.batch, shares.tickets, steps):
+    with gang_progress(sweep, Stage("tickets", tasks, stages.slots, shares.tickets, steps)):
         run_gang(stages.context, tasks, work, gang.together, sweep.experiment.gang.ports)
     return None if sweep.trainings_left() else True
 

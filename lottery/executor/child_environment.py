@@ -46,14 +46,6 @@ def child_environment(
     }
 
 
-def own_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment of a command's child, which may use the cores and the GPUs that the command itself may use."""
-    child = child_environment((), len(os.sched_getaffinity(0)), environment=environment)
-    if "CUDA_VISIBLE_DEVICES" in environment:
-        return {**child, "CUDA_VISIBLE_DEVICES": environment["CUDA_VISIBLE_DEVICES"]}
-    return {name: value for name, value in child.items() if name != "CUDA_VISIBLE_DEVICES"}
-
-
 def inherited(environment: Mapping[str, str]) -> dict[str, str]:
     """What a child takes over of `environment`: all but what could change how it computes."""
     kept = {name: value for name, value in environment.items() if not _changes_results(name)}

@@ -12,8 +12,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from lottery.analysis.forward import one_gpu
 from lottery.executor.child import raise_input_error, run_child
-from lottery.executor.child_environment import own_environment
+from lottery.executor.child_environment import child_environment
 from lottery.export import card
 from lottery.export.choice import Chosen
 from lottery.export.destination import check_free, new_folder
@@ -116,7 +117,8 @@ def _ask(
         compact=compact,
         cores=len(os.sched_getaffinity(0)),
     )
-    ended = run_child(request, own_environment(), chosen.origin.experiment.gang.hang_after, hear)
+    environment = child_environment(one_gpu(os.environ), request.cores)
+    ended = run_child(request, environment, chosen.origin.experiment.gang.hang_after, hear)
     if answers:
         return answers[-1]
     raise_input_error(ended)

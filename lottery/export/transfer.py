@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 import lottery
 from lottery.executor import model_check
-from lottery.executor.child_environment import own_environment
+from lottery.executor.child_environment import child_environment
 from lottery.experiment import config
 from lottery.experiment.config import Experiment
 from lottery.experiment.steps import timeline
@@ -66,7 +66,7 @@ def transferred(
     augment.check(first.data, dataset.size)
     timeline(first, dataset.split(first.data.train).count)
     transfer.check(first)
-    facts = model_check.ask(Question(first, (side, side, 3), classes), own_environment())
+    facts = model_check.ask(Question(first, (side, side, 3), classes), child_environment((), 1))
     assert facts.kept is not None
     tree["masks"]["densities"] = [facts.kept / facts.prunable]  # so that the mask has its density to the weight
     found = _parsed(tree, overrides)

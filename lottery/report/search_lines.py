@@ -29,7 +29,7 @@ def search_lines(run: RunDirectory) -> list[str]:
 
 
 def _answers(state: SearchState, origin: Origin) -> list[str]:
-    points = {step: str(point) for step, point in zip(origin.timeline.trellis, origin.experiment.trellis, strict=True)}
+    points = origin.reset_points
     rules = state.rules
     count = f"on {rules.seeds} seeds" if rules.seeds > 1 else "on one seed"
     rows = [_HEADS, *(_row(state, origin, answer, points[answer.step]) for answer in state.search.answers)]

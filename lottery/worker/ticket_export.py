@@ -139,7 +139,7 @@ def export_training(request: ExportRequest, report: Report) -> Exported:
         alive_multiply_adds=build.multiply_adds(network, lambda kernel: int(np.count_nonzero(np.asarray(kernel)))),
         layouts=_layouts(network, {}),
         foreign=tuple(f"{kind.__module__}.{kind.__qualname__}" for kind in foreign),
-        device=devices.describe(),
+        device=devices.hardware(request.cores),
         top1=top1,
         compact=facts,
     )
