@@ -38,7 +38,7 @@ class Stages:
         self.context = context
         self.name = ""  # of the stage at work, unlike any other's
         self._sweep = sweep
-        self._slots = 0
+        self.slots = 0  # for tasks, as counted before the stage at work
         self._first = True
         self._checked = 0  # tasks of the largest gang that a preflight has found right
         self._cleared = False  # whether the heartbeats are this stage's
@@ -72,13 +72,13 @@ class Stages:
         self.name = uuid.uuid4().hex
         try:
             patience = self._sweep.experiment.gang.wait_for_executors
-            self._slots = wait_for_slots(self.context, patience, self._slots, settle=not self._first)
+            self.slots = wait_for_slots(self.context, patience, self.slots, settle=not self._first)
         except InputError as error:
             if self._first:
                 raise
             raise SweepError("all executors are lost; run the same command again to continue") from error
         left, dense_runs = part.trainings_left(), len(part.dense_runs_left())
-        laid_out = gang_layout(part, self.context, self._slots, left, dense_runs, self._first)
+        laid_out = gang_layout(part, self.context, self.slots, left, dense_runs, self._first)
         self._first = False
         self._sweep.home.mailbox.clear()
         self._sweep.home.heartbeats.clear()
@@ -106,7 +106,7 @@ class Stages:
         logger.warning("the stage failed: %s", error)
         cancel(self.context)
         logger.info("planning the remaining work again, on the executors that are left")
-        self._slots = 0  # whether an executor is lost shows in a few seconds
+        self.slots = 0  # whether an executor is lost shows in a few seconds
         if isinstance(error, GangGpuError):  # its executor stays, and would get work again: the preflight names it
             self._checked = 0
 

@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 from pyspark import SparkContext
 
 from lottery.driver.gang import run_gang
-from lottery.driver.gang_progress import gang_progress
+from lottery.driver.gang_progress import Stage, gang_progress, sweep_history
 from lottery.driver.parts import is_finished, next_part
 from lottery.driver.plan_report import counted, dense_line, gang_lines, numbers, progress_summary
 from lottery.driver.prepare import Sweep, SweepError
@@ -63,7 +63,7 @@ def run_sweep(
     if _is_done(sweep, until) and not (until is None and failed):
         logger.info("nothing to train")
     else:
-        with claimed(open_store(sweep.run.uri), "sweep"):
+        with claimed(open_store(sweep.run.uri), "sweep"), sweep_history(sweep):
             if until is None:
                 _reopen_failed(sweep)
             _work(sweep, context, until, patient)
@@ -176,7 +176,8 @@ def _train_dense(sweep: Sweep, stages: Stages, masks: bool) -> DenseResult | Non
     gang = stages.get_ready(sweep)
     logger.info(dense_line(sweep, gang, len(left)))
     steps = sweep.timeline.total * len(left)
-    with gang_progress(sweep.home, "dense run", sweep.experiment.data.batch, len(left), steps):
+    tasks = gang.dense_runs * gang.dense
+    with gang_progress(sweep, Stage("dense run", tasks, stages.slots, len(left), steps)):
         _run_dense(sweep, stages, [each.assignment((), masks) for each in left], gang.dense_runs, gang.dense)
     return None if sweep.dense_runs_left() else sweep.replicates[0].dense_result()
 
@@ -188,7 +189,8 @@ def _make_masks(sweep: Sweep, stages: Stages) -> Literal[True] | None:
         return True
     tasks = min(stages.get_ready(sweep).tasks, len(left))
     logger.info("masks: made by the method %s", sweep.experiment.masks.method)
-    _run_dense(sweep, stages, [each.assignment(()) for each in left], tasks)
+    with gang_progress(sweep, Stage("masks", tasks, stages.slots, len(left))):
+        _run_dense(sweep, stages, [each.assignment(()) for each in left], tasks)
     return None if sweep.masks_left() else True
 
 
@@ -220,7 +222,7 @@ def _train_tickets(sweep: Sweep, stages: Stages, dense: DenseResult) -> Literal[
     for line in gang_lines(shares, sweep.training_cost, gang.together, None, None):
         logger.info(line)
     steps = sum(map(sweep.training_cost, left))
-    with gang_progress(sweep.home, "tickets", sweep.experiment.data.batch, shares.tickets, steps):
+    with gang_progress(sweep, Stage("tickets", tasks, stages.slots, shares.tickets, steps)):
         run_gang(stages.context, tasks, work, gang.together, sweep.experiment.gang.ports)
     return None if sweep.trainings_left() else True
 

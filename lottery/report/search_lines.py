@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lottery.run.origin import Origin
 from lottery.run.run_directory import RunDirectory
-from lottery.run.search_state import SearchState, search_state
+from lottery.run.search_state import SearchState, read_search
 from lottery.statistics.seeds import estimate
 from lottery.tickets.frontier import Answer
 from lottery.tickets.tickets import NO_CONTROL, Ticket, all_tickets
@@ -22,7 +22,7 @@ def search_lines(run: RunDirectory) -> list[str]:
     origin, replicates = run.origin(), run.replicates()
     if origin.experiment.search == "grid":
         return []
-    state = search_state(origin.experiment, origin.timeline.trellis, replicates)
+    state = read_search(origin.experiment, origin.timeline.trellis, replicates)
     tickets = all_tickets(origin.experiment, origin.timeline)
     done = [ticket for replicate in replicates for ticket in replicate.done()]
     return [*_answers(state, origin), *_left_out(state.rules.seeds, tickets, done)]
