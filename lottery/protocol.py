@@ -14,6 +14,7 @@ import msgspec
 
 from lottery.experiment.config import Experiment
 from lottery.input.input_memory import InputMemory
+from lottery.run.heartbeats import Activity
 from lottery.tickets.tickets import Ticket
 from preprocessing.common.errors import EXIT_BAD_INPUT, EXIT_STORAGE, Failure, Kind
 
@@ -140,6 +141,7 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
 
     images: int
     done: int | None = None  # trainings of the bundle that have ended so far; None: as before
+    activity: Activity | None = None  # what is being trained, and how it goes: every few seconds; None: as before
 
 
 class Saved(msgspec.Struct, frozen=True, tag="saved"):

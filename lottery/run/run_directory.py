@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 
 from lottery.experiment import config as experiment
 from lottery.experiment.config import Experiment
-from lottery.run import blobs, checkpoint, checksum, origin
+from lottery.run import answers, blobs, checkpoint, checksum, origin
+from lottery.run.answers import Answers
 from lottery.run.checkpoint import Checkpoint
 from lottery.run.heartbeats import Heartbeats
+from lottery.run.history import History
 from lottery.run.mailbox import Mailbox
 from lottery.run.origin import Origin
 from lottery.run.patient_store import PatientStore, ReadOnlyStore
@@ -34,6 +36,7 @@ _REMEDIES = {
     "result": f"delete it, and {_AGAIN} makes it again from the last state",
     "state": f"delete it, and {_AGAIN} starts this training over",
     "metrics": f"delete it and state.safetensors beside it, and {_AGAIN} starts this training over",
+    "answers": f"delete it and result.json beside it, and {_AGAIN} evaluates the last state again",
     "mask": f"delete it, and {_AGAIN} makes the masks again",
     "trellis": (
         f"restore it, or delete the folder dense, and {_AGAIN} trains the dense run again, to the same bits if "
@@ -57,6 +60,7 @@ class RunDirectory:
     def __init__(self, store: Store, read_only: bool = False) -> None:
         self._files = ReadOnlyStore(store) if read_only else PatientStore(store)
         self.heartbeats = Heartbeats(self._files)
+        self.history = History(self._files)
         self.mailbox = Mailbox(self._files)
 
     @property
@@ -70,6 +74,8 @@ class RunDirectory:
 
     def bind_experiment(self, config: Experiment, dataset_hash: str, train_images: int) -> None:
         """Writes experiment.yaml, or checks that the existing one belongs to the same experiment and dataset.
+
+        Settings that are not in the identity, such as the verdict's margin, replace those of the last run.
 
         Raises InputError if it belongs to another, so that results never mix.
         """
@@ -86,6 +92,8 @@ class RunDirectory:
             )
         if found.train_images != train_images:
             raise self._damaged(_EXPERIMENT, "train_images is not the dataset's", origin.REMEDY)
+        if found.experiment != config:
+            self._files.write(_EXPERIMENT, origin.encode(wanted))
 
     def origin(self) -> Origin:
         """Whose results lie here, as experiment.yaml has it.
@@ -197,8 +205,23 @@ class RunDirectory:
         """Replaces a training's metrics.jsonl: object stores cannot append."""
         self._write_rows(_metrics(training), rows)
 
+    def answers(self, training: str, top1: float | None, select_top1: float | None = None) -> Answers | None:
+        """Which images a trained network (a ticket's name, or DENSE) got right; None if an earlier version trained it.
+
+        Raises InputError if they are damaged, or not those behind these accuracies.
+        """
+        found = self._found(_answers(training), answers.unpack, "answers")
+        misfit = found.misfit(top1, select_top1) if found is not None else ""
+        if misfit:
+            raise self._damaged(_answers(training), misfit, _REMEDIES["answers"])
+        return found
+
+    def write_answers(self, training: str, found: Answers) -> None:
+        """Saves which images a trained network gets right, before its final state and its result."""
+        self._files.write(_answers(training), answers.pack(found))
+
     def telemetry(self, training: str) -> list[dict[str, Any]]:
-        """Rows on how well a bundle's process used its machine, one a checkpoint. Named by the bundle's first training.
+        """Rows on how well a bundle's process used its machine, one a minute. Named by the bundle's first training.
 
         Empty if they are missing or damaged: no result depends on them.
         """
@@ -315,6 +338,10 @@ def _state(training: str) -> str:
 
 def _metrics(training: str) -> str:
     return f"{_folder(training)}/metrics.jsonl"
+
+
+def _answers(training: str) -> str:
+    return f"{_folder(training)}/answers.safetensors"
 
 
 def _telemetry(training: str) -> str:

@@ -71,14 +71,18 @@ def _write_result(session: Session, dense: Member, changes: str) -> None:
         DenseResult(
             status=dense.status,
             note="; ".join(filter(None, [dense.reason, changes])),
-            top1=scores.top1 if scores else None,
-            top5=scores.top5 if scores else None,
-            loss=scores.loss if scores else None,
+            top1=scores.get("top1"),
+            top5=scores.get("top5"),
+            loss=scores.get("loss"),
             evaluated=session.evaluated_images,
             steps=dense.step,
             seconds=round(dense.seconds, 3),
             parameters=session.trainer.parameters,
             prunable=session.trainer.prunable,
             executors=session.position.workers,
+            select_top1=scores.get("select_top1"),
+            select_top5=scores.get("select_top5"),
+            select_loss=scores.get("select_loss"),
+            select_images=session.selection_images,
         )
     )
