@@ -24,11 +24,17 @@ def run(arguments: Namespace) -> int:
     """Prints how far the sweep in a run directory is, once or until it ends."""
     if arguments.watch and arguments.json:
         raise InputError("--json does not go with --watch; call it as often as you need it")
-    reader, price = Reader(open_run(arguments.run)), arguments.price_per_hour
+    sweep = open_run(arguments.run)
+    reader, price = Reader(sweep), arguments.price_per_hour
     if arguments.watch:
         return _watch(reader, price)
     found = snapshot(reader.look(), price)
-    print(as_json(found) if arguments.json else "\n".join(lines(found)), flush=True)
+    if arguments.json:
+        print(as_json(found), flush=True)
+        return 0
+    from lottery.report.search_lines import search_lines  # loads scipy.stats
+
+    print("\n".join([*lines(found), *search_lines(sweep)]), flush=True)
     return 0
 
 

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from lottery.experiment import config as experiment
 from lottery.experiment.config import Experiment
-from lottery.run import blobs, checkpoint, checksum, origin
+from lottery.run import answers, blobs, checkpoint, checksum, origin
+from lottery.run.answers import Answers
 from lottery.run.checkpoint import Checkpoint
 from lottery.run.heartbeats import Heartbeats
 from lottery.run.history import History
@@ -18,6 +19,7 @@ from lottery.run.origin import Origin
 from lottery.run.patient_store import PatientStore, ReadOnlyStore
 from lottery.run.provenance import Provenance
 from lottery.run.results import DenseResult, TicketResult, ticket_result, unstarted
+from lottery.run.submission import Submission
 from lottery.tickets import masks
 from lottery.tickets.tickets import Ticket, from_name
 from preprocessing.common.errors import InputError
@@ -28,6 +30,7 @@ __all__ = ["DENSE", "DenseResult", "RunDirectory", "TicketResult", "run_director
 DENSE = "dense"
 _EXPERIMENT = "experiment.yaml"
 _PROVENANCE = "dense/provenance.json"
+_SUBMISSION = "submission.json"
 _TRELLIS_NAME = re.compile(r"trellis/(\d{6,})\.safetensors")
 # How to recreate a damaged file; each is tried by a test.
 _AGAIN = "the same command"
@@ -35,6 +38,7 @@ _REMEDIES = {
     "result": f"delete it, and {_AGAIN} makes it again from the last state",
     "state": f"delete it, and {_AGAIN} starts this training over",
     "metrics": f"delete it and state.safetensors beside it, and {_AGAIN} starts this training over",
+    "answers": f"delete it and result.json beside it, and {_AGAIN} evaluates the last state again",
     "mask": f"delete it, and {_AGAIN} makes the masks again",
     "trellis": (
         f"restore it, or delete the folder dense, and {_AGAIN} trains the dense run again, to the same bits if "
@@ -73,6 +77,8 @@ class RunDirectory:
     def bind_experiment(self, config: Experiment, dataset_hash: str, train_images: int) -> None:
         """Writes experiment.yaml, or checks that the existing one belongs to the same experiment and dataset.
 
+        Settings that are not in the identity, such as the verdict's margin, replace those of the last run.
+
         Raises InputError if it belongs to another, so that results never mix.
         """
         wanted = Origin(config, dataset_hash, train_images)
@@ -88,6 +94,8 @@ class RunDirectory:
             )
         if found.train_images != train_images:
             raise self._damaged(_EXPERIMENT, "train_images is not the dataset's", origin.REMEDY)
+        if found.experiment != config:
+            self._files.write(_EXPERIMENT, origin.encode(wanted))
 
     def origin(self) -> Origin:
         """Whose results lie here, as experiment.yaml has it.
@@ -199,6 +207,21 @@ class RunDirectory:
         """Replaces a training's metrics.jsonl: object stores cannot append."""
         self._write_rows(_metrics(training), rows)
 
+    def answers(self, training: str, top1: float | None, select_top1: float | None = None) -> Answers | None:
+        """Which images a trained network (a ticket's name, or DENSE) got right; None if an earlier version trained it.
+
+        Raises InputError if they are damaged, or not those behind these accuracies.
+        """
+        found = self._found(_answers(training), answers.unpack, "answers")
+        misfit = found.misfit(top1, select_top1) if found is not None else ""
+        if misfit:
+            raise self._damaged(_answers(training), misfit, _REMEDIES["answers"])
+        return found
+
+    def write_answers(self, training: str, found: Answers) -> None:
+        """Saves which images a trained network gets right, before its final state and its result."""
+        self._files.write(_answers(training), answers.pack(found))
+
     def telemetry(self, training: str) -> list[dict[str, Any]]:
         """Rows on how well a bundle's process used its machine, one a minute. Named by the bundle's first training.
 
@@ -220,6 +243,17 @@ class RunDirectory:
     def write_dense_result(self, result: DenseResult) -> None:
         """Ends the dense run. Written last, after the trellis and the final state."""
         self._files.write(_result(DENSE), checksum.encode(result))
+
+    def begun(self) -> list[str]:
+        """The trainings (tickets' names, and DENSE) that have evaluations."""
+        names = (name.split("/") for name in self._files.list("tickets"))
+        tickets = [parts[1] for parts in names if parts[2:] == ["metrics.jsonl"] and from_name(parts[1])]
+        return [DENSE, *tickets] if self._files.exists(_metrics(DENSE)) else tickets
+
+    def bundles(self) -> list[str]:
+        """The names of the bundles that have telemetry."""
+        files = self._files.list("telemetry")
+        return [name.removeprefix("telemetry/").removesuffix(".jsonl") for name in files if name.endswith(".jsonl")]
 
     def done(self) -> set[Ticket]:
         """The tickets that have a result."""
@@ -249,6 +283,17 @@ class RunDirectory:
     def write_provenance(self, provenance: Provenance) -> None:
         """Records what trains the dense run, before its first checkpoint."""
         self._files.write(_PROVENANCE, checksum.encode(provenance))
+
+    def submission(self) -> Submission | None:
+        """How the sweep was started last; None if it cannot be told: nothing depends on it."""
+        try:
+            return checksum.decode(self._files.read(_SUBMISSION), Submission)
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def write_submission(self, submission: Submission) -> None:
+        """Records how the sweep is started, over an earlier record."""
+        self._files.write(_SUBMISSION, checksum.encode(submission))
 
     def results(self) -> list[TicketResult]:
         """All results there are, by ticket. Raises InputError if one is damaged."""
@@ -317,6 +362,10 @@ def _state(training: str) -> str:
 
 def _metrics(training: str) -> str:
     return f"{_folder(training)}/metrics.jsonl"
+
+
+def _answers(training: str) -> str:
+    return f"{_folder(training)}/answers.safetensors"
 
 
 def _telemetry(training: str) -> str:

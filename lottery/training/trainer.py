@@ -221,10 +221,13 @@ class Trainer:
         self._state = self._on_device(state)
         self._graph.enter(self._state.vectors)
 
-    def score_sums(self, images: Any, labels: Any) -> NDArray[np.float64]:
-        """`scores.sums` of the loaded model over uint8 [n, height, width, channels] and int32 [n]: float64 [4]."""
-        sums: NDArray[np.float64] = self._graph.sums(images, labels).numpy()
-        return sums
+    def score_sums(self, images: Any, labels: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """`scores.sums` of the loaded model over uint8 [n, height, width, channels] and int32 [n].
+
+        Returns the sums, float64 [4], and which images it gets right, bool [n].
+        """
+        sums, right = self._graph.sums(images, labels)
+        return sums.numpy(), right.numpy()
 
     def evaluated(self) -> State:
         """The state given to `load_model`, with its seed generators as `score_sums` left them.
@@ -236,6 +239,13 @@ class Trainer:
     def scores(self, sums: NDArray[np.float64]) -> Scores:
         """The scores from the `score_sums` of all batches, added up; over all workers, each of which has to call it."""
         return scores.means(self._graph.total(sums).numpy())
+
+    def union(self, right: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which images are right by any worker's account, bool [images]; each worker has to call it with its own."""
+        if not self.is_distributed:
+            return right
+        found: NDArray[np.bool_] = self._graph.union(right.astype(np.float32)).numpy() > 0
+        return found
 
     def _build(self, seed: int, scope: AbstractContextManager[Any] | None = None, again: bool = False) -> keras.Model:
         config, precision = self._experiment.model, self._training.precision

@@ -78,8 +78,8 @@ def _train(
 ) -> None:
     """Trains, and saves what it has if it cannot go on. Raises as `train_bundle` does."""
     try:
-        # These were interrupted between their last step and its evaluation.
-        pause([member for member in members if member.training and member.loss_steps and member.step in pauses])
+        # These were interrupted between their last step and its evaluation, or lack a part of it.
+        pause([member for member in members if member.training and _is_to_be_evaluated(session, member, pauses)])
         training_loop.train(
             session.trainer,
             members,
@@ -105,6 +105,10 @@ def _train(
         with suppress(StorageError):
             session.log.settle()  # a checkpoint that is being written is good
         raise
+
+
+def _is_to_be_evaluated(session: Session, member: Member, pauses: frozenset[int]) -> bool:
+    return member.step in pauses and (member.loss_steps > 0 or session.log.lacks_answers(member))
 
 
 class _Progress:

@@ -128,7 +128,7 @@ class TicketBundle:
         assert member.mask is not None
         self._session.log.settle()  # a result is the last that is written of a ticket
         placement = self._session.placement
-        scores = self._session.log.final_scores(member) if member.status == "done" else None
+        scores = self._session.log.final_scores(member) if member.status == "done" else {}
         self._session.run.write_result(
             ticket_result(
                 member.ticket,
@@ -139,10 +139,8 @@ class TicketBundle:
                 note="; ".join(filter(None, [member.reason, self._note])),
                 executor=placement.executor,
                 task=placement.task,
-                top1=scores.top1 if scores else None,
-                top5=scores.top5 if scores else None,
-                loss=scores.loss if scores else None,
                 steps=member.step - first_step(member.ticket, self._experiment),
                 seconds=member.seconds,
+                **scores,
             )
         )
