@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from lottery.experiment.sections import Model
 from lottery.models import custom, logits
@@ -20,6 +21,9 @@ from preprocessing.common.errors import InputError
 
 Builder = Callable[..., keras.Model]
 Shape = tuple[int, int, int]
+
+# Raised where first weights are sent between workers, if one of these is lost: the model is not to blame.
+_LOST_WORKER = tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError
 
 
 def build(
@@ -38,7 +42,7 @@ def build(
     built before (`again`), its outputs are not checked.
 
     Raises InputError if the name or an option is unknown, the model does not take images of this shape, or its outputs
-    are not logits.
+    are not logits. Raises tf.errors.OpError if another worker is lost while the first weights are shared.
     """
     builder = _builder(model.name)
     _check_options(model, builder)
@@ -55,7 +59,7 @@ def build(
         if ":" in model.name and not again:
             logits.check(built, model.name, shape)
         return built
-    except InputError:
+    except (InputError, *_LOST_WORKER):
         raise
     except Exception as error:  # a user's code may raise anything
         raise InputError(

@@ -160,6 +160,18 @@ def test_bad_models_are_named(tensorflow, model, words):
     assert "\n" not in str(error.value)
 
 
+def test_a_worker_that_is_lost_while_the_model_is_built_is_not_the_models_fault(tensorflow, monkeypatch):
+    from lottery.models.build import build
+    from tests.lottery import own_models
+
+    def lose_worker(shape, classes):
+        raise tensorflow.errors.UnavailableError(None, None, "Collective ops is aborted by: Connection reset by peer")
+
+    monkeypatch.setattr(own_models, "breaks", lose_worker)
+    with pytest.raises(tensorflow.errors.UnavailableError):
+        build(Model(f"{OWN}:breaks"), SHAPE, 10, seed=0)
+
+
 def test_a_users_own_model_by_its_module_path(tensorflow):
     from lottery.models import build
 
