@@ -53,7 +53,9 @@ class History:
             blob = self._store.read(_FILE)
         except FileNotFoundError:
             return []
-        found = (_decoded(line) for line in blob.decode(errors="replace").splitlines())
+        found = (
+            _decoded(line) for line in blob.decode(errors="replace").split("\n")
+        )  # splitlines also splits at U+2028
         return [row for row in found if row is not None]
 
     def add(self, kind: Kind, **fields: Any) -> None:

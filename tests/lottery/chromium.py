@@ -101,7 +101,14 @@ def chromium(profile: Path) -> Iterator[Page]:
     """A page of a Chromium that ends with the block; `profile` is an empty folder for it."""
     assert PROGRAM is not None
     (their_in, our_out), (our_in, their_out) = os.pipe(), os.pipe()
-    options = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run")
+    options = (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--no-first-run",
+        "--hide-scrollbars",
+    )
     command = [PROGRAM, *options, "--remote-debugging-pipe", f"--user-data-dir={profile}"]
     # Chromium reads from descriptor 3 and writes to 4.
     redirected = ["bash", "-c", f'exec "$0" "$@" 3<&{their_in} 4>&{their_out}', *command]

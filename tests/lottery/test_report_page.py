@@ -177,3 +177,17 @@ def test_a_large_sweep_stays_below_five_megabytes(tmp_path):
     )
     publish.publish(run)
     assert len(page(run).encode()) < 5_000_000
+
+
+def test_what_was_lost_to_faults_is_told_and_marked(tmp_path):
+    run = write_run(tmp_path, tickets=7)
+    run.history.add("stage failed", stage="tickets", message=f"executor lost {HOSTILE}")
+    run.history.add("process died", task=1, message="killed by SIGKILL", lost_seconds=12.0)
+    publish.publish(run)
+    parsed = Parsed(page(run))
+    assert len(parsed.scripts) == 3
+    assert "tickets stage: executor lost </script>" in parsed.text
+    assert "process of task 1: killed by SIGKILL; 12 s of work are done again" in parsed.text
+    timeline = json.loads(parsed.scripts[0])["charts"]["timeline"]
+    (rules,) = [layer for layer in timeline["layer"] if layer["mark"]["type"] == "rule"]
+    assert [row["reason"][:5] for row in rules["data"]["values"]] == ["lost:", "lost:"]

@@ -34,7 +34,7 @@ def timeline_chart(found: Sequence[Span], clock: Clock, failures: Sequence[tuple
     rows = [_bar(span, clock, seconds) for span in found[:_MOST]]
     places = sorted({span.place: (span.task is None, span.task or 0, span.executor) for span in found}.items(), key=_at)
     y = {"field": "place", "type": "nominal", "title": None, "sort": [name for name, _ in places]}
-    title = f"{unit} since the sweep began, without breaks"
+    title = f"{unit} at work"
     shown = tooltip(
         ("place", "where", ""),
         ("work", "trains", ""),
@@ -85,7 +85,7 @@ def use_chart(uses: Mapping[str, Use | None], clock: Clock) -> Spec | None:
     if not rows:
         return None
     rows = [{key: value if key == "series" else round(float(value), 4) for key, value in row.items()} for row in rows]
-    x = {**quantitative("at", f"{unit} since the sweep began, without breaks")}
+    x = {**quantitative("at", f"{unit} at work")}
     scale = {"domain": [0, max(100.0, *(row["high"] for row in rows))], "nice": False}
     names = [name for name, use in uses.items() if use is not None]
     colour = {

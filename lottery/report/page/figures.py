@@ -79,7 +79,7 @@ def figures(
             "Who trained what when",
             "A bar is a process that trains a bundle. An orange triangle is one that went on with what another had "
             "left; a dashed red line is a loss, or a break in which nobody was at work.",
-            timeline_chart(record.spans, record.clock),
+            timeline_chart(record.spans, record.clock, record.losses),
         ),
         (
             "use",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 
@@ -66,6 +67,7 @@ def page(
         columns=shown,
         cells=[[column.cell(row) for column in shown] for row in rows],
         filters=_filters(rows),
+        losses=[(time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(when)), why) for when, why in record.losses],
         gang=facts.gang_facts(record, price),
         origin=facts.origin_facts(record),
         command=record.submission.command if record.submission else "",

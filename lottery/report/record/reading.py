@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from lottery.report.record.sweep_record import Layers, ReplicateRecord, SweepRecord, mask_key
+from lottery.run.history import Happening
 from lottery.run.run_directory import RunDirectory, TicketResult
 from lottery.run.search_state import search_state
 from lottery.tickets.controls import CONTROLS, shuffled, unchanged
@@ -29,7 +30,18 @@ def read_sweep(run: RunDirectory) -> SweepRecord:
         state = search_state(origin.experiment, origin.timeline.trellis, results)
         done = [{result.ticket for result in each.results} for each in replicates]
         over = state.is_over(all_tickets(origin.experiment, origin.timeline), done)
-    return SweepRecord(origin, run.describe(), replicates, run.submission(), over)
+    return SweepRecord(origin, run.describe(), replicates, run.submission(), over, losses(run.history.read()))
+
+
+def losses(history: Iterable[Happening]) -> tuple[tuple[float, str], ...]:
+    """When the gang lost a stage or a process, and why."""
+    return tuple((row.time, _loss(row)) for row in history if row.kind in ("stage failed", "process died"))
+
+
+def _loss(row: Happening) -> str:
+    who = f"{row.stage} stage" if row.task is None else f"process of task {row.task}"
+    again = f"; {row.lost_seconds:.0f} s of work are done again" if row.lost_seconds else ""
+    return f"{who}: {row.message or 'no reason recorded'}{again}"
 
 
 def _read_replicate(run: RunDirectory) -> ReplicateRecord:

@@ -45,7 +45,7 @@ class Span:
     @property
     def place(self) -> str:
         """Its task and executor, for people."""
-        task = "task ?" if self.task is None else f"task {self.task}"
+        task = "not recorded" if self.task is None else f"task {self.task}"
         return f"{task} on {self.executor}" if self.executor else task
 
 

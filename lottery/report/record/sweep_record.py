@@ -48,6 +48,7 @@ class SweepRecord:
     replicates: tuple[ReplicateRecord, ...]
     submission: Submission | None  # None if an earlier version started it
     search_over: bool | None = None  # whether its search is; None if it trains the whole grid
+    losses: tuple[tuple[float, str], ...] = ()  # stages and processes that died: seconds since 1970, and why
 
     @property
     def name(self) -> str:
