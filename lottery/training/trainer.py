@@ -16,7 +16,7 @@ from lottery.experiment.config import Experiment
 from lottery.models import build, custom, fingerprint
 from lottery.run.provenance import Provenance
 from lottery.tickets.masks import Mask, without_excluded
-from lottery.training import optimizers, scores, xla
+from lottery.training import optimizers, out_of_memory, scores, xla
 from lottery.training.graph import Graph
 from lottery.training.scores import Scores
 from lottery.training.state import (
@@ -205,10 +205,10 @@ class Trainer:
             labels: int32 [steps, batch].
             rates: the learning rate of each step, float32 [steps].
 
-        Raises InputError if XLA cannot compile the model.
+        Raises InputError if XLA cannot compile the model, ResourceExhaustedError if a GPU's memory is full.
         """
         state = self.state()
-        with custom.explained(self._experiment.model.name), xla.explained(self._experiment):
+        with custom.explained(self._experiment.model.name), xla.explained(self._experiment), out_of_memory.recognised():
             mask = self._mask_on_device(self._loaded_mask)
             losses: NDArray[np.float32] = self._graph.run(
                 state.vectors, mask, self.split(images), labels, rates
@@ -223,7 +223,8 @@ class Trainer:
 
     def score_sums(self, images: Any, labels: Any) -> NDArray[np.float64]:
         """`scores.sums` of the loaded model over uint8 [n, height, width, channels] and int32 [n]: float64 [4]."""
-        sums: NDArray[np.float64] = self._graph.sums(images, labels).numpy()
+        with out_of_memory.recognised():
+            sums: NDArray[np.float64] = self._graph.sums(images, labels).numpy()
         return sums
 
     def evaluated(self) -> State:
