@@ -1,8 +1,8 @@
 """What a gang task and its child process tell each other: instructions, events, exit statuses, notice.
 
-The instructions, or a question, are one line of JSON on the child's standard input. Events are lines of JSON on its
-standard output. A child that fails gives the reason in its last event, `Failed`; its exit status speaks for one that
-dies without a word.
+What a child is told (instructions, a question, a request) is one line of JSON on its standard input. Events are lines
+of JSON on its standard output. A child that fails gives the reason in its last event, `Failed`; its exit status speaks
+for one that dies without a word.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import msgspec
 
 from lottery.experiment.config import Experiment
 from lottery.input.input_memory import InputMemory
+from lottery.run.dataset_record import DatasetRecord
+from lottery.run.heartbeats import Activity
 from lottery.tickets.tickets import Ticket
 from preprocessing.common.errors import EXIT_BAD_INPUT, EXIT_STORAGE, Failure, Kind
 
@@ -24,6 +26,9 @@ EXIT_NO_GPUS = 4
 # A child's exit status if it was told to leave, saved and left; the same as a shell's for SIGTERM.
 EXIT_NOTICE = 128 + signal.SIGTERM
 NOTICE = 30.0  # seconds between being told to leave and being killed
+
+# On a line between networks: where batch norm's statistics come from.
+INTERPOLATED, RECOMPUTED, NO_STATISTICS = "interpolated", "recomputed", "none"
 
 KINDS = {
     EXIT_BAD_INPUT: Kind.BAD_INPUT,
@@ -99,11 +104,58 @@ class Question(_Line, frozen=True, tag="question"):
     classes: int
 
 
+class ExportRequest(_Line, frozen=True, tag="export"):
+    """Asks a child to write a trained network's files into a local folder, and for what it finds as `Exported`."""
+
+    run: str  # URI of the run directory
+    training: str  # a ticket's name, or `dense`
+    folder: str  # path
+    dataset: DatasetRecord
+    data: str | None = None  # URI of the dataset, to evaluate the file on; None: it is not evaluated
+    formats: tuple[str, ...] = ("keras",)
+    compact: bool = False
+    cores: int = 1
+
+
+class Line(msgspec.Struct, frozen=True):
+    """The straight line between the final states of two trainings, by name, of one run directory (a URI)."""
+
+    run: str
+    one: str
+    other: str
+
+
+class TrainedNetwork(msgspec.Struct, frozen=True):
+    """The final state of a training, by name, of a run directory (a URI)."""
+
+    run: str
+    training: str
+
+
+class Passes(_Line, frozen=True, tag="passes"):
+    """Asks a child for forward passes of trained networks over the evaluation split.
+
+    It answers with `LinePoints` for each line, first with the statistics of batch norm interpolated like the weights,
+    then, of networks that have any, taken anew from `statistics_images` training images (0: not at all). For each
+    network to be predicted with, it answers with `Predictions`, after one with the images' labels.
+    """
+
+    experiment: Experiment
+    data: str  # URI of the dataset
+    dataset_hash: str
+    cores: int
+    positions: tuple[float, ...]  # on each line: 0 is one end, 1 the other
+    lines: tuple[Line, ...] = ()
+    statistics_images: int = 0
+    networks: tuple[TrainedNetwork, ...] = ()
+
+
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
     """Images were trained on since the last such event (or looked at: 0)."""
 
     images: int
     done: int | None = None  # trainings of the bundle that have ended so far; None: as before
+    activity: Activity | None = None  # what is being trained, and how it goes: every few seconds; None: as before
 
 
 class Saved(msgspec.Struct, frozen=True, tag="saved"):
@@ -115,6 +167,51 @@ class ModelFacts(msgspec.Struct, frozen=True, tag="facts"):
 
     parameters: int
     prunable: int
+    kept: int | None = None  # of the weights that can be pruned, by the mask of a transferred ticket
+
+
+class CompactFacts(msgspec.Struct, frozen=True):
+    """What is left of a network without the channels that nothing reads or feeds, and how fast it is."""
+
+    channels: int  # that its convolutions and dense layers write
+    channels_before: int
+    parameters: int
+    multiply_adds: int  # for an image
+    difference: float  # the largest between its outputs and the network's, both computed in float32
+    compared: int  # images
+    images_per_second: float
+    images_per_second_before: float
+    batch: int  # images that were timed at once
+
+
+class Exported(msgspec.Struct, frozen=True, tag="exported"):
+    """The answer to an `ExportRequest`: what the network is, as it was built and written."""
+
+    parameters: int
+    multiply_adds: int  # of all weights, for an image
+    alive_multiply_adds: int  # of the weights that are not 0
+    layouts: dict[str, str]  # the order of a kernel's axes, by path
+    foreign: tuple[str, ...]  # classes whose code is needed to open the file
+    device: str
+    top1: float | None = None  # of the file, on the dataset; None if it was not evaluated
+    compact: CompactFacts | None = None
+
+
+class LinePoints(msgspec.Struct, frozen=True, tag="line"):
+    """What the networks at all positions on a line do on the evaluation split."""
+
+    line: int  # its index
+    statistics: str  # of batch norm: INTERPOLATED like the weights, or RECOMPUTED on training images, or NO_STATISTICS
+    errors: tuple[float, ...]  # the share of images that each gets wrong
+    losses: tuple[float, ...]
+    images: int  # evaluated
+
+
+class Predictions(msgspec.Struct, frozen=True, tag="predictions"):
+    """The class that a network predicts for each evaluation image, little-endian int32; -1 stands for none."""
+
+    network: int | None  # its index; None: these are the labels
+    classes: bytes
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
@@ -123,14 +220,15 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     failure: Failure
 
 
-Event = Progress | Saved | ModelFacts | Failed
+Told = Instructions | Question | Passes | ExportRequest
+Event = Progress | Saved | ModelFacts | LinePoints | Predictions | Exported | Failed
 Report = Callable[[Event], None]
-_LINES: msgspec.json.Decoder[Instructions | Question] = msgspec.json.Decoder(Instructions | Question)
+_LINES: msgspec.json.Decoder[Told] = msgspec.json.Decoder(Told)
 _EVENTS: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 
-def decode_instructions(line: bytes) -> Instructions | Question:
-    """The instructions or the question on a child's standard input. Raises msgspec.DecodeError for anything else."""
+def decode_instructions(line: bytes) -> Told:
+    """What is on a child's standard input. Raises msgspec.DecodeError for anything else."""
     return _LINES.decode(line)
 
 

@@ -14,8 +14,9 @@ from lottery.input import augment, shuffle_window
 from lottery.input.input_memory import InputMemory, input_memory
 from lottery.models import registry
 from lottery.protocol import Assignment, Question
+from lottery.run.dataset_record import record_of
 from lottery.run.run_directory import DenseResult, RunDirectory, run_directory
-from lottery.tickets import iterative, mask_methods
+from lottery.tickets import iterative, mask_methods, transfer
 from lottery.tickets.tickets import Ticket, Training, all_tickets, first_step
 from preprocessing.common.errors import InputError
 from preprocessing.common.places import local_path
@@ -43,6 +44,8 @@ class Sweep:
     run: RunDirectory
     home: RunDirectory  # of the whole sweep, for a replicate's: it has the claim, the heartbeats and the report
     tickets: tuple[Ticket, ...]  # of a replicate
+    index: int = 0  # of a replicate, among them
+    asked: frozenset[Training] | None = None  # what a round of a search asks for; None: all tickets
 
     @property
     def replicates(self) -> tuple[Sweep, ...]:
@@ -50,8 +53,8 @@ class Sweep:
         if not self.experiment.seeds:
             return (self,)
         return tuple(
-            replace(self, experiment=experiment, run=self.run.replicate(experiment.seed))
-            for experiment in self.experiment.replicates
+            replace(self, experiment=experiment, run=self.run.replicate(experiment.seed), index=index)
+            for index, experiment in enumerate(self.experiment.replicates)
         )
 
     @property
@@ -65,6 +68,19 @@ class Sweep:
         return self.experiment.masks.iterative is not None
 
     @property
+    def by_chain(self) -> bool:
+        """Whether tasks get tickets by chain and not by mask: a round of a search asks for a few of each mask."""
+        return self.rounds or self.experiment.search == "frontier"
+
+    def asking(self, trainings: Iterable[Training]) -> Sweep:
+        """The sweep in which of all tickets only these are left to be trained."""
+        return replace(self, asked=frozenset(trainings))
+
+    def asks(self, training: Training) -> bool:
+        """Whether it is asked for, by the round of a search if this is one."""
+        return self.asked is None or training in self.asked
+
+    @property
     def label(self) -> str:
         """For messages: which replicate this is, if there are several."""
         return "" if self.run.uri == self.home.uri else f" of seed {self.experiment.seed}"
@@ -75,6 +91,7 @@ class Sweep:
             for replicate in self.replicates:  # first, so that they are there if the whole sweep's directory is
                 replicate.bind_run_directory()
         self.run.bind_experiment(self.experiment, self.dataset.content_hash, self.train_images)
+        self.run.record_dataset(record_of(self.dataset))
 
     def cost(self, ticket: Ticket) -> int:
         """How many steps a ticket trains."""
@@ -128,9 +145,10 @@ class Sweep:
         return self.run.has_masks(self.experiment.masks.of_dense_run)
 
     def left(self) -> list[Ticket]:
-        """The tickets that have no result yet."""
+        """The tickets that are asked for and have no result yet."""
         done = self.run.done()
-        return [ticket for ticket in self.tickets if ticket not in done]
+        wanted = [ticket for ticket in self.tickets if self.asks(Training(self.index, ticket))]
+        return [ticket for ticket in wanted if ticket not in done]
 
     def question(self) -> Question:
         """What a preflight asks about the model."""
@@ -181,9 +199,26 @@ def _checked_timeline(config: Experiment, dataset: Dataset) -> Timeline:
         raise InputError(
             f"data.evaluate: split {config.data.evaluate} of {dataset.describe()} holds no image; name another one"
         )
+    _check_selection(config.data.select, dataset)
     line = timeline(config, train.count)
     augment.check(config.data, dataset.size)
     schedules.check(config.training.learning_rate, line.steps_per_epoch, line.total)
     mask_methods.check(config, line, train.count)
     iterative.check(config)
+    transfer.check(config)
     return line
+
+
+def _check_selection(split: str | None, dataset: Dataset) -> None:
+    if split is None:
+        return
+    if split not in dataset.splits:
+        problem = f"{dataset.describe()} has no such split, only {', '.join(sorted(dataset.splits))}"
+    elif not dataset.split(split).count:
+        problem = f"in {dataset.describe()} it holds no image"
+    else:
+        return
+    raise InputError(
+        f"data.select: {split}: {problem}; preprocess with --holdout, which makes minival; name another split; or "
+        "choose on data.evaluate, with --set data.select=null"
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct, inspect
@@ -26,6 +26,8 @@ from lottery.experiment.sections import (
     Seed,
     Tickets,
     Training,
+    Transfer,
+    Verdict,
 )
 from preprocessing.common.errors import InputError
 from preprocessing.common.places import local_path
@@ -52,8 +54,12 @@ class Experiment(Section, frozen=True):
     tickets: Tickets = Tickets()
     seed: Seed = 0  # of the dense run: its first weights and its order of samples
     gang: Gang = Gang()
+    verdict: Verdict = Verdict()
     # Replicates: everything is done once for each, in the place of `seed`. One alone is kept as `seed`.
     seeds: tuple[Seed, ...] = ()
+    transfer: Transfer | None = None  # where the mask and the tickets' first weights come from, if not from here
+    # Which tickets are trained: all, or what finds the sparsest that matches. It changes no result.
+    search: Literal["grid", "frontier"] = "grid"
 
     @property
     def replicates(self) -> tuple[Experiment, ...]:
@@ -103,11 +109,17 @@ def from_tree(tree: Any, origin: str) -> Experiment:
     if "seed" in tree and experiment.seeds:
         raise InputError(f"experiment {origin}: seed and seeds are both given; keep one of them")
     _check_lists(experiment, origin)
+    _check_splits(experiment.data, origin)
     if bool(experiment.masks.densities) == (experiment.masks.iterative is not None):
         given = "both are" if experiment.masks.densities else "neither is"
         raise InputError(f"experiment {origin}: masks: give densities or iterative; {given} there")
     if len(experiment.seeds) == 1:
         experiment = experiment.replicates[0]
+    if experiment.search == "frontier" and experiment.masks.iterative is not None:
+        raise InputError(
+            f"experiment {origin}: search: frontier bisects levels, but rounds of masks.iterative follow one another; "
+            "give search: grid, or masks.densities"
+        )
     if experiment.gang.ports[0] > experiment.gang.ports[1]:
         raise InputError(
             f"experiment {origin}: gang.ports: {list(experiment.gang.ports)} is not [first, last]; swap the two"
@@ -145,11 +157,14 @@ def identity(experiment: Experiment, dataset_hash: str) -> str:
 def result_fields(experiment: Experiment) -> dict[str, Any]:
     """The tree of `to_tree` with only the fields that can change a result; `name` names the run directory as it is."""
     tree = to_tree(experiment)
-    tree.pop("gang", None)
+    for name in ("gang", "search", "verdict"):
+        tree.pop(name, None)
     reading = tree.pop("input", {})
     if "shuffle_window" in reading:
         tree["input"] = {"shuffle_window": reading["shuffle_window"]}
     tree.pop("name")
+    if experiment.transfer is not None:  # wherever the ticket lies
+        tree["transfer"] = {key: value for key, value in tree["transfer"].items() if key not in ("run", "ticket")}
     return tree
 
 
@@ -207,6 +222,15 @@ def _override(tree: dict[str, Any], override: str) -> None:
         if not isinstance(tree, dict):
             raise InputError(f"--set {override}: {section} holds a value, not keys; name a key that the YAML has")
     tree[last] = _yaml(value, f"--set {override}")
+
+
+def _check_splits(data: Data, origin: str) -> None:
+    for key, other in (("data.evaluate", data.evaluate), ("data.train", data.train)):
+        if data.select == other:
+            raise InputError(
+                f"experiment {origin}: data.select: {data.select} is {key} too; name another split, such as minival of "
+                "preprocess.py --holdout, or leave the key out"
+            )
 
 
 def _check_lists(experiment: Experiment, origin: str) -> None:

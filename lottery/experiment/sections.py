@@ -38,6 +38,7 @@ class Data(Section, frozen=True):
     batch: Positive
     train: str = "train"
     evaluate: str = "val"
+    select: str | None = None  # the split on which the best reset point is chosen; None: on `evaluate`
     crop: Positive | None = None  # pixels a side; random in training, central in evaluation
     pad: Annotated[int, Meta(ge=0)] = 0  # black pixels around an image before its random crop, in training
     flip: bool = False  # left to right, at random, in training
@@ -158,6 +159,25 @@ class Tickets(Section, frozen=True):
     optimizer_state: Literal["fresh", "rewind"] = "fresh"  # `rewind`: as the dense run had it with these weights
     controls: tuple[str, ...] = ()  # names from lottery.tickets.controls
     seeds: Annotated[tuple[Seed, ...], Meta(min_length=1)] = (0,)
+
+
+class Transfer(Section, frozen=True):
+    """The ticket of another run directory, whose mask and first weights this experiment's ticket has.
+
+    `run` and `ticket` say where it lies, and are not in the identity; `source`, a hash of its content, is.
+    """
+
+    run: str  # URI of the run directory, or of a replicate's
+    ticket: str  # its name
+    source: Annotated[str, Meta(pattern="^[0-9a-f]{16}$", description="16 hex digits, as `transfer` writes them")]
+    classifier: Literal["kept", "new"] = "kept"  # `new`: not pruned, with new weights, for other classes
+
+
+class Verdict(Section, frozen=True):
+    """When a ticket matches the dense network. Nothing here is in the identity, since no result depends on it."""
+
+    margin: PositiveFloat = 0.5  # points of accuracy (percent) that a ticket may be worse
+    level: Annotated[float, Meta(gt=0, lt=0.5)] = 0.05  # the largest chance of a false verdict in an experiment
 
 
 class Gang(Section, frozen=True):

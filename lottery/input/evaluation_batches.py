@@ -1,4 +1,4 @@
-"""The evaluation split in batches."""
+"""A split in batches, for evaluation."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from preprocessing.dataset.opening import Dataset
 
 
 class EvaluationInput:
-    """The evaluation split, opened once: its images in file order, centrally cropped.
+    """A split, opened once: its images in file order, centrally cropped.
 
     `count` is the number of images that are evaluated, by all workers together.
 
     Args:
+        split: its name; None is the evaluation split.
         settings: how to read.
         limit: how many batches are evaluated, the first ones; None is all of them.
         worker, workers: of each batch this is the part of worker `worker` of `workers`.
@@ -36,6 +37,7 @@ class EvaluationInput:
         data: Data,
         settings: Input | None = None,
         *,
+        split: str | None = None,
         limit: int | None = None,
         worker: int = 0,
         workers: int = 1,
@@ -45,7 +47,7 @@ class EvaluationInput:
         augment.check(data, dataset.size)
         self._data, self._size = data, dataset.size
         self._shape = augment.image_shape(data, dataset.size)
-        self._split = open_split(dataset, data.evaluate, settings, mapped)
+        self._split = open_split(dataset, split or data.evaluate, settings, mapped)
         self._assembler = BatchAssembler(self._split, settings, dataset.codec == "jpeg")
         available = self._split.count
         self.count = available if limit is None else min(available, limit * data.batch)
@@ -55,6 +57,12 @@ class EvaluationInput:
     def batch_bytes(self) -> int:
         """Bytes of the images of a worker's largest batch; the same for all workers."""
         return -(-self._data.batch // self._workers) * int(np.prod(self._shape))
+
+    def in_file_order(self, right: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """What holds of this worker's images, in the order of its batches, as bool [count]; False of others' images."""
+        found = np.zeros(self.count, bool)
+        found[np.concatenate(list(self._rows()))] = right
+        return found
 
     def batches(self, ahead: int = 1) -> Generator[tuple[Images, Labels], None, None]:
         """The split once: uint8 [batch, side, side, 3] and int32 [batch]; the last batch may be partial, or empty.

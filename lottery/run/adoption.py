@@ -20,6 +20,7 @@ def adopt_dense(source: RunDirectory, target: RunDirectory, result: DenseResult,
     Raises InputError if a file is damaged or missing. What the target has trained of its dense run then stays.
     """
     state, metrics, provenance = source.final_dense_state(), source.metrics(DENSE), source.provenance()
+    answers = source.answers(DENSE, result.top1, result.select_top1)
     if target.has_checkpoint(DENSE):  # days of training are not given up for a copy that turns out to be damaged
         for step in steps:
             source.trellis_state(step)
@@ -29,6 +30,8 @@ def adopt_dense(source: RunDirectory, target: RunDirectory, result: DenseResult,
     if provenance is not None:
         target.write_provenance(provenance)
     target.write_metrics(DENSE, metrics)
+    if answers is not None:  # an earlier version kept none
+        target.write_answers(DENSE, answers)
     target.write_checkpoint(DENSE, state)
     target.write_dense_result(result)
 
@@ -39,7 +42,10 @@ def adopt_ticket(source: RunDirectory, there: Ticket, target: RunDirectory, here
     Raises InputError if a file is damaged or missing.
     """
     result, state = source.result(there), source.checkpoint(there.name)
+    answers = source.answers(there.name, result.top1, result.select_top1)
     target.write_metrics(here.name, source.metrics(there.name))
+    if answers is not None:
+        target.write_answers(here.name, answers)
     if state is not None:  # one that diverged may have saved none
         target.write_checkpoint(here.name, state)
     target.write_result(msgspec.structs.replace(result, level=here.level))

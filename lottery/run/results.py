@@ -25,6 +25,10 @@ class DenseResult(msgspec.Struct, frozen=True):
     parameters: int
     prunable: int
     executors: int = 1  # that trained it together
+    select_top1: float | None = None  # on the split on which the best reset point is chosen, if there is one
+    select_top5: float | None = None
+    select_loss: float | None = None
+    select_images: int = 0  # of that split
 
 
 class TicketResult(msgspec.Struct, frozen=True):
@@ -47,6 +51,9 @@ class TicketResult(msgspec.Struct, frozen=True):
     seconds: float
     executor: str
     task: int
+    select_top1: float | None = None  # on the split on which the best reset point is chosen, if there is one
+    select_top5: float | None = None
+    select_loss: float | None = None
 
     @property
     def ticket(self) -> Ticket:
@@ -68,6 +75,9 @@ def unstarted(ticket: Ticket, predecessor: TicketResult, config: Experiment, *, 
         top1=None,
         top5=None,
         loss=None,
+        select_top1=None,
+        select_top5=None,
+        select_loss=None,
         steps=0,
         seconds=0.0,
     )
@@ -86,6 +96,9 @@ def ticket_result(
     top1: float | None = None,
     top5: float | None = None,
     loss: float | None = None,
+    select_top1: float | None = None,
+    select_top5: float | None = None,
+    select_loss: float | None = None,
     steps: int = 0,
     seconds: float = 0.0,
 ) -> TicketResult:
@@ -105,6 +118,9 @@ def ticket_result(
         top1=top1,
         top5=top5,
         loss=loss,
+        select_top1=select_top1,
+        select_top5=select_top5,
+        select_loss=select_loss,
         steps=steps,
         seconds=round(seconds, 3),
         executor=executor,

@@ -23,7 +23,8 @@ class Graph:
     """The compiled part of a trainer, around variables for a state's vectors.
 
     `run(vectors, mask, images, labels, rates)` returns each step's loss, and `vectors()` then the new ones.
-    `enter(vectors)` puts in the state that `sums(images, labels)` evaluates; `total(sums)` adds up over workers.
+    `enter(vectors)` puts in the state that `sums(images, labels)` evaluates, which also returns which images are right.
+    `total(sums)` adds up over workers, and `union(right)` float32 vectors with a 1 for each image.
 
     Each vector and each mask is a tuple: a copy for each of this process's devices, which stays there. Images are a
     tuple too: a part for each device.
@@ -82,6 +83,7 @@ class Graph:
         self._enter_evaluated = _compiled(self._enter, {name: vectors[name] for name in self._evaluated})
         self.sums = _compiled(self._sums, images, labels)
         self.total = _compiled(self._total, tf.TensorSpec([4], tf.float64))
+        self.union = _compiled(self._total, tf.TensorSpec([None], tf.float32))
 
     def enter(self, vectors: Mapping[str, Any]) -> None:
         """Puts the weights and statistics of a state into the variables."""
@@ -174,11 +176,12 @@ class Graph:
         _, losses = tf.while_loop(lambda step, _: step < count, train, (tf.constant(0), losses))
         return losses.stack()
 
-    def _sums(self, images: Any, labels: Any) -> Any:
-        each, drawn = self._strategy.run(self._replica.sums, args=(images, labels))
+    def _sums(self, images: Any, labels: Any) -> tuple[Any, Any]:
+        each, right, drawn = self._strategy.run(self._replica.sums, args=(images, labels))
         for name, value in drawn.items():
             self._write(self._vectors[name], self._strategy.experimental_local_results(value)[0])
-        return tf.add_n(self._strategy.experimental_local_results(each))
+        local = self._strategy.experimental_local_results
+        return tf.add_n(local(each)), tf.concat(local(right), axis=0)
 
     def _total(self, own: Any) -> Any:
         """The sum of every worker's `own`, once at the end: batch by batch, all would wait for the slowest."""

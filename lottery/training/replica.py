@@ -120,8 +120,8 @@ class Replica:
         by_path = {weight.path: value for weight, value in zip(self._model.trainable_variables, found, strict=True)}
         return loss, self._join(by_path), self._join(new)
 
-    def sums(self, images: Any, labels: Any) -> tuple[Any, dict[str, Any]]:
-        """`scores.sums` over this replica's part of this worker's part of a batch of any size.
+    def sums(self, images: Any, labels: Any) -> tuple[Any, Any, dict[str, Any]]:
+        """Both of `scores.sums` over this replica's part of this worker's part of a batch of any size.
 
         And the vectors in `drawing`, with the seed generators as the model has left them.
         """
@@ -140,7 +140,8 @@ class Replica:
             if variable.path in self._seeds:
                 values[variable.path] = scope.get_current_value(variable)
         drawn = {name: self._layouts[name].join(values) for name in self.drawing}
-        return counts * scores.sums(logits, labels), drawn
+        sums, right = scores.sums(logits, labels)
+        return counts * sums, right[: tf.cast(counts, tf.int32) * tf.size(right)], drawn
 
     def _read(self) -> dict[str, Any]:
         """The vectors of the model's variables by name."""

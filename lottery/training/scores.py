@@ -19,12 +19,16 @@ class Scores:
     loss: float
 
 
-def sums(logits: Any, labels: Any) -> Any:
-    """A batch's sums, float64 [4]: right answers, right ones among the five likeliest, loss, images."""
+def sums(logits: Any, labels: Any) -> tuple[Any, Any]:
+    """A batch's sums, float64 [4]: right answers, right ones among the five likeliest, loss, images.
+
+    And which answers are right, bool [batch].
+    """
     logits = tf.cast(logits, tf.float32)
     loss = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
-    parts = in_top_k(logits, labels, 1), in_top_k(logits, labels, 5), loss, tf.ones_like(loss)
-    return tf.stack([tf.reduce_sum(tf.cast(part, tf.float64)) for part in parts])
+    right = in_top_k(logits, labels, 1)
+    parts = right, in_top_k(logits, labels, 5), loss, tf.ones_like(loss)
+    return tf.stack([tf.reduce_sum(tf.cast(part, tf.float64)) for part in parts]), right
 
 
 def means(total: NDArray[np.float64]) -> Scores:

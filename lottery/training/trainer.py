@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lottery.experiment.config import Experiment
 from lottery.models import build, custom, fingerprint
+from lottery.models.classifier import classifier_kernel
 from lottery.run.provenance import Provenance
 from lottery.tickets.masks import Mask, without_excluded
 from lottery.training import optimizers, out_of_memory, scores, xla
@@ -79,8 +80,8 @@ class Trainer:
         self._rule = optimizers.rule(self._training.optimizer)
         self._model = self._build(experiment.seed, strategy.scope())
         self._provenance = fingerprint.provenance(self._model)
-        if self.is_distributed:
-            self._synchronize_batch_norm()
+        if self.is_distributed:  # how many executors there are must not change the result
+            build.synchronize_batch_norm(self._model)
         xla.check(experiment, self._model, self._replicas)
         kernels = build.prunable_kernels(self._model, experiment.masks.classifier, shape)
         if not kernels:
@@ -110,6 +111,17 @@ class Trainer:
     def weights(self) -> list[str]:
         """Paths of all trainable weights: kernels, prunable or not, biases and the like."""
         return [weight.path for weight in self._model.trainable_variables]
+
+    def classifier(self) -> list[str]:
+        """Paths of the variables of the layer whose kernel feeds the output. Raises InputError if there is none."""
+        kernels = build.prunable_kernels(self._model, classifier=True)
+        folder = str(classifier_kernel(self._model, self._shape, kernels).path).rpartition("/")[0]
+        return [each.path for each in self._model.variables if each.path.rpartition("/")[0] == folder]
+
+    @property
+    def variables(self) -> list[str]:
+        """Paths of all of the model's variables: weights, statistics, seed generators."""
+        return [variable.path for variable in self._model.variables]
 
     @property
     def is_distributed(self) -> bool:
@@ -221,11 +233,14 @@ class Trainer:
         self._state = self._on_device(state)
         self._graph.enter(self._state.vectors)
 
-    def score_sums(self, images: Any, labels: Any) -> NDArray[np.float64]:
-        """`scores.sums` of the loaded model over uint8 [n, height, width, channels] and int32 [n]: float64 [4]."""
+    def score_sums(self, images: Any, labels: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """`scores.sums` of the loaded model over uint8 [n, height, width, channels] and int32 [n].
+
+        Returns the sums, float64 [4], and which images it gets right, bool [n].
+        """
         with out_of_memory.recognised():
-            sums: NDArray[np.float64] = self._graph.sums(images, labels).numpy()
-        return sums
+            sums, right = self._graph.sums(images, labels)
+            return sums.numpy(), right.numpy()
 
     def evaluated(self) -> State:
         """The state given to `load_model`, with its seed generators as `score_sums` left them.
@@ -238,19 +253,19 @@ class Trainer:
         """The scores from the `score_sums` of all batches, added up; over all workers, each of which has to call it."""
         return scores.means(self._graph.total(sums).numpy())
 
+    def union(self, right: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Which images are right by any worker's account, bool [images]; each worker has to call it with its own."""
+        if not self.is_distributed:
+            return right
+        found: NDArray[np.bool_] = self._graph.union(right.astype(np.float32)).numpy() > 0
+        return found
+
     def _build(self, seed: int, scope: AbstractContextManager[Any] | None = None, again: bool = False) -> keras.Model:
         config, precision = self._experiment.model, self._training.precision
         model = build.build(config, self._shape, self._classes, seed, precision, scope, again)
-        for layer in build.layers(model):
-            if isinstance(layer, keras.layers.BatchNormalization) and self._training.synchronized_batch_norm:
-                layer.synchronized = True
+        if self._training.synchronized_batch_norm:
+            build.synchronize_batch_norm(model)
         return model
-
-    def _synchronize_batch_norm(self) -> None:
-        """Has statistics taken over all executors' images: how many executors there are must not change the result."""
-        for layer in build.layers(self._model):
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.synchronized = True
 
     def _on_device(self, state: Mapping[str, Any]) -> State:
         if isinstance(state, State) and state.layouts is self._layouts:

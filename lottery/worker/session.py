@@ -21,10 +21,11 @@ from lottery.input.evaluation_batches import EvaluationInput
 from lottery.input.training_batches import TrainingInput
 from lottery.protocol import Instructions, Progress, Report
 from lottery.run import provenance
+from lottery.run.answers import Answers
 from lottery.run.run_directory import RunDirectory
 from lottery.tickets import integrity, masks
 from lottery.tickets.tickets import mask_density
-from lottery.training.evaluation import evaluate
+from lottery.training.evaluation import Evaluation, evaluate
 from lottery.training.trainer import Trainer
 from lottery.worker import devices
 from lottery.worker.member import Member, Status
@@ -71,14 +72,9 @@ class Session:
         # The task's cores, not the machine's.
         count = threads(self.experiment.input, self.placement.cores)
         self._input = msgspec.structs.replace(self.experiment.input, threads=count)
-        self._evaluation = EvaluationInput(
-            dataset,
-            self.experiment.data,
-            self._input,
-            limit=self.experiment.training.evaluate_batches,
-            worker=self.position.worker,
-            workers=self.position.workers,
-        )
+        data = self.experiment.data
+        self._evaluation = self._evaluation_input(data.evaluate)
+        self._selection = None if data.select is None else self._evaluation_input(data.select)
 
     @property
     def evaluated_images(self) -> int:
@@ -86,20 +82,38 @@ class Session:
         return self._evaluation.count
 
     @property
+    def selection_images(self) -> int:
+        """How many images the evaluation has on which the best reset point is chosen; 0 if there is none."""
+        return 0 if self._selection is None else self._selection.count
+
+    @property
     def slots(self) -> dict[str, list[str]]:
         """For each prunable kernel's path the paths of its optimizer slots."""
         return {kernel: self.trainer.slots(kernel) for kernel in self.trainer.kernels}
 
     def evaluate(self, members: Sequence[Member]) -> None:
-        """Evaluates members in one pass over the evaluation split."""
+        """Evaluates members in one pass over the evaluation split; those at the end also on the selection split."""
+        ended = [member for member in members if member.step == self.timeline.total]
+        found = dict(zip((member.name for member in members), self._pass(self._evaluation, members), strict=True))
+        chosen: dict[str, Evaluation] = {}
+        if self._selection is not None:
+            chosen = dict(zip((member.name for member in ended), self._pass(self._selection, ended), strict=True))
+        for member in members:  # nothing is added before all is there: a request to leave may come in between
+            self.log.add(member, found[member.name].scores)
+        for member in ended:
+            select = chosen.get(member.name)
+            answers = Answers(found[member.name].right, None if select is None else select.right)
+            self.log.add_final(member, answers, None if select is None else select.scores)
+
+    def _pass(self, source: EvaluationInput, members: Sequence[Member]) -> list[Evaluation]:
+        """Each member's scores on a split, and which of all its images are right, in file order."""
         if not members:
-            return
-        block = max(1, _BLOCK_BYTES // self._evaluation.batch_bytes)
+            return []
+        block = max(1, _BLOCK_BYTES // source.batch_bytes)
         states = [member.state for member in members]
-        with closing(self._evaluation.batches(ahead=block if len(members) > 1 else 1)) as batches:
+        with closing(source.batches(ahead=block if len(members) > 1 else 1)) as batches:
             found = evaluate(self.trainer, states, batches, block, self.show_progress)
-        for member, scores in zip(members, found, strict=True):
-            self.log.add(member, scores)
+        return [each._replace(right=self.trainer.union(source.in_file_order(each.right))) for each in found]
 
     def begin_save(self, members: Sequence[Member], then: Callable[[], None] = lambda: None) -> None:
         """Begins to save the members that are still in training, except for states that cannot be right.
@@ -183,6 +197,17 @@ class Session:
         other.trainer = self._trainer(other.experiment)
         other.log = TrainingLog(self.run, other.trainer, self.timeline)
         return other
+
+    def _evaluation_input(self, split: str) -> EvaluationInput:
+        return EvaluationInput(
+            self.dataset,
+            self.experiment.data,
+            self._input,
+            split=split,
+            limit=self.experiment.training.evaluate_batches,
+            worker=self.position.worker,
+            workers=self.position.workers,
+        )
 
     def _trainer(self, experiment: Experiment) -> Trainer:
         dataset = self.dataset

@@ -87,5 +87,5 @@ def masked_start(trained, state, density=0.3):
 def evaluate(trained, state, batches):
     from lottery.training.evaluation import evaluate
 
-    (scores,) = evaluate(trained, [state], batches)
-    return scores
+    (found,) = evaluate(trained, [state], batches)
+    return found.scores

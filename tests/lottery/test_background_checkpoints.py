@@ -196,7 +196,7 @@ def test_a_result_is_the_last_that_is_written_of_a_ticket(after_dense, worker, o
     worker(sweep, *tickets).train_tickets()
     for ticket in tickets:
         own = [Path(name).name for name in written if ticket.name in Path(name).parts]
-        assert own[-3:] == ["metrics.jsonl", "state.safetensors", "result.json"]
+        assert own[-4:] == ["metrics.jsonl", "answers.safetensors", "state.safetensors", "result.json"]
         assert own.count("result.json") == 1
         assert own.count("state.safetensors") > 2
 

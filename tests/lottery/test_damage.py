@@ -26,6 +26,7 @@ READ = {
     "trellis/000005.safetensors": lambda sweep: sweep.run.trellis_state(5),
     f"{FOLDER}/state.safetensors": lambda sweep: sweep.run.checkpoint(TICKET.name),
     f"{FOLDER}/metrics.jsonl": lambda sweep: sweep.run.metrics(TICKET.name),
+    f"{FOLDER}/answers.safetensors": lambda sweep: answers(sweep),
     f"{FOLDER}/result.json": lambda sweep: sweep.run.results(),
     "dense/result.json": lambda sweep: sweep.run.dense_result(),
     "dense/provenance.json": lambda sweep: sweep.run.provenance(),
@@ -42,6 +43,7 @@ REMEDIES = {
     "trellis/000005.safetensors": ["dense"],
     f"{FOLDER}/state.safetensors": [f"{FOLDER}/state.safetensors"],
     f"{FOLDER}/metrics.jsonl": [f"{FOLDER}/metrics.jsonl", f"{FOLDER}/state.safetensors"],
+    f"{FOLDER}/answers.safetensors": [f"{FOLDER}/answers.safetensors", f"{FOLDER}/result.json"],
     f"{FOLDER}/result.json": [f"{FOLDER}/result.json"],
     "dense/result.json": ["dense/result.json"],
     "dense/provenance.json": ["dense/provenance.json"],
@@ -71,6 +73,11 @@ def run_again(sweep, worker):
         worker(sweep).train_dense()
     if TICKET in sweep.left():
         worker(sweep, TICKET).train_tickets()
+
+
+def answers(sweep):
+    (result,) = sweep.run.results()
+    return {"evaluate": sweep.run.answers(TICKET.name, result.top1).evaluate}
 
 
 def plain(found):

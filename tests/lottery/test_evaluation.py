@@ -150,7 +150,10 @@ def test_states_in_one_pass_score_what_each_scores_alone(tensorflow, block):
     alone = [evaluate(trained, state, whole) for state in states]
     assert len(set(alone)) == 3
     once = iter(whole)
-    assert evaluation.evaluate(trained, states, once, block) == alone
+    found = evaluation.evaluate(trained, states, once, block)
+    assert [each.scores for each in found] == alone
+    for each in found:
+        assert each.right.sum() / len(each.right) == each.scores.top1
     assert next(once, None) is None
 
 
@@ -162,7 +165,7 @@ def test_an_evaluation_leaves_the_noise_where_it_was_drawn_to(tensorflow):
     images, labels = batches(6)
     states = [trained.first_state(seed) for seed in range(2)]
     whole = list(zip(images, labels, strict=True))
-    found = [evaluation.evaluate(trained, states, whole, block) for block in (1, 2, 6)]
+    found = [[each.scores for each in evaluation.evaluate(trained, states, whole, block)] for block in (1, 2, 6)]
     assert found[0] == found[1] == found[2] == [evaluate(trained, state, whole) for state in states]
 
 

@@ -40,6 +40,9 @@ def test_pinned_identities():
         "training.learning_rate.peak=3e-2",  # another way to write the same number
         "data.train=train",
         "data.evaluate=val",
+        "data.select=null",
+        "verdict.margin=2",
+        "verdict.level=0.1",
         "data.pad=0",
         "training.label_smoothing=0.0",
         "training.learning_rate.factor=0.1",
@@ -69,6 +72,7 @@ def test_what_cannot_change_a_result_is_not_in_the_identity(override):
         "training.precision=mixed_float16",
         "training.synchronized_batch_norm=true",
         "training.evaluate_batches=3",
+        "data.select=minival",
         "training.deterministic=false",
         "trellis=[0ep, 1ep]",
         "masks.classifier=false",
@@ -255,3 +259,20 @@ def test_the_digits_experiment_is_the_seeds():
     sparsities = [0.60, 0.65, 0.70, 0.75, 0.80, 0.85, *(i / 100 for i in range(86, 100))]
     assert [round(1 - sparsity, 2) for sparsity in sparsities] == list(digits.masks.densities)
     assert len(digits.trellis) == 5
+
+
+@pytest.mark.parametrize(("split", "key"), [("val", "data.evaluate"), ("train", "data.train")])
+def test_a_choice_on_the_split_that_judges_or_trains_is_refused(split, key):
+    with pytest.raises(InputError) as caught:
+        config.load(DIGITS, [f"data.select={split}"])
+    assert type(caught.value) is InputError
+    assert str(caught.value) == (
+        f"experiment {DIGITS}: data.select: {split} is {key} too; name another split, such as minival of preprocess.py "
+        "--holdout, or leave the key out"
+    )
+
+
+@pytest.mark.parametrize("override", ["verdict.margin=0", "verdict.level=0", "verdict.level=0.5", "verdict.alpha=0.1"])
+def test_a_verdict_that_makes_no_sense_is_refused(override):
+    with pytest.raises(InputError, match="verdict"):
+        config.load(DIGITS, [override])

@@ -103,6 +103,8 @@ def test_two_workers_train_what_one_does_and_the_chief_writes(tmp_path, model):
     assert theirs.loss == pytest.approx(ours.loss, abs=1e-5)
     assert (theirs.top1, theirs.top5, theirs.evaluated) == (ours.top1, ours.top5, 21)
     assert 0 < ours.top1 < 1
+    expected, found = (sweep.run.answers(DENSE, ours.top1).evaluate for sweep in (one, two))
+    assert found.tolist() == expected.tolist()  # in file order, though each worker evaluates a part of each batch
     for sweep in (one, two):
         assert open_store(sweep.run.uri).list("masks") == ["masks/00.safetensors", "masks/01.safetensors"]
     names = sorted(name for name in open_store(two.run.uri).list() if name.endswith((".tmp", ".json")))
@@ -143,6 +145,8 @@ def check_bundle(one, two, logs):
     for alone, together in zip(one.run.results(), two.run.results(), strict=True):
         assert (together.ticket, together.status, together.kept) == (alone.ticket, "done", alone.kept)
         assert together.loss == pytest.approx(alone.loss, abs=1e-4)
+        answers = two.run.answers(together.ticket.name, together.top1).evaluate
+        assert len(answers) == 21
         rows = zip(one.run.metrics(alone.ticket.name), two.run.metrics(alone.ticket.name), strict=True)
         for expected, found in rows:
             assert found["step"] == expected["step"]

@@ -273,7 +273,7 @@ def test_a_ticket_is_adopted_whatever_its_level(after_dense, small, worker, capl
     assert (found.ticket, found.density, found.loss) == (Ticket(2, 5), 0.1, expected.loss)
     assert (found.kept, found.seconds, found.executor) == (expected.kept, expected.seconds, expected.executor)
     there, here = (f"tickets/{name}" for name in ("01-000005-s0", "02-000005-s0"))
-    for name in ("state.safetensors", "metrics.jsonl"):
+    for name in ("state.safetensors", "metrics.jsonl", "answers.safetensors"):
         assert files(second.run)[f"{here}/{name}"] == files(first.run)[f"{there}/{name}"]
     assert f"tickets: 1 adopted from {Path(first.run.uri).name}" in caplog.text
     assert Ticket(2, 5) not in second.left()
@@ -329,7 +329,7 @@ def test_a_ticket_that_failed_is_not_adopted_and_one_that_diverged_is(after_dens
     }
 
 
-@pytest.mark.parametrize("name", ["state.safetensors", "metrics.jsonl", "result.json"])
+@pytest.mark.parametrize("name", ["state.safetensors", "metrics.jsonl", "answers.safetensors", "result.json"])
 def test_a_damaged_ticket_is_not_adopted(name, after_dense, small, worker):
     first, second = prepared(after_dense, small, worker)
     Path(first.run.uri, "tickets/01-000005-s0", name).write_bytes(b"\0" * 99)

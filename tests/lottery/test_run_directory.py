@@ -59,6 +59,13 @@ def test_a_run_directory_of_another_experiment_is_refused(small, tmp_path):
     assert str(other_path) in str(error.value)
 
 
+def test_settings_outside_of_the_identity_are_those_of_the_last_run(small):
+    sweep, again = small(), small("verdict.margin=2")
+    assert again.run.uri == sweep.run.uri
+    assert sweep.run.origin().experiment.verdict.margin == 2
+    assert sweep.run.origin().experiment == again.experiment
+
+
 def test_a_changed_experiment_yaml_is_refused(small):
     sweep = small()
     path = Path(sweep.run.uri, "experiment.yaml")

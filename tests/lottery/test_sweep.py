@@ -49,6 +49,17 @@ def test_an_evaluation_split_without_images_is_refused_before_the_dense_run(tmp_
         prepare(DIGITS, uri, str(tmp_path / "runs"), SMALL)
 
 
+def test_a_split_to_choose_on_has_to_be_there(tmp_path):
+    write_dataset(str(tmp_path / "data"), {"train": [40], "val": [8], "minival": []}, size=8)
+    for split, problem in (("minival", "holds no image"), ("other", "has no such split, only minival, train, val")):
+        with pytest.raises(
+            InputError, match=f"^data.select: {split}: .*{problem}; preprocess with --holdout"
+        ) as caught:
+            prepare(DIGITS, str(tmp_path / "data"), str(tmp_path / "runs"), [*SMALL, f"data.select={split}"])
+        assert type(caught.value) is InputError
+        assert "\n" not in str(caught.value)
+
+
 def test_nothing_is_planned_again_after_spark_has_ended(after_dense, monkeypatch, caplog):
     cluster = Cluster(monkeypatch, (4, fails(SparkEndedError("told to end"))), (4, fails(GangError("not begun"))))
     with pytest.raises(SparkEndedError, match="told to end"):

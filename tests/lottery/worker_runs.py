@@ -49,4 +49,5 @@ def files(sweep, ticket):
         state.step,
         {path: value.tobytes() for path, value in state.variables.items()},
         (folder / "metrics.jsonl").read_text(),
+        (folder / "answers.safetensors").read_bytes(),
     )
