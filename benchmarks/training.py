@@ -1,8 +1,8 @@
 """What masks, XLA, bundles, telemetry, switching tickets, starts and checkpoints cost, in one run.
 
 `python -m benchmarks.training` prints a table and, last, one JSON line. It makes its own data: the demo's digits, and
-smooth noise of 256 px as JPEG. Every measurement is a process of its own, bound to one core. Names in brackets are
-ratios of two measurements of the same run; names that end in _s are seconds, in _ms milliseconds.
+smooth noise of 256 px as JPEG. Every measurement is a process of its own, bound to one core if there is no `--gpu`.
+Names in brackets are ratios of two measurements of the same run; names that end in _s are seconds, in _ms milliseconds.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m benchmarks.training", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--rounds", type=int, default=3, help="rounds of the short ones; the median counts (default 3)")
+    parser.add_argument("--gpu", action="store_true", help="on this machine's GPUs and all cores, not on one core")
     parser.add_argument(
         "--only",
         nargs="*",
@@ -65,7 +66,7 @@ def main() -> int:
     arguments = parser.parse_args()
     activate()
     with tempfile.TemporaryDirectory() as scratch:
-        bench = _Bench(Path(scratch), arguments.rounds)
+        bench = _Bench(Path(scratch), arguments.rounds, arguments.gpu)
         found = {}
         for name in arguments.only:
             found[name] = round(_MEASUREMENTS[name](bench), 3)
@@ -81,8 +82,8 @@ def summary(found: dict[str, float], rounds: int) -> dict[str, Any]:
 
 
 class _Bench:
-    def __init__(self, folder: Path, rounds: int) -> None:
-        self.folder, self.rounds = folder, rounds
+    def __init__(self, folder: Path, rounds: int, gpu: bool = False) -> None:
+        self.folder, self.rounds, self._gpu = folder, rounds, gpu
         self._runs = 0
 
     def digits(self) -> Path:
@@ -117,7 +118,7 @@ class _Bench:
     def child(self, sweep: Sweep, tickets: Sequence[Ticket] = (), first_step: bool = False) -> float:
         """Seconds of a child process from its start to its end, or to its first finished step."""
         started = time.perf_counter()
-        child = _start(["-m", "lottery.worker"])
+        child = _start(["-m", "lottery.worker"], self._gpu)
         assert child.stdin is not None
         assert child.stdout is not None
         child.stdin.write(Instructions(sweep.assignment(tickets), TaskPlacement()).encode())
@@ -134,7 +135,7 @@ class _Bench:
     def in_process(self, function: str, *arguments: Any) -> float:
         """What a function of this module returns in a process of its own."""
         given = ", ".join(map(repr, arguments))
-        child = _start(["-c", f"import benchmarks.training as b; print(b.{function}({given}))"])
+        child = _start(["-c", f"import benchmarks.training as b; print(b.{function}({given}))"], self._gpu)
         said, _ = child.communicate()
         if child.returncode:
             raise RuntimeError(f"{function} ended with exit status {child.returncode}")
@@ -146,17 +147,17 @@ class _Bench:
         run([*job, *places, *options])
 
 
-def _start(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
-    """A Python process on one core."""
-    core = min(os.sched_getaffinity(0))
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1", "OMP_NUM_THREADS": "1"}
+def _start(arguments: Sequence[str], gpu: bool) -> subprocess.Popen[bytes]:
+    """A Python process on one core, or with `gpu` on all that this machine has."""
+    here = {} if gpu else {"CUDA_VISIBLE_DEVICES": "-1", "OMP_NUM_THREADS": "1"}
+    pinned = [] if gpu else ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0)))]
     return subprocess.Popen(
-        ["taskset", "--cpu-list", str(core), sys.executable, *arguments],
+        [*pinned, sys.executable, *arguments],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, **environment},
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "2", **here},
     )
 
 

@@ -15,6 +15,8 @@ _LIBRARIES = re.compile(r"(TF|XLA|KERAS|ONEDNN|DNNL|CUDNN|CUBLAS|ITEX|ZENDNN)_|N
 _HARMLESS = re.compile(
     r"TF_CPP_|TF_FORCE_GPU_ALLOW_GROWTH$|TF_GPU_ALLOCATOR$|TF_.*MEMORY.*$|TF_.*_LIMIT_IN_MB$|KERAS_HOME$"
 )
+# Of XLA_FLAGS: where ptxas and libdevice are, without which XLA compiles nothing for a GPU.
+_CUDA_FOLDER = "--xla_gpu_cuda_data_dir="
 # Python's: without assertions, with warnings as errors, or waiting for input at the end.
 _PYTHON = frozenset({"PYTHONOPTIMIZE", "PYTHONWARNINGS", "PYTHONDEVMODE", "PYTHONINSPECT"})
 
@@ -39,6 +41,7 @@ def child_environment(
         **inherited(environment),
         # A GPU is used exactly when Spark handed it out: else two tasks of a machine would share one.
         "CUDA_VISIBLE_DEVICES": ",".join(gpus) if gpus else "-1",
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # indices mean what they mean to nvidia-smi, whatever the GPUs' speeds
         "OMP_NUM_THREADS": str(cores),
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),  # --py-files reach the worker this way only
         "TF_CPP_MIN_LOG_LEVEL": environment.get("TF_CPP_MIN_LOG_LEVEL", "2"),
@@ -49,7 +52,9 @@ def child_environment(
 def inherited(environment: Mapping[str, str]) -> dict[str, str]:
     """What a child takes over of `environment`: all but what could change how it computes."""
     kept = {name: value for name, value in environment.items() if not _changes_results(name)}
-    return {**kept, "KERAS_BACKEND": "tensorflow"}  # which ~/.keras/keras.json may say otherwise
+    cuda = [flag for flag in environment.get("XLA_FLAGS", "").split() if flag.startswith(_CUDA_FOLDER)]
+    found = {"XLA_FLAGS": " ".join(cuda)} if cuda else {}
+    return {**kept, **found, "KERAS_BACKEND": "tensorflow"}  # which ~/.keras/keras.json may say otherwise
 
 
 def _changes_results(name: str) -> bool:

@@ -18,11 +18,14 @@ _DYING = 10.0  # seconds; what hangs in the kernel over a broken GPU is left beh
 _LOOK = """
 import json, tensorflow as tf
 gpus = tf.config.list_physical_devices("GPU")
+for gpu in gpus:
+    tf.config.experimental.set_memory_growth(gpu, True)
 for index in range(len(gpus)):
     with tf.device(f"/gpu:{index}"):
         tf.ones(1) + 1
 print(json.dumps({"gpus": len(gpus), "cuda": tf.sysconfig.get_build_info().get("cuda_version", "")}))
 """
+_LOG_PREFIX = re.compile(r"^[IWEF]\d{4} [\d:.]+ +\d+ \S+\] ")  # level and date, time, thread, file
 _TELLING = re.compile(r"Could not load|Cannot dlopen|failed call to cuInit|CUDA_ERROR")
 
 
@@ -54,7 +57,7 @@ def problem(gpus: Sequence[str], environment: Mapping[str, str]) -> str | None:
     answer = _ask([sys.executable, "-c", _LOOK], looking, _TENSORFLOW_TIMEOUT)
     if answer.status is None:
         return f"TensorFlow did not start within {_TENSORFLOW_TIMEOUT:.0f} s; check the environment of the executors"
-    said = [line.strip() for line in answer.errors.splitlines() if line.strip()] or ["no message"]
+    said = [_LOG_PREFIX.sub("", line.strip()) for line in answer.errors.splitlines() if line.strip()] or ["no message"]
     try:
         found = msgspec.json.decode(answer.out.strip().rpartition("\n")[2], type=Found)
     except ValueError:  # msgspec's own, or Unicode's
@@ -64,7 +67,7 @@ def problem(gpus: Sequence[str], environment: Mapping[str, str]) -> str | None:
     if found.gpus == len(gpus):
         return None
     words = next((line for line in reversed(said) if _TELLING.search(line)), said[-1])
-    return explanation(gpus, found, words, installed_driver())
+    return explanation(gpus, found, words.partition(". ")[0], installed_driver())  # advice for all systems follows
 
 
 def explanation(gpus: Sequence[str], found: Found, words: str, driver: Driver) -> str:
@@ -93,6 +96,8 @@ def explanation(gpus: Sequence[str], found: Found, words: str, driver: Driver) -
             f"{but}it is built for CUDA {found.cuda}, and driver {driver.version} ends with CUDA {driver.cuda}; "
             f"install a driver for CUDA {_major(found.cuda)} or later"
         )
+    if "CUDA_ERROR_NO_DEVICE" in words:
+        return f"{but}{words}; compare nvidia-smi -L on that machine with what the discovery script lists"
     return f"{but}{words}; install tensorflow[and-cuda], and check that nvidia-smi works on the executors"
 
 

@@ -43,18 +43,24 @@ def _compiled(devices: tuple[str, ...], shape: tuple[int, ...], side: int, param
         for place, device in enumerate(devices):
             share = slice(batch * place // len(devices), batch * (place + 1) // len(devices))
             with tf.device(device):
-                own = tuple(tensor[:, share] for tensor in tensors)
-                parts.append(
-                    tf.map_fn(
-                        lambda step: augment_batch(*step, side=side),
-                        own,
-                        fn_output_signature=tf.TensorSpec([None, side, side, 3], tf.uint8),
-                        parallel_iterations=1,  # a batch of floats in memory at a time
-                    )
-                )
+                parts.append(_each_step(tuple(tensor[:, share] for tensor in tensors), side))
         return parts[0] if len(parts) == 1 else tf.concat(parts, axis=1)
 
     return tf.function(run, input_signature=signature[: 1 + parameters], autograph=False)
+
+
+def _each_step(tensors: tuple[Any, ...], side: int) -> Any:
+    """`augment_batch` of each step of a run: a batch of floats is in memory at a time."""
+    count = tf.shape(tensors[0])[0]
+
+    def augment_step(step: Any, done: Any) -> tuple[Any, Any]:
+        batch = augment_batch(*(tensor[step] for tensor in tensors), side=side)
+        return step + 1, done.write(step, tf.cast(batch, tf.float16))
+
+    # GPUs have no list of uint8 (tf.map_fn would copy all images to main memory and back), and float16 holds 0..255.
+    done = tf.TensorArray(tf.float16, count)
+    _, done = tf.while_loop(lambda step, _: step < count, augment_step, (tf.constant(0), done), parallel_iterations=1)
+    return tf.cast(done.stack(), tf.uint8)
 
 
 def augment_batch(images: Any, boxes: Any, flipped: Any, colour_factors: Any = None, *, side: int) -> Any:

@@ -113,7 +113,7 @@ class TrainingInput:
         # There is nothing to tune, and the tuner's thread delays the end of an iterator, by up to 35 s.
         options.autotune.enabled = False
         options.threading.private_threadpool_size = 1
-        return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(2).with_options(options)
+        return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(1).with_options(options)
 
     def _runs(self, runs: Iterable[tuple[int, int]]) -> Iterator[tuple[Images, Labels]]:
         with ExitStack() as stack:

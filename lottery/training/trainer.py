@@ -17,7 +17,7 @@ from lottery.models import build, custom, fingerprint
 from lottery.models.classifier import classifier_kernel
 from lottery.run.provenance import Provenance
 from lottery.tickets.masks import Mask, without_excluded
-from lottery.training import optimizers, scores, xla
+from lottery.training import optimizers, out_of_memory, scores, xla
 from lottery.training.graph import Graph
 from lottery.training.scores import Scores
 from lottery.training.state import (
@@ -217,10 +217,10 @@ class Trainer:
             labels: int32 [steps, batch].
             rates: the learning rate of each step, float32 [steps].
 
-        Raises InputError if XLA cannot compile the model.
+        Raises InputError if XLA cannot compile the model, ResourceExhaustedError if a GPU's memory is full.
         """
         state = self.state()
-        with custom.explained(self._experiment.model.name), xla.explained(self._experiment):
+        with custom.explained(self._experiment.model.name), xla.explained(self._experiment), out_of_memory.recognised():
             mask = self._mask_on_device(self._loaded_mask)
             losses: NDArray[np.float32] = self._graph.run(
                 state.vectors, mask, self.split(images), labels, rates
@@ -238,8 +238,9 @@ class Trainer:
 
         Returns the sums, float64 [4], and which images it gets right, bool [n].
         """
-        sums, right = self._graph.sums(images, labels)
-        return sums.numpy(), right.numpy()
+        with out_of_memory.recognised():
+            sums, right = self._graph.sums(images, labels)
+            return sums.numpy(), right.numpy()
 
     def evaluated(self) -> State:
         """The state given to `load_model`, with its seed generators as `score_sums` left them.

@@ -89,7 +89,7 @@ def _train(instructions: Instructions, report: Report, shutdown: ShutdownRequest
 def _allocation(message: str) -> str:
     """What could not be allocated: one of the many lines of TensorFlow's message."""
     lines = [line.strip() for line in message.splitlines() if line.strip()] or ["no message"]
-    return next((line for line in lines if "OOM when" in line), lines[0])
+    return next((line for line in lines if "OOM" in line), lines[0])
 
 
 def _exit(status: int) -> None:

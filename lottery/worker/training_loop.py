@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from lottery.experiment.steps import Timeline, segments
 from lottery.input.training_batches import TrainingInput
 from lottery.training.trainer import Trainer
 from lottery.worker.member import Member
+from lottery.worker.one_ahead import one_ahead
 from lottery.worker.telemetry import Telemetry
 
 
@@ -53,8 +54,8 @@ def train(
     per_epoch, total = timeline.steps_per_epoch, timeline.total
     last_rate = learning_rates(rate, per_epoch, total, total - 1, total)
     runs = segments(first, total, frozenset(pauses | joins), source.longest_run)
-    for (begin, end), (images, labels) in zip(runs, telemetry.waiting(source.stream(runs)), strict=True):
-        images = trainer.split(source.augment(trainer.to_device(images), begin, end))
+    coming = one_ahead(_on_devices(trainer, source, runs))
+    for (begin, end), (images, labels) in zip(runs, telemetry.waiting(coming), strict=True):
         rates = learning_rates(rate, per_epoch, total, begin, end)
         count = int(labels.shape[0] * labels.shape[1])
         present = [member for member in waiting if member.step == begin and member.training]
@@ -76,6 +77,17 @@ def train(
             on_progress(0)
         if not any(member.training for member in waiting):
             return
+
+
+def _on_devices(
+    trainer: Trainer, source: TrainingInput, runs: Iterable[tuple[int, int]]
+) -> Generator[tuple[tuple[Any, ...], Any], None, None]:
+    """Each run's images, augmented, as a part on each device that trains; and its labels.
+
+    Copying a batch to a GPU can take half as long as a step: the GPU must not wait for it.
+    """
+    for (begin, end), (images, labels) in zip(runs, source.stream(runs), strict=True):
+        yield trainer.split(source.augment(trainer.to_device(images), begin, end)), labels
 
 
 def _run(trainer: Trainer, member: Member, images: Any, labels: Any, rates: NDArray[np.float32]) -> None:

@@ -41,7 +41,7 @@ STAYS = {
 }
 
 
-OURS = ("KERAS_BACKEND", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "PYTHONPATH", "TF_CONFIG")
+OURS = ("KERAS_BACKEND", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "OMP_NUM_THREADS", "PYTHONPATH", "TF_CONFIG")
 
 
 def test_what_changes_results_is_left_out_and_all_else_stays():
@@ -54,6 +54,17 @@ def test_a_child_sees_the_gpus_of_its_task_and_no_other():
     assert child_environment(("GPU-5", "GPU-7"), 4)["CUDA_VISIBLE_DEVICES"] == "GPU-5,GPU-7"
     assert child_environment((), 4)["CUDA_VISIBLE_DEVICES"] == "-1"
     assert child_environment((), 4)["OMP_NUM_THREADS"] == "4"
+
+
+def test_an_index_of_a_gpu_means_to_a_child_what_it_means_to_nvidia_smi():
+    """CUDA itself counts the fastest GPU first."""
+    fastest_first = {"CUDA_DEVICE_ORDER": "FASTEST_FIRST"}
+    assert child_environment(("1",), 4, environment=fastest_first)["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
+
+def test_xla_is_told_where_cuda_is_and_nothing_else():
+    flags = {"XLA_FLAGS": "--xla_gpu_autotune_level=0 --xla_gpu_cuda_data_dir=/opt/cuda"}
+    assert child_environment((), 1, environment=flags)["XLA_FLAGS"] == "--xla_gpu_cuda_data_dir=/opt/cuda"
 
 
 def test_a_child_is_told_of_the_others_if_there_are_any():

@@ -152,3 +152,14 @@ def test_without_a_crop_whole_images_are_mirrored(dataset):
     assert 0 < sum(mirrored) < 12
     expected = [image[:, ::-1] if flip else image for image, flip in zip(whole, mirrored, strict=True)]
     assert np.array_equal(found, expected)
+
+
+def test_a_gpu_need_not_hand_images_back_to_the_host(tensorflow):
+    """GPUs have no kernels for lists of uint8, so TensorFlow would place these on the host, and copy whole batches."""
+    from lottery.input.device_augment import _compiled
+
+    compiled = _compiled(("/cpu:0",), (4, 16, 16, 3), 8, 3).get_concrete_function().graph.as_graph_def()
+    nodes = [*compiled.node, *(node for function in compiled.library.function for node in function.node_def)]
+    lists = [node for node in nodes if node.op.startswith("TensorList")]
+    assert lists
+    assert not [node.name for node in lists if node.attr["element_dtype"].type == tensorflow.uint8.as_datatype_enum]

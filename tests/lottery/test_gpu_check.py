@@ -103,6 +103,44 @@ def test_of_what_tensorflow_says_the_telling_line_is_given(monkeypatch):
     assert gpu_check.problem((), {}) is None
 
 
+@pytest.mark.parametrize(
+    ("log", "words"),
+    [
+        (
+            "W0000 00:00:1795697414.706262    8002 gpu_device.cc:2365] Cannot dlopen some GPU libraries. Please",
+            "TensorFlow sees 0: Cannot dlopen some GPU libraries; install tensorflow[and-cuda], and",
+        ),
+        (
+            "E0000 00:00:1795697410.289485    7896 cuda_platform.cc:52] call to cuInit: CUDA_ERROR_NO_DEVICE: none",
+            "TensorFlow sees 0: call to cuInit: CUDA_ERROR_NO_DEVICE: none; compare nvidia-smi -L on that",
+        ),
+    ],
+)
+def test_tensorflows_log_on_a_machine_with_a_gpu_is_told_without_its_prefix(monkeypatch, log, words):
+    """As TensorFlow 2.21 said it there."""
+    look = f"""import sys; print({log!r}, file=sys.stderr); print('{{"gpus": 0, "cuda": "12.5"}}')"""
+    monkeypatch.setattr(gpu_check, "_LOOK", look)
+    monkeypatch.setattr(gpu_check, "installed_driver", lambda: NEW)
+    assert words in gpu_check.problem(("9",), {})
+
+
+def test_the_check_leaves_a_gpus_memory_to_others(tmp_path):
+    """Without growth TensorFlow takes all of it."""
+    (tmp_path / "tensorflow.py").write_text(
+        "import types\n"
+        "grown = []\n"
+        "experimental = types.SimpleNamespace(set_memory_growth=lambda gpu, on: grown.append((gpu, on)))\n"
+        "config = types.SimpleNamespace(list_physical_devices=lambda kind: ['g'], experimental=experimental)\n"
+        "sysconfig = types.SimpleNamespace(get_build_info=dict)\n"
+        "class device:\n"
+        "    def __init__(self, name): pass\n"
+        "    def __enter__(self): assert grown == [('g', True)]\n"
+        "    def __exit__(self, *error): pass\n"
+        "ones = float\n"
+    )
+    assert gpu_check.problem(("GPU-a",), {"PYTHONPATH": str(tmp_path)}) is None
+
+
 def test_what_hangs_is_not_waited_for(monkeypatch):
     monkeypatch.setattr(gpu_check, "_LOOK", "import time; time.sleep(60)")
     monkeypatch.setattr(gpu_check, "_TENSORFLOW_TIMEOUT", 0.5)

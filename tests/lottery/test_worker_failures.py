@@ -60,7 +60,6 @@ def test_a_child_that_saves_many_states_is_heard_after_each(after_dense, worker,
     def breaks(self, runs):
         for number, element in enumerate(stream(self, runs)):
             if number == 2:
-                heard.clear()
                 raise StorageError("cannot read x: no connection")
             yield element
 
@@ -73,7 +72,8 @@ def test_a_child_that_saves_many_states_is_heard_after_each(after_dense, worker,
     monkeypatch.setattr(RunDirectory, "write_checkpoint", noted)
     with pytest.raises(StorageError):
         worker(sweep, Ticket(0, 0), Ticket(1, 0), tell=lambda event: heard.append(type(event).__name__)).train_tickets()
-    assert heard == ["written", "Progress", "written", "Progress", "Saved"]
+    # The stream is read one run ahead: before these, the tickets go on with the runs that have been read.
+    assert heard[heard.index("written") :] == ["written", "Progress", "written", "Progress", "Saved"]
 
 
 @pytest.fixture
