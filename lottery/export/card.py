@@ -182,7 +182,7 @@ def _provenance(card: Card) -> str:
     if trained is not None:
         software = f"TensorFlow {trained.tensorflow}, Keras {trained.keras}, Python {trained.python}"
         rows += [("trained by", software), ("model fingerprint", f"`{trained.model}`")]
-    rows.append(("exported by", ", ".join(f"{name} {version}" for name, version in card.versions.items())))
+    rows.append(("exported by", "; ".join(f"{name} {version}" for name, version in card.versions.items())))
     experiment = origins.encode(origin).decode().strip()
     return (
         f"## Where it comes from\n\n{_table(('', ''), rows)}\n\nThe experiment, which `jobs/lottery_sweep.py` runs on "

@@ -23,6 +23,7 @@ from lottery.protocol import Event, Exported, ExportRequest
 from lottery.run import blobs
 from lottery.run.dataset_record import DatasetRecord, record_of
 from lottery.run.results import TicketResult
+from lottery.run.submission import code_version
 from lottery.run.ticket_files import mask_of
 from lottery.tickets.masks import Mask
 from preprocessing.common.errors import InputError
@@ -33,7 +34,7 @@ logger = logging.getLogger(__name__)
 CARD = "README.md"
 FORMATS = ("keras", "safetensors")
 _TOLERANCE = 1e-3  # of the accuracy on another processor, or by another TensorFlow, which round in other ways
-_PACKAGES = ("lottery-trellis", "tensorflow", "tensorflow-cpu", "keras")
+_PACKAGES = ("tensorflow", "tensorflow-cpu", "keras")
 
 
 def export(chosen: Chosen, output: str, formats: Sequence[str], compact: bool, data: str | None) -> list[str]:
@@ -142,7 +143,7 @@ def _check_accuracy(chosen: Chosen, facts: Exported) -> None:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    found = {"lottery-trellis": code_version()}
     for name in _PACKAGES:
         try:
             found[name] = metadata.version(name)
