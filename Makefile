@@ -22,7 +22,7 @@ endif
 unexport PYTHONHOME PYTHONPATH PYTHONOPTIMIZE PIP_USER PIP_TARGET PIP_PREFIX VENV KEEP_SPARK CDPATH
 
 .PHONY: setup lock lint format test test-petastorm test-cluster test-yarn hadoop test-spark test-yarn-spark test-fresh \
-    dist demo clean
+    dist demo science clean
 
 # It stops if PYTHON asks for another version than .venv has.
 setup: .venv/.complete
@@ -135,6 +135,12 @@ dist: .venv/.complete
 # From real images to winning tickets, in demo-out/. Run again, it picks up where it left off, or says that all is done.
 demo: setup
 	demo/run
+
+# Known answers about lottery tickets, found again on Fashion-MNIST, in science-out/: half an hour on two cores. FASHION
+# is the folder of its four files, if Debian's package is not installed. `make science SCIENCE_ARGS=--smoke` tries all of
+# it in minutes; then name another folder, too: --output smoke-out.
+science: setup
+	. scripts/activate && python -m science $(if $(FASHION),--fashion "$(FASHION)") $(SCIENCE_ARGS)
 
 clean:
 	rm -rf .venv .venv-petastorm .venv-spark-* .hadoop build dist *.egg-info

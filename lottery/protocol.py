@@ -1,6 +1,6 @@
 """What a gang task and its child process tell each other: instructions, events, exit statuses, notice.
 
-The instructions, or a question, are one line of JSON on the child's standard input. Events are lines of JSON on its
+The instructions, or a request, are one line of JSON on the child's standard input. Events are lines of JSON on its
 standard output. A child that fails gives the reason in its last event, `Failed`; its exit status speaks for one that
 dies without a word.
 """
@@ -14,6 +14,7 @@ import msgspec
 
 from lottery.experiment.config import Experiment
 from lottery.input.input_memory import InputMemory
+from lottery.run.heartbeats import Activity
 from lottery.tickets.tickets import Ticket
 from preprocessing.common.errors import EXIT_BAD_INPUT, EXIT_STORAGE, Failure, Kind
 
@@ -24,6 +25,9 @@ EXIT_NO_GPUS = 4
 # A child's exit status if it was told to leave, saved and left; the same as a shell's for SIGTERM.
 EXIT_NOTICE = 128 + signal.SIGTERM
 NOTICE = 30.0  # seconds between being told to leave and being killed
+
+# On a line between networks: where batch norm's statistics come from.
+INTERPOLATED, RECOMPUTED, NO_STATISTICS = "interpolated", "recomputed", "none"
 
 KINDS = {
     EXIT_BAD_INPUT: Kind.BAD_INPUT,
@@ -99,11 +103,45 @@ class Question(_Line, frozen=True, tag="question"):
     classes: int
 
 
+class Line(msgspec.Struct, frozen=True):
+    """The straight line between the final states of two trainings, by name, of one run directory (a URI)."""
+
+    run: str
+    one: str
+    other: str
+
+
+class TrainedNetwork(msgspec.Struct, frozen=True):
+    """The final state of a training, by name, of a run directory (a URI)."""
+
+    run: str
+    training: str
+
+
+class Passes(_Line, frozen=True, tag="passes"):
+    """Asks a child for forward passes of trained networks over the evaluation split.
+
+    It answers with `LinePoints` for each line, first with the statistics of batch norm interpolated like the weights,
+    then, of networks that have any, taken anew from `statistics_images` training images (0: not at all). For each
+    network to be predicted with, it answers with `Predictions`, after one with the images' labels.
+    """
+
+    experiment: Experiment
+    data: str  # URI of the dataset
+    dataset_hash: str
+    cores: int
+    positions: tuple[float, ...]  # on each line: 0 is one end, 1 the other
+    lines: tuple[Line, ...] = ()
+    statistics_images: int = 0
+    networks: tuple[TrainedNetwork, ...] = ()
+
+
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
     """Images were trained on since the last such event (or looked at: 0)."""
 
     images: int
     done: int | None = None  # trainings of the bundle that have ended so far; None: as before
+    activity: Activity | None = None  # what is being trained, and how it goes: every few seconds; None: as before
 
 
 class Saved(msgspec.Struct, frozen=True, tag="saved"):
@@ -117,20 +155,37 @@ class ModelFacts(msgspec.Struct, frozen=True, tag="facts"):
     prunable: int
 
 
+class LinePoints(msgspec.Struct, frozen=True, tag="line"):
+    """What the networks at all positions on a line do on the evaluation split."""
+
+    line: int  # its index
+    statistics: str  # of batch norm: INTERPOLATED like the weights, or RECOMPUTED on training images, or NO_STATISTICS
+    errors: tuple[float, ...]  # the share of images that each gets wrong
+    losses: tuple[float, ...]
+    images: int  # evaluated
+
+
+class Predictions(msgspec.Struct, frozen=True, tag="predictions"):
+    """The class that a network predicts for each evaluation image, little-endian int32; -1 stands for none."""
+
+    network: int | None  # its index; None: these are the labels
+    classes: bytes
+
+
 class Failed(msgspec.Struct, frozen=True, tag="failed"):
     """Why the child ends; nothing follows it."""
 
     failure: Failure
 
 
-Event = Progress | Saved | ModelFacts | Failed
+Event = Progress | Saved | ModelFacts | LinePoints | Predictions | Failed
 Report = Callable[[Event], None]
-_LINES: msgspec.json.Decoder[Instructions | Question] = msgspec.json.Decoder(Instructions | Question)
+_LINES: msgspec.json.Decoder[Instructions | Question | Passes] = msgspec.json.Decoder(Instructions | Question | Passes)
 _EVENTS: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 
-def decode_instructions(line: bytes) -> Instructions | Question:
-    """The instructions or the question on a child's standard input. Raises msgspec.DecodeError for anything else."""
+def decode_instructions(line: bytes) -> Instructions | Question | Passes:
+    """The instructions or the request on a child's standard input. Raises msgspec.DecodeError for anything else."""
     return _LINES.decode(line)
 
 

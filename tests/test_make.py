@@ -75,7 +75,7 @@ def test_another_python_than_the_one_that_is_set_up_is_refused(tmp_path: Path) -
     set_up(tmp_path, "3.11")
     other = tmp_path / "python3.12"
     program(other, f"echo '3.12|venv|{other}'")
-    for target in ("setup", "test", "test-cluster", "test-spark", "lint", "demo"):
+    for target in ("setup", "test", "test-cluster", "test-spark", "lint", "demo", "science"):
         done = make(tmp_path, f"PYTHON={other}", target)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.splitlines()[0] == (

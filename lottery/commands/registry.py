@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from lottery.commands import report, status
+from lottery.commands import analyze, report, status
 
-COMMANDS = {"status": status.COMMAND, "report": report.COMMAND}
+COMMANDS = {"status": status.COMMAND, "report": report.COMMAND, "analyze": analyze.COMMAND}

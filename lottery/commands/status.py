@@ -1,41 +1,114 @@
-"""`python -m lottery status RUN`: how far a sweep has got."""
+"""`python -m lottery status RUN`: how far a sweep is, also while it runs."""
 
 from __future__ import annotations
 
-from argparse import Namespace
+import math
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+
+import msgspec
 
 from lottery.commands.command import Command, add_run_argument, open_run
-from lottery.run.run_directory import RunDirectory
-from lottery.tickets.tickets import all_tickets
+from lottery.status.reader import Reader
+from lottery.status.schema import Snapshot
+from lottery.status.snapshot import snapshot
+from lottery.status.text import lines, summary
+from preprocessing.common.errors import InputError, StorageError
+
+REFRESH = 5.0  # seconds, as tasks' heartbeats come; each refresh makes a few requests
+EXIT_UNFINISHED = 1  # of --watch: the sweep has ended with work left, or failed tickets
 
 
 def run(arguments: Namespace) -> int:
-    """Prints how far a run directory's sweep is, and its tasks' last heartbeats."""
-    sweep, finished = open_run(arguments.run), True
-    for replicate in sweep.replicates():
-        finished &= _replicate_status(replicate, "" if replicate is sweep else _label(replicate))
-    if not finished:
-        for heartbeat in sweep.heartbeats.read():
-            done = f"{heartbeat.done} of {heartbeat.trainings} trainings done"
-            print(f"  task {heartbeat.task} on {heartbeat.executor}: {done}")
+    """Prints how far the sweep in a run directory is, once or until it ends."""
+    if arguments.watch and arguments.json:
+        raise InputError("--json does not go with --watch; call it as often as you need it")
+    sweep = open_run(arguments.run)
+    reader, price = Reader(sweep), arguments.price_per_hour
+    if arguments.watch:
+        return _watch(reader, price)
+    found = snapshot(reader.look(), price)
+    if arguments.json:
+        print(as_json(found), flush=True)
+        return 0
+    from lottery.report.search_lines import search_lines  # loads scipy.stats
+
+    print("\n".join([*lines(found), *search_lines(sweep)]), flush=True)
     return 0
 
 
-def _label(replicate: RunDirectory) -> str:
-    return f" of seed {replicate.origin().experiment.seed}"
+def as_json(found: Snapshot) -> str:
+    """The snapshot as one line of JSON."""
+    return msgspec.json.encode(found).decode()
 
 
-def _replicate_status(run: RunDirectory, label: str) -> bool:
-    """Prints how far it is; returns whether all its tickets are done."""
-    dense, origin = run.dense_result(), run.origin()
-    print(f"dense run{label}: {dense.status if dense else 'not done'}")
-    tickets, results = all_tickets(origin.experiment, origin.timeline), run.results()
-    print(f"tickets and controls{label}: {len(results)} of {len(tickets)} are done")
-    for ended in ("diverged", "failed"):
-        for result in results:
-            if result.status == ended:
-                print(f"  {result.ticket.name} {ended}: {result.note}")
-    return len(results) == len(tickets)
+def _watch(reader: Reader, price: float | None) -> int:
+    """Shows the sweep until it has ended: a table on a terminal, else a line when something has changed."""
+    found = _show_live(reader, price) if sys.stdout.isatty() else _print_changes(reader, price)
+    return 0 if found.state == "done" and not found.trainings.failed else EXIT_UNFINISHED
 
 
-COMMAND = Command("how far the sweep has got", add_run_argument, run)
+def _show_live(reader: Reader, price: float | None) -> Snapshot:
+    from rich.console import Console
+    from rich.live import Live
+
+    from lottery.status.table import table
+
+    console = Console()
+    found = snapshot(reader.look(), price)
+    # What does not fit is cut off only while the table is live: its last state is shown whole.
+    with Live(table(found, console.width), console=console, auto_refresh=False) as live:
+        while found.state == "running":
+            time.sleep(REFRESH)
+            try:
+                found = snapshot(reader.look(), price)
+                live.update(table(found, console.width), refresh=True)
+            except StorageError as error:  # it may be back at the next look
+                live.console.print(f"warning: {error}", markup=False, highlight=False)
+    return found
+
+
+def _print_changes(reader: Reader, price: float | None) -> Snapshot:
+    last = None
+    while True:
+        try:
+            found = snapshot(reader.look(), price)
+        except StorageError as error:
+            if last is None:
+                raise
+            print(f"warning: {error}", file=sys.stderr, flush=True)
+        else:
+            if found.state != "running":
+                print("\n".join(lines(found)), flush=True)
+                return found
+            said = (found.stage, found.trainings, len(found.faults), [task.step for task in found.tasks])
+            if said != last:
+                print(summary(found), flush=True)
+            last = said
+        time.sleep(REFRESH)
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise ValueError(text)
+    return value
+
+
+_positive.__name__ = "positive number"  # in argparse's message
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    add_run_argument(parser)
+    parser.add_argument("--watch", action="store_true", help="keep the table up to date until the sweep ends")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object; docs/watching.md describes its keys"
+    )
+    parser.add_argument(
+        "--price-per-hour", type=_positive, metavar="X", help="price of one executor per hour: reports money as well"
+    )
+
+
+COMMAND = Command("how far the sweep is: tasks, time left, faults, money", add_arguments, run)

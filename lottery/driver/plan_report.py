@@ -10,6 +10,7 @@ from pyspark import SparkContext
 
 from lottery.driver import preflight
 from lottery.driver.gang import GangError, SparkEndedError, wait_for_slots
+from lottery.driver.parts import cost_line, round_line, round_of, state_of
 from lottery.driver.prepare import Sweep, SweepError
 from lottery.driver.reuse import plan_reuse
 from lottery.driver.stages import gang_layout
@@ -51,9 +52,12 @@ def plan_sweep(
     Raises InputError as `run_sweep` does.
     """
     left = [*sweep.trainings_left(), *sweep.trainings_failed()]
+    lines = [f"run directory: {sweep.run.describe()}", progress_summary(sweep, left)]
+    if sweep.experiment.search == "frontier":
+        sweep, said = _next_round(sweep, left)
+        left, lines = [training for training in left if sweep.asks(training)], [*lines, *said]
     siblings = find_siblings(sweep.runs, sweep.run.uri)
     reuse = [plan_reuse(each, _of_replicate(left, index), siblings) for index, each in enumerate(sweep.replicates)]
-    lines = [f"run directory: {sweep.run.describe()}", progress_summary(sweep, left)]
     lines += [line for each in reuse for line in each.lines]
     left = [training for training in left if training.ticket not in reuse[training.replicate].tickets]
     dense_runs = sum(each.dense is None and not each.waits for each in reuse)
@@ -65,7 +69,7 @@ def plan_sweep(
         lines.append(dense_line(sweep, cluster.gang, dense_runs))
     known = facts or dense
     seconds = seconds_per_step(dense, sweep.experiment.data.batch, images_per_second)
-    shares = schedule(left, cluster.gang.tasks // cluster.gang.together, sweep.training_cost, sweep.rounds)
+    shares = schedule(left, cluster.gang.tasks // cluster.gang.together, sweep.training_cost, sweep.by_chain)
     if left:
         bundle = _bundle(sweep, known.parameters if known else None, cluster.findings)
         lines.append(speed_line(shares, sweep.training_cost, cluster.gang.together, cluster.slots))
@@ -75,6 +79,14 @@ def plan_sweep(
         before = rounds * sweep.timeline.total / cluster.gang.dense
         lines.append(price_line(_estimate(sweep, cluster, shares, seconds, before), price_per_hour))
     return SweepPlan(tuple(lines), cluster.findings)
+
+
+def _next_round(sweep: Sweep, left: Sequence[Training]) -> tuple[Sweep, list[str]]:
+    """The sweep with only the next round of its search, and lines on it and on the whole search."""
+    state = state_of(sweep, retries=True)
+    part = round_of(sweep, state, left)
+    said = "search: it is over" if part is None else f"{round_line(part, state)}, which is planned here"
+    return part or sweep.asking(()), [cost_line(sweep, state), said]
 
 
 def _of_replicate(trainings: Sequence[Training], index: int) -> list[Ticket]:

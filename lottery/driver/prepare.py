@@ -43,6 +43,8 @@ class Sweep:
     run: RunDirectory
     home: RunDirectory  # of the whole sweep, for a replicate's: it has the claim, the heartbeats and the report
     tickets: tuple[Ticket, ...]  # of a replicate
+    index: int = 0  # of a replicate, among them
+    asked: frozenset[Training] | None = None  # what a round of a search asks for; None: all tickets
 
     @property
     def replicates(self) -> tuple[Sweep, ...]:
@@ -50,8 +52,8 @@ class Sweep:
         if not self.experiment.seeds:
             return (self,)
         return tuple(
-            replace(self, experiment=experiment, run=self.run.replicate(experiment.seed))
-            for experiment in self.experiment.replicates
+            replace(self, experiment=experiment, run=self.run.replicate(experiment.seed), index=index)
+            for index, experiment in enumerate(self.experiment.replicates)
         )
 
     @property
@@ -63,6 +65,19 @@ class Sweep:
     def rounds(self) -> bool:
         """Whether levels are rounds of iterative pruning, which follow one another."""
         return self.experiment.masks.iterative is not None
+
+    @property
+    def by_chain(self) -> bool:
+        """Whether tasks get tickets by chain and not by mask: a round of a search asks for a few of each mask."""
+        return self.rounds or self.experiment.search == "frontier"
+
+    def asking(self, trainings: Iterable[Training]) -> Sweep:
+        """The sweep in which of all tickets only these are left to be trained."""
+        return replace(self, asked=frozenset(trainings))
+
+    def asks(self, training: Training) -> bool:
+        """Whether it is asked for, by the round of a search if this is one."""
+        return self.asked is None or training in self.asked
 
     @property
     def label(self) -> str:
@@ -128,9 +143,10 @@ class Sweep:
         return self.run.has_masks(self.experiment.masks.of_dense_run)
 
     def left(self) -> list[Ticket]:
-        """The tickets that have no result yet."""
+        """The tickets that are asked for and have no result yet."""
         done = self.run.done()
-        return [ticket for ticket in self.tickets if ticket not in done]
+        wanted = [ticket for ticket in self.tickets if self.asks(Training(self.index, ticket))]
+        return [ticket for ticket in wanted if ticket not in done]
 
     def question(self) -> Question:
         """What a preflight asks about the model."""

@@ -38,9 +38,9 @@ class Stages:
         self.context = context
         self.name = ""  # of the stage at work, unlike any other's
         self._sweep = sweep
-        self._slots = 0
+        self.slots = 0  # for tasks, as counted before the stage at work
         self._first = True
-        self._checked = False  # whether a preflight has found everything right
+        self._checked = 0  # tasks of the largest gang that a preflight has found right
         self._cleared = False  # whether the heartbeats are this stage's
 
     def attempt(self, stage: Callable[[], T | None]) -> StageOutcome[T]:
@@ -62,28 +62,30 @@ class Stages:
             self._recover(failure)
         return StageOutcome(None, error, self._progressed(before))
 
-    def get_ready(self) -> Layout:
-        """The layout on the executors there are, checked by a preflight; clears what an earlier stage left.
+    def get_ready(self, part: Sweep) -> Layout:
+        """The layout of a part of the sweep on the executors there are; clears what an earlier stage left.
+
+        As many tasks as have not been at work before are checked by a preflight.
 
         Raises InputError if the cluster cannot be used, SweepError if its executors are lost.
         """
         self.name = uuid.uuid4().hex
         try:
             patience = self._sweep.experiment.gang.wait_for_executors
-            self._slots = wait_for_slots(self.context, patience, self._slots, settle=not self._first)
+            self.slots = wait_for_slots(self.context, patience, self.slots, settle=not self._first)
         except InputError as error:
             if self._first:
                 raise
             raise SweepError("all executors are lost; run the same command again to continue") from error
-        left, dense_runs = self._sweep.trainings_left(), len(self._sweep.dense_runs_left())
-        laid_out = gang_layout(self._sweep, self.context, self._slots, left, dense_runs, self._first)
+        left, dense_runs = part.trainings_left(), len(part.dense_runs_left())
+        laid_out = gang_layout(part, self.context, self.slots, left, dense_runs, self._first)
         self._first = False
         self._sweep.home.mailbox.clear()
         self._sweep.home.heartbeats.clear()
         self._cleared = True
-        if not self._checked:
-            preflight.inspect(self._sweep, self.context, laid_out.most).raise_if_any()
-            self._checked = True
+        if laid_out.most > self._checked:
+            preflight.inspect(part, self.context, laid_out.most).raise_if_any()
+            self._checked = laid_out.most
         return laid_out
 
     def _results(self) -> int:
@@ -104,9 +106,9 @@ class Stages:
         logger.warning("the stage failed: %s", error)
         cancel(self.context)
         logger.info("planning the remaining work again, on the executors that are left")
-        self._slots = 0  # whether an executor is lost shows in a few seconds
+        self.slots = 0  # whether an executor is lost shows in a few seconds
         if isinstance(error, GangGpuError):  # its executor stays, and would get work again: the preflight names it
-            self._checked = False
+            self._checked = 0
 
 
 def gang_layout(
@@ -114,7 +116,7 @@ def gang_layout(
 ) -> Layout:
     """How many tasks train this many dense runs, and then these tickets, on these slots; see `gang_size.layout`."""
     gang, batch = sweep.experiment.gang, sweep.experiment.data.batch
-    masks = len({training.chain if sweep.rounds else training.mask for training in left})
+    masks = len({training.chain if sweep.by_chain else training.mask for training in left})
     devices = int(settings(context).get("spark.task.resource.gpu.amount", "0")) or 1
     separate = not is_local(context)
     return layout(gang, batch, slots, masks, devices, separate=separate, first=first, dense_runs=dense_runs)

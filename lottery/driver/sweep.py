@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, TypeVar
 
 from pyspark import SparkContext
 
 from lottery.driver.gang import run_gang
-from lottery.driver.gang_progress import gang_progress
+from lottery.driver.gang_progress import Stage, gang_progress, sweep_history
+from lottery.driver.parts import is_finished, next_part
 from lottery.driver.plan_report import counted, dense_line, gang_lines, numbers, progress_summary
 from lottery.driver.prepare import Sweep, SweepError
 from lottery.driver.reuse import reuse_dense, reuse_tickets
@@ -61,7 +63,7 @@ def run_sweep(
     if _is_done(sweep, until) and not (until is None and failed):
         logger.info("nothing to train")
     else:
-        with claimed(open_store(sweep.run.uri), "sweep"):
+        with claimed(open_store(sweep.run.uri), "sweep"), sweep_history(sweep):
             if until is None:
                 _reopen_failed(sweep)
             _work(sweep, context, until, patient)
@@ -72,10 +74,10 @@ def run_sweep(
 
 
 def _is_done(sweep: Sweep, until: Until | None) -> bool:
+    if until is None:
+        return is_finished(sweep)
     if sweep.dense_runs_left():
         return False
-    if until is None:
-        return not sweep.trainings_left()
     return until == "dense" or not sweep.masks_left()
 
 
@@ -101,25 +103,42 @@ def _reopen_failed(sweep: Sweep) -> None:
 
 
 def _work(sweep: Sweep, context: Callable[[], SparkContext], until: Until | None, patient: bool) -> None:
-    """Each stage that is not done yet: by adopting what others have, else by training."""
+    """One part of the sweep after another; all of it at once, if no search goes in rounds."""
     if not patient:
         context()
     siblings = find_siblings(sweep.runs, sweep.run.uri)
-    for replicate in sweep.replicates:
+    stages: Stages | None = None
+    part = next_part(sweep) if until is None else sweep
+    while part is not None:
+        _on_driver(stages, partial(_reuse, part, siblings, until, patient))
+        if not _is_done(part, until):
+            stages = stages or Stages(sweep, context())
+            _run_stages(part, stages, siblings, until)
+        part = _on_driver(stages, lambda: next_part(sweep)) if until is None else None
+
+
+def _on_driver(stages: Stages | None, work: Callable[[], T]) -> T:
+    """Work of the driver between stages: once there are any, it is tried again if storage fails."""
+    return work() if stages is None else _until_done(stages, lambda: (work(),))[0]
+
+
+def _reuse(part: Sweep, siblings: Sequence[Sibling], until: Until | None, patient: bool) -> None:
+    for replicate in part.replicates:
         reuse_dense(replicate, siblings, patient)
     if until is None:
-        _reuse_tickets(sweep, siblings)
-    if _is_done(sweep, until):
-        return
-    stages = Stages(sweep, context())
-    dense = _until_done(stages, lambda: _train_dense(sweep, stages, until != "dense"))
+        _reuse_tickets(part, siblings)
+
+
+def _run_stages(part: Sweep, stages: Stages, siblings: Sequence[Sibling], until: Until | None) -> None:
+    """Each stage of a part that is not done yet."""
+    dense = _until_done(stages, lambda: _train_dense(part, stages, until != "dense"))
     if until == "dense":
         return
-    _until_done(stages, lambda: _make_masks(sweep, stages))
+    _until_done(stages, lambda: _make_masks(part, stages))
     if until == "masks":
         return
-    _until_done(stages, lambda: _reuse_tickets(sweep, siblings))
-    _until_done(stages, lambda: _train_tickets(sweep, stages, dense))
+    _until_done(stages, lambda: _reuse_tickets(part, siblings))
+    _until_done(stages, lambda: _train_tickets(part, stages, dense))
 
 
 def _reuse_tickets(sweep: Sweep, siblings: Sequence[Sibling]) -> Literal[True]:
@@ -154,10 +173,11 @@ def _train_dense(sweep: Sweep, stages: Stages, masks: bool) -> DenseResult | Non
     left = sweep.dense_runs_left()
     if not left:
         return sweep.replicates[0].dense_result()
-    gang = stages.get_ready()
+    gang = stages.get_ready(sweep)
     logger.info(dense_line(sweep, gang, len(left)))
     steps = sweep.timeline.total * len(left)
-    with gang_progress(sweep.home, "dense run", sweep.experiment.data.batch, len(left), steps):
+    tasks = gang.dense_runs * gang.dense
+    with gang_progress(sweep, Stage("dense run", tasks, stages.slots, len(left), steps)):
         _run_dense(sweep, stages, [each.assignment((), masks) for each in left], gang.dense_runs, gang.dense)
     return None if sweep.dense_runs_left() else sweep.replicates[0].dense_result()
 
@@ -167,9 +187,10 @@ def _make_masks(sweep: Sweep, stages: Stages) -> Literal[True] | None:
     left = sweep.masks_left()
     if not left:
         return True
-    tasks = min(stages.get_ready().tasks, len(left))
+    tasks = min(stages.get_ready(sweep).tasks, len(left))
     logger.info("masks: made by the method %s", sweep.experiment.masks.method)
-    _run_dense(sweep, stages, [each.assignment(()) for each in left], tasks)
+    with gang_progress(sweep, Stage("masks", tasks, stages.slots, len(left))):
+        _run_dense(sweep, stages, [each.assignment(()) for each in left], tasks)
     return None if sweep.masks_left() else True
 
 
@@ -189,8 +210,8 @@ def _train_tickets(sweep: Sweep, stages: Stages, dense: DenseResult) -> Literal[
     left = sweep.trainings_left()
     if not left:
         return True
-    gang = stages.get_ready()
-    shares = schedule(left, gang.tasks // gang.together, sweep.training_cost, sweep.rounds)
+    gang = stages.get_ready(sweep)
+    shares = schedule(left, gang.tasks // gang.together, sweep.training_cost, sweep.by_chain)
     assignments, parameters, name = [sweep.assignments(share) for share in shares.tasks], dense.parameters, stages.name
 
     def work(placement: TaskPlacement) -> None:
@@ -201,7 +222,7 @@ def _train_tickets(sweep: Sweep, stages: Stages, dense: DenseResult) -> Literal[
     for line in gang_lines(shares, sweep.training_cost, gang.together, None, None):
         logger.info(line)
     steps = sum(map(sweep.training_cost, left))
-    with gang_progress(sweep.home, "tickets", sweep.experiment.data.batch, shares.tickets, steps):
+    with gang_progress(sweep, Stage("tickets", tasks, stages.slots, shares.tickets, steps)):
         run_gang(stages.context, tasks, work, gang.together, sweep.experiment.gang.ports)
     return None if sweep.trainings_left() else True
 

@@ -17,16 +17,15 @@ from lottery.executor.memory import task_memory
 from lottery.executor.supervisor import ChildError, Ended
 from lottery.experiment.steps import timeline
 from lottery.protocol import Assignment, Event, Instructions, Progress, Saved, TaskPlacement
-from lottery.run.heartbeats import Heartbeat
+from lottery.run.heartbeats import BEAT_EVERY, Activity, Heartbeat
 from lottery.run.run_directory import DENSE, RunDirectory, ticket_result, unstarted
 from lottery.tickets.scheduling import bundle_size, bundles
-from lottery.tickets.tickets import Ticket, has_mask_of_its_own, own_mask
+from lottery.tickets.tickets import Ticket, first_step, has_mask_of_its_own, own_mask
 from preprocessing.common.errors import Kind, StorageError
 from preprocessing.common.storage import open_store
 
 logger = logging.getLogger(__name__)
 
-_BEAT_EVERY = 5.0  # seconds
 _PATIENCE = 120.0  # seconds between the ends of the children of tasks that train together
 _ATTEMPTS = 2  # at the same trainings without progress, before they are split up or given up
 
@@ -48,7 +47,7 @@ def run_tickets(assignments: Sequence[Assignment], placement: TaskPlacement, par
 
     Raises as `_train` does.
     """
-    beats = _beats(assignments, placement, sum(len(assignment.tickets) for assignment in assignments))
+    beats = _Beats(assignments, placement)
     group = _group(assignments, placement, stage)
     for assignment in assignments:
         _run_bundles(assignment, placement, parameters, beats, group)
@@ -64,6 +63,7 @@ def _run_bundles(
     deaths: Counter[tuple[Ticket, ...]] = Counter()
     while waiting:
         bundle = waiting.pop(0)
+        beats.begin(assignment, [ticket for later in waiting for ticket in later])
         outcome = _train(assignment, bundle, placement, beats, group)
         ended = outcome.ended
         left = tuple(ticket for ticket in bundle if ticket.name in outcome.left)
@@ -92,7 +92,7 @@ def run_dense(assignments: Sequence[Assignment], placement: TaskPlacement, stage
 
     Raises ChildError if a child dies twice without a checkpoint in between, and as `_train` does.
     """
-    beats, group = _beats(assignments, placement, len(assignments)), _group(assignments, placement, stage)
+    beats, group = _Beats(assignments, placement), _group(assignments, placement, stage)
     for assignment in assignments:
         _run_dense(assignment, placement, beats, group)
     beats.write()
@@ -100,6 +100,7 @@ def run_dense(assignments: Sequence[Assignment], placement: TaskPlacement, stage
 
 def _run_dense(assignment: Assignment, placement: TaskPlacement, beats: _Beats, group: Group) -> None:
     deaths = 0
+    beats.begin(assignment)
     while deaths < _ATTEMPTS:
         outcome = _train(assignment, (), placement, beats, group)
         ended = outcome.ended
@@ -112,25 +113,49 @@ def _run_dense(assignment: Assignment, placement: TaskPlacement, beats: _Beats, 
 
 
 class _Beats:
-    """A task's heartbeats in the run directory, for the driver's progress line."""
+    """A task's heartbeats in the run directory, for the driver and for `status`."""
 
-    def __init__(self, run: RunDirectory, placement: TaskPlacement, total: int) -> None:
-        self._run, self._placement = run, placement
-        self._total = total if placement.worker == 0 else 0  # of tasks that train together one counts
-        self._images = self._done = self._running = 0
+    def __init__(self, assignments: Sequence[Assignment], placement: TaskPlacement) -> None:
+        self._run, self._placement = RunDirectory(open_store(assignments[0].home)), placement
+        self._ahead = {id(assignment): _steps(assignment) for assignment in assignments}
+        trainings = sum(len(assignment.tickets) or 1 for assignment in assignments)
+        self._total = trainings if placement.worker == 0 else 0  # of tasks that train together one counts
+        self._images = self._done = self._running = self._unsaved = self._deaths = 0
+        self._last_death = ""
+        self._seed: int | None = None
+        self._activity: Activity | None = None
         self.saved = 0  # checkpoints that children have written
-        self._written = 0.0
+        self.write()
+
+    def begin(self, assignment: Assignment, waiting: Sequence[Ticket] = ()) -> None:
+        """Takes note of the assignment that is at work, and which of its tickets come after the next child."""
+        self._seed = _seed(assignment)
+        self._ahead[id(assignment)] = (
+            _steps(msgspec.structs.replace(assignment, tickets=tuple(waiting))) if waiting else 0
+        )
 
     def hear(self, event: Event) -> None:
         """Takes note of what a child reports."""
         if isinstance(event, Saved):
             self.saved += 1
+            self._unsaved = 0
         elif isinstance(event, Progress):
             self._images += event.images
+            self._unsaved += event.images
+            self._activity = event.activity or self._activity
             if self._total and event.done is not None:
                 self._running = event.done
-        if time.monotonic() - self._written >= _BEAT_EVERY:
+        if time.monotonic() - self._written >= BEAT_EVERY:
             self.write()
+
+    def ended(self, ended: Ended) -> None:
+        """Takes note of how a child has ended, and writes it, so that the driver can report it."""
+        if ended.status and not ended.on_notice:
+            self._deaths += 1
+            self._last_death = f"{ended.reason}: {ended.message}"
+        self._activity = None
+        self.write()
+        self._unsaved = 0  # lost, or in a result
 
     def settle(self, tickets: int) -> None:
         """Counts the results that the child that has ended left behind."""
@@ -148,13 +173,29 @@ class _Beats:
             images=self._images,
             saved=self.saved,
             time=time.time(),
+            gpus=len(self._placement.gpus),
+            seed=self._seed,
+            waiting=sum(self._ahead.values()),
+            unsaved=self._unsaved,
+            deaths=self._deaths,
+            last_death=self._last_death,
+            activity=self._activity,
         )
         with contextlib.suppress(StorageError):
             self._run.heartbeats.write(heartbeat)
 
 
-def _beats(assignments: Sequence[Assignment], placement: TaskPlacement, total: int) -> _Beats:
-    return _Beats(RunDirectory(open_store(assignments[0].home)), placement, total)
+def _steps(assignment: Assignment) -> int:
+    """Steps of its trainings from their beginning."""
+    line = timeline(assignment.experiment, assignment.train_images)
+    if not assignment.tickets:
+        return line.total
+    return sum(line.total - first_step(ticket, assignment.experiment) for ticket in assignment.tickets)
+
+
+def _seed(assignment: Assignment) -> int | None:
+    """The replicate that an assignment is of, if there are several."""
+    return None if assignment.run == assignment.home else assignment.experiment.seed
 
 
 def _group(assignments: Sequence[Assignment], placement: TaskPlacement, stage: str) -> Group:
@@ -174,7 +215,7 @@ def _train(
     """
     saved = beats.saved
     ended = _run_child(msgspec.structs.replace(assignment, tickets=tickets), placement, beats, group)
-    beats.write()  # with the checkpoints of a child that died: the driver tells progress by them
+    beats.ended(ended)  # with the checkpoints of a child that died: the driver tells progress by them
     if ended.status:
         _log_end(ended, placement)
     _raise_if_not_the_tickets(ended, placement)

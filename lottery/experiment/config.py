@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct, inspect
@@ -56,6 +56,8 @@ class Experiment(Section, frozen=True):
     verdict: Verdict = Verdict()
     # Replicates: everything is done once for each, in the place of `seed`. One alone is kept as `seed`.
     seeds: tuple[Seed, ...] = ()
+    # Which tickets are trained: all, or what finds the sparsest that matches. It changes no result.
+    search: Literal["grid", "frontier"] = "grid"
 
     @property
     def replicates(self) -> tuple[Experiment, ...]:
@@ -111,6 +113,11 @@ def from_tree(tree: Any, origin: str) -> Experiment:
         raise InputError(f"experiment {origin}: masks: give densities or iterative; {given} there")
     if len(experiment.seeds) == 1:
         experiment = experiment.replicates[0]
+    if experiment.search == "frontier" and experiment.masks.iterative is not None:
+        raise InputError(
+            f"experiment {origin}: search: frontier bisects levels, but rounds of masks.iterative follow one another; "
+            "give search: grid, or masks.densities"
+        )
     if experiment.gang.ports[0] > experiment.gang.ports[1]:
         raise InputError(
             f"experiment {origin}: gang.ports: {list(experiment.gang.ports)} is not [first, last]; swap the two"
@@ -148,7 +155,7 @@ def identity(experiment: Experiment, dataset_hash: str) -> str:
 def result_fields(experiment: Experiment) -> dict[str, Any]:
     """The tree of `to_tree` with only the fields that can change a result; `name` names the run directory as it is."""
     tree = to_tree(experiment)
-    for name in ("gang", "verdict"):
+    for name in ("gang", "search", "verdict"):
         tree.pop(name, None)
     reading = tree.pop("input", {})
     if "shuffle_window" in reading:

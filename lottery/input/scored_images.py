@@ -16,11 +16,11 @@ _MOST = 64  # images in a batch, whatever the experiment's: also second derivati
 
 
 def scored_images(
-    dataset: Dataset, data: Data, seed: int, settings: Input, count: int
+    dataset: Dataset, data: Data, seed: int, settings: Input, count: int, most: int = _MOST
 ) -> Iterator[tuple[Images, Labels]]:
     """The first `count` images that a training of this seed sees, centrally cropped as in evaluation.
 
-    They come in even batches of at most 64: uint8 [batch, side, side, 3] and int32 [batch].
+    They come in even batches of at most `most`: uint8 [batch, side, side, 3] and int32 [batch].
 
     Raises InputError if the crop is larger than the images.
     """
@@ -28,7 +28,7 @@ def scored_images(
     split = open_split(dataset, data.train, settings, mapped=True)
     shuffle_window.check(dataset, split, settings)
     order = sample_order(dataset.content_hash, seed, 0, split.row_group_starts, settings.shuffle_window)
-    pieces = np.array_split(order[:count], -(-count // _MOST))
+    pieces = np.array_split(order[:count], -(-count // most))
     assembler, shape = BatchAssembler(split, settings, dataset.codec == "jpeg"), augment.image_shape(data, dataset.size)
     for rows, (blobs, labels) in zip(pieces, split.stream(pieces), strict=True):
         images = np.empty((len(rows), *shape), np.uint8)

@@ -47,11 +47,11 @@ def accuracy_plot(
         (tickets[result.step] if result.control == NO_CONTROL else controls[result.control]).append((seed, result))
     figure = Figure(figsize=(9, 5.5), layout="constrained")  # not pyplot, which looks for a screen
     axes = figure.subplots()
-    if behind is not None:
-        behind(axes)
     _draw_tickets(axes, tickets, points)
     _draw_controls(axes, controls)
     _draw_dense(axes, dense)
+    if behind is not None:
+        behind(axes)
     densities = {pair[1].density for pairs in tickets.values() for pair in pairs}
     densities |= {pair[1].density for name, pairs in controls.items() if not is_for_all_levels(name) for pair in pairs}
     _label(axes, name, dense, sorted(densities, reverse=True))

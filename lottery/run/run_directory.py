@@ -13,6 +13,7 @@ from lottery.run import answers, blobs, checkpoint, checksum, origin
 from lottery.run.answers import Answers
 from lottery.run.checkpoint import Checkpoint
 from lottery.run.heartbeats import Heartbeats
+from lottery.run.history import History
 from lottery.run.mailbox import Mailbox
 from lottery.run.origin import Origin
 from lottery.run.patient_store import PatientStore, ReadOnlyStore
@@ -59,6 +60,7 @@ class RunDirectory:
     def __init__(self, store: Store, read_only: bool = False) -> None:
         self._files = ReadOnlyStore(store) if read_only else PatientStore(store)
         self.heartbeats = Heartbeats(self._files)
+        self.history = History(self._files)
         self.mailbox = Mailbox(self._files)
 
     @property
@@ -219,7 +221,7 @@ class RunDirectory:
         self._files.write(_answers(training), answers.pack(found))
 
     def telemetry(self, training: str) -> list[dict[str, Any]]:
-        """Rows on how well a bundle's process used its machine, one a checkpoint. Named by the bundle's first training.
+        """Rows on how well a bundle's process used its machine, one a minute. Named by the bundle's first training.
 
         Empty if they are missing or damaged: no result depends on them.
         """

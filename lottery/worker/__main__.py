@@ -1,6 +1,6 @@
 """The child process of a gang task: reads its instructions from standard input, trains, writes to the run directory.
 
-Asked a question about a model instead, it builds the model, and answers.
+Asked for something instead, it answers: a question about a model, or forward passes of trained networks.
 
 Standard output carries events for the supervisor (see `lottery.protocol`). The log goes to standard error.
 """
@@ -25,6 +25,7 @@ from lottery.protocol import (
     EXIT_OUT_OF_MEMORY,
     Failed,
     Instructions,
+    Passes,
     Question,
     Report,
     decode_instructions,
@@ -32,6 +33,7 @@ from lottery.protocol import (
 from lottery.worker import devices
 from lottery.worker.dense_run import train_dense
 from lottery.worker.events import event_writer
+from lottery.worker.forward_passes import pass_forward
 from lottery.worker.session import Session
 from lottery.worker.shutdown import ShutdownRequest, ShutdownRequested
 from lottery.worker.ticket_bundle import train_tickets
@@ -48,6 +50,9 @@ def main() -> int:
     try:
         if isinstance(instructions, Question):
             report(build(instructions))
+            return 0
+        if isinstance(instructions, Passes):
+            pass_forward(instructions, report)
             return 0
         return _train(instructions, report, shutdown)
     except tf.errors.ResourceExhaustedError as error:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from typing import Any
 
 import tensorflow as tf
 
 from lottery.input.assembler_processes import AssemblerDiedError
+from lottery.input.training_batches import TrainingInput
 from lottery.protocol import Progress, Saved
+from lottery.run.heartbeats import BEAT_EVERY, Activity
+from lottery.run.telemetry_rows import thinned
 from lottery.worker import training_loop
 from lottery.worker.checkpoint_timer import CheckpointTimer
 from lottery.worker.member import Member
@@ -19,6 +24,9 @@ from lottery.worker.session import Session
 from lottery.worker.shutdown import ShutdownRequested
 from lottery.worker.telemetry import Telemetry
 from preprocessing.common.errors import InputError, StorageError
+
+_ROW_EVERY = 60.0  # seconds between rows of telemetry
+_PACES = 25  # looks at how far the bundle is, for its pace: two minutes
 
 
 def train_bundle(
@@ -47,13 +55,28 @@ def train_bundle(
             if member.ticket is None:  # of several workers all check it here, at the same state
                 session.check(member)
         going = [member for member in paused if member.training]
-        session.evaluate([member for member in going if member.step in timeline.evaluations])
+        with progress.telemetry.spent("evaluation"):
+            session.evaluate([member for member in going if member.step in timeline.evaluations])
         for member in going:
             at_pause(member)
 
     source = session.training_input(seed)
     session.agree_on(members)
     progress = _Progress(session, members)
+    with closing(progress.telemetry):
+        _train(session, members, source, pauses, pause, progress)
+        progress.finish()
+
+
+def _train(
+    session: Session,
+    members: Sequence[Member],
+    source: TrainingInput,
+    pauses: frozenset[int],
+    pause: Callable[[Sequence[Member]], None],
+    progress: _Progress,
+) -> None:
+    """Trains, and saves what it has if it cannot go on. Raises as `train_bundle` does."""
     try:
         # These were interrupted between their last step and its evaluation, or lack a part of it.
         pause([member for member in members if member.training and _is_to_be_evaluated(session, member, pauses)])
@@ -61,7 +84,7 @@ def train_bundle(
             session.trainer,
             members,
             source,
-            timeline,
+            session.timeline,
             session.experiment.training.learning_rate,
             pauses,
             pause,
@@ -82,7 +105,6 @@ def train_bundle(
         with suppress(StorageError):
             session.log.settle()  # a checkpoint that is being written is good
         raise
-    progress.close()
 
 
 def _is_to_be_evaluated(session: Session, member: Member, pauses: frozenset[int]) -> bool:
@@ -99,7 +121,9 @@ class _Progress:
         # A gang stops when any of its executors fails.
         self._timer = CheckpointTimer(gang.checkpoint, gang.mean_time_between_failures / session.placement.tasks)
         self.telemetry = Telemetry(os.environ.get("CUDA_VISIBLE_DEVICES"))
-        self._rows = session.run.telemetry(self._bundle)
+        self._lately, self._told = self.telemetry.meter(), time.monotonic()
+        self._pace = deque([(self._told, sum(self._steps()))], maxlen=_PACES)
+        self._rows, self._noted = session.run.telemetry(self._bundle), time.monotonic()
 
     def add(self, images: int) -> None:
         """Reports images that were trained on, and begins to save if that is due.
@@ -109,9 +133,10 @@ class _Progress:
         if self._session.position.chief:
             self._take_note(self._session.log.written())
             if self._timer.due():
-                self._timer.run(self._begin_save)
+                with self.telemetry.spent("checkpoint"):
+                    self._timer.run(self._begin_save)
         done = sum(not member.training for member in self._members)
-        self._session.report(Progress(images, done))
+        self._session.report(Progress(images, done, self._activity()))
         self._session.shutdown.check()
 
     def save(self) -> None:
@@ -124,10 +149,9 @@ class _Progress:
             self._session.report(Progress(0))
         self._report_saved()
 
-    def close(self) -> None:
+    def finish(self) -> None:
         """Waits for the last checkpoint, and writes the last row of telemetry."""
         self._take_note(self._session.log.settle())
-        self.telemetry.close()
         self._write_telemetry(self._with_row())
 
     def _begin_save(self) -> None:
@@ -156,10 +180,46 @@ class _Progress:
         """The bundle's name: its first training's."""
         return self._members[0].name
 
+    def _activity(self) -> Activity | None:
+        """What the bundle is doing, if some seconds have passed since that was last said."""
+        now = time.monotonic()
+        if now - self._noted >= _ROW_EVERY:
+            self._with_row()
+        if now - self._told < BEAT_EVERY:
+            return None
+        self._told = now
+        self._pace.append((now, sum(self._steps())))
+        training = [member for member in self._members if member.training]
+        if not training:
+            return None
+        total = self._session.timeline.total
+        (since, before), (_, after) = self._pace[0], self._pace[-1]
+        measured = self._lately.read()
+        del measured["seconds"]
+        return Activity(
+            trainings=tuple(member.name for member in training),
+            step=min(member.step for member in training),
+            total=total,
+            steps_left=sum(total - member.step for member in training),
+            steps_per_s=round((after - before) / (now - since), 4),
+            loss=_mean([member.loss for member in training]),
+            top1=_mean([self._session.log.last_top1(member) for member in training]),
+            **measured,
+        )
+
     def _with_row(self) -> list[dict[str, Any]]:
         """The rows of telemetry so far and one of now."""
-        self._rows = [*self._rows, self.telemetry.row()]
+        self._noted = time.monotonic()
+        placement = self._session.placement
+        place = {"task": placement.task, "executor": placement.executor, "trainings": len(self._members)}
+        row = {**self.telemetry.row(), "step": min(self._steps()), **place}
+        self._rows = thinned([*self._rows, row])
         return self._rows
 
     def _write_telemetry(self, rows: list[dict[str, Any]]) -> None:
         self._session.run.write_telemetry(self._bundle, rows)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

@@ -28,6 +28,7 @@ class Member:
     seconds: float = 0.0  # its own, without the bundle's other members
     loss_sum: float = 0.0  # over the steps since the last evaluation
     loss_steps: int = 0
+    loss: float | None = None  # the mean over its last run of batches
     status: Status = "training"
     reason: str = ""
 

@@ -81,6 +81,11 @@ class TrainingLog:
         """
         return bool(self.final_scores(member)) and member.name not in self._answers
 
+    def last_top1(self, member: Member) -> float | None:
+        """Top-1 accuracy of the member's last evaluation; None if it has had none."""
+        rows = self._metrics.get(member.name, [])
+        return rows[-1]["top1"] if rows else None
+
     def begin_save(self, members: Iterable[Member], then: Callable[[], None] = lambda: None) -> None:
         """Takes members off the device, and begins to write their evaluations and checkpoints; last it calls `then`.
 

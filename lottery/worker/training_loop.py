@@ -40,7 +40,7 @@ def train(
         pauses: steps at which `on_pause` is called, besides the last step, at which it is always called.
         on_pause: called with the members that have just been trained up to a pause.
         on_progress: called with the number of images after each member's run of batches, and with 0 after a pause.
-        telemetry: measures how long batches are waited for, and counts images.
+        telemetry: measures what is waited for, and counts images.
 
     Raises:
         tf.errors.ResourceExhaustedError: out of memory in a bundle, or in the dense run; a ticket alone fails instead.
@@ -60,7 +60,9 @@ def train(
         present = [member for member in waiting if member.step == begin and member.training]
         for member in present:
             try:
-                _run(trainer, member, images, labels, last_rate.repeat(len(rates)) if member.fine_tuned else rates)
+                own_rates = last_rate.repeat(len(rates)) if member.fine_tuned else rates
+                with telemetry.spent("device"):
+                    _run(trainer, member, images, labels, own_rates)
             except tf.errors.ResourceExhaustedError as error:
                 if len(members) > 1 or member.mask is None or trainer.is_distributed:
                     raise  # it may fit with fewer members, or on another machine; and other workers wait for this one
@@ -84,8 +86,10 @@ def _run(trainer: Trainer, member: Member, images: Any, labels: Any, rates: NDAr
     member.state = trainer.state()
     first = member.step
     member.step += len(rates)
-    member.loss_sum += float(losses.sum(dtype=np.float64))
+    total = float(losses.sum(dtype=np.float64))
+    member.loss_sum += total
     member.loss_steps += len(rates)
+    member.loss = total / len(rates)
     member.seconds += time.perf_counter() - started
     finite = np.isfinite(losses)
     if not finite.all():

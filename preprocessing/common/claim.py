@@ -99,9 +99,18 @@ def _let_go(store: Store, claim: Claim) -> None:
 
 def live_claim(store: Store) -> Claim | None:
     """The claim on a folder; None if no job is at work there, as far as one look tells. Changes nothing."""
+    holder, alive = last_claim(store)
+    return holder if alive else None
+
+
+def last_claim(store: Store) -> tuple[Claim | None, bool]:
+    """The claim on a folder, and whether its holder is alive, as far as one look tells.
+
+    (None, False) if there is no claim. One that lies there without a living holder was left by a job that was killed.
+    """
     data = _read(store)
     holder = None if data is None else _decode(data)
-    return holder if holder is not None and _seems_alive(holder) else None
+    return holder, holder is not None and _seems_alive(holder)
 
 
 def check_unclaimed(store: Store) -> None:

@@ -2,5 +2,6 @@
 
 from pathlib import Path
 
-CONF = Path(__file__).parents[2] / "conf"
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / "conf"
 DIGITS = str(CONF / "digits.yaml")

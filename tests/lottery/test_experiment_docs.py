@@ -51,11 +51,14 @@ def test_what_is_said_to_be_outside_of_the_identity_is():
     values = {"input.cache_dir": "/cache", "input.shuffle_window": 3, "gang.check_gpus": False}
     for key, (_, outside) in documented().items():
         section, _, name = key.partition(".")
-        if section not in ("input", "gang", "verdict"):
+        if key == "search":
+            changed = msgspec.structs.replace(experiment, search="frontier")
+        elif section in ("input", "gang", "verdict"):
+            settings = msgspec.structs.replace(getattr(experiment, section), **{name: values.get(key, 7)})
+            changed = msgspec.structs.replace(experiment, **{section: settings})
+        else:
             assert not outside
             continue
-        settings = msgspec.structs.replace(getattr(experiment, section), **{name: values.get(key, 7)})
-        changed = msgspec.structs.replace(experiment, **{section: settings})
         assert (identity(changed, "") == identity(experiment, "")) is outside, key
 
 

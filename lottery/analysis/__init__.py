@@ -1,0 +1,1 @@
+"""What trained tickets have in common: `python -m lottery analyze`."""

@@ -1,0 +1,1 @@
+"""How far a sweep is, while it runs, from what lies in its run directory."""

@@ -1,0 +1,1 @@
+"""Known answers about lottery tickets, found again on real images: `make science`."""
