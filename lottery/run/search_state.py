@@ -6,13 +6,23 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from lottery.experiment.config import Experiment
 from lottery.run.results import DenseResult, TicketResult
-from lottery.run.run_directory import RunDirectory
 from lottery.tickets import controls
 from lottery.tickets.frontier import Answer, Probe, Rules, Search, search
 from lottery.tickets.tickets import NO_CONTROL, Ticket, Training
+
+
+class Results(Protocol):
+    """What has been trained of a replicate: a run directory, or what was read of one."""
+
+    def dense_result(self) -> DenseResult | None:
+        """How the dense run ended; None if it has not."""
+
+    def results(self) -> list[TicketResult]:
+        """How tickets and controls ended."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +63,13 @@ class SearchState:
 
 
 def search_state(
-    experiment: Experiment, steps: Sequence[int], replicates: Sequence[RunDirectory], retries: bool = False
+    experiment: Experiment, steps: Sequence[int], replicates: Sequence[Results], retries: bool = False
 ) -> SearchState:
     """How far the search of an experiment has got.
 
     Args:
         steps: the reset points.
-        replicates: the run directory of each of the experiment's seeds.
+        replicates: what there is of each of the experiment's seeds.
         retries: whether failed tickets count as not trained yet, since they would be tried again.
 
     Raises InputError if a result is damaged.

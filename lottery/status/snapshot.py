@@ -33,6 +33,7 @@ def snapshot(look: Look, price_per_hour: float | None = None) -> schema.Snapshot
         run=look.run,
         time=look.now,
         state=state,
+        search=look.origin.experiment.search,
         holder="" if look.claim is None else f"process {look.claim.process} on {look.claim.host}",
         stage=estimate.stage(look.history) if state == "running" else "",
         last_sign=last_sign,
@@ -59,14 +60,9 @@ def snapshot(look: Look, price_per_hour: float | None = None) -> schema.Snapshot
 def _state(look: Look) -> schema.State:
     if look.alive:
         return "running"
-    if _is_done(look):
+    if estimate.is_done(look):
         return "done"
     return "stopped" if look.claim is None else "dead"
-
-
-def _is_done(look: Look) -> bool:
-    tickets = all_tickets(look.origin.experiment, look.origin.timeline)
-    return all(each.dense is not None and len(each.results) >= len(tickets) for each in look.replicates)
 
 
 def _last_sign(look: Look) -> float | None:
@@ -98,7 +94,7 @@ def _dense(replicate: ReplicateLook, beats: Sequence[Heartbeat]) -> schema.Dense
 
 def _replicate(look: Look, replicate: ReplicateLook, beats: Sequence[Heartbeat]) -> schema.Replicate:
     total = len(all_tickets(look.origin.experiment, look.origin.timeline))
-    ended = [result.status for result in replicate.results.values()]
+    ended = [result.status for result in replicate.by_ticket.values()]
     training = {
         name
         for each in beats
@@ -106,7 +102,7 @@ def _replicate(look: Look, replicate: ReplicateLook, beats: Sequence[Heartbeat])
         for name in each.activity.trainings
         if name != DENSE
     }
-    unfinished = training - {ticket.name for ticket in replicate.results}
+    unfinished = training - {ticket.name for ticket in replicate.by_ticket}
     return schema.Replicate(
         seed=replicate.seed,
         trainings=schema.Trainings(
@@ -136,7 +132,7 @@ def _problems(look: Look) -> list[schema.Problem]:
         schema.Problem(seed=replicate.seed, ticket=ticket.name, status=result.status, note=result.note)
         for replicate in look.replicates
         for status in ("diverged", "failed")
-        for ticket, result in sorted(replicate.results.items())
+        for ticket, result in sorted(replicate.by_ticket.items())
         if result.status == status
     ]
 
