@@ -51,28 +51,14 @@ def task_seconds_left(heartbeat: Heartbeat) -> float | None:
     return (activity.steps_left + heartbeat.waiting) / activity.steps_per_s
 
 
-def is_done(look: Look) -> bool:
-    """Whether nothing is left to train: a search leaves out what it does not need of the grid."""
-    tickets, experiment = all_tickets(look.origin.experiment, look.origin.timeline), look.origin.experiment
-    if experiment.search == "grid":
-        return all(each.dense is not None and len(each.by_ticket) >= len(tickets) for each in look.replicates)
-    from lottery.run.search_state import search_state  # loads scipy.special
-
-    state = search_state(experiment, look.origin.timeline.trellis, look.replicates)
-    controls = state.controls(tickets)
-    return not state.search.missing and all(
-        each.ticket in look.replicates[each.replicate].by_ticket for each in controls
-    )
-
-
 def seconds_left(look: Look) -> float | None:
-    """Until the sweep is done; None if that cannot be told yet, or depends on what a search finds.
+    """Until the sweep is done; None if that cannot be told yet, as in a search, whose rounds depend on results.
 
     The stage at work takes as long as its slowest task. What comes after it takes as many steps as there are, on as
     many executors as can share them, at the pace of the dense run. Loading, masks and waits are not in it, so it is an
     estimate from below.
     """
-    if look.origin.experiment.search != "grid":
+    if look.origin.experiment.search == "frontier":
         return None
     at_work = stage(look.history)
     later = 0 if at_work == "tickets" else sum(_steps(look, ticket) for ticket in _left(look))
@@ -105,7 +91,7 @@ def _pace(look: Look) -> float | None:
 
 def _left(look: Look) -> list[tuple[int | None, Ticket]]:
     tickets = all_tickets(look.origin.experiment, look.origin.timeline)
-    return [(each.seed, ticket) for each in look.replicates for ticket in tickets if ticket not in each.by_ticket]
+    return [(each.seed, ticket) for each in look.replicates for ticket in tickets if ticket not in each.results]
 
 
 def _steps(look: Look, training: tuple[int | None, Ticket]) -> int:

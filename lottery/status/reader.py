@@ -26,15 +26,7 @@ class ReplicateLook:
 
     seed: int | None
     dense: DenseResult | None = None
-    by_ticket: Mapping[Ticket, TicketResult] = field(default_factory=dict)
-
-    def dense_result(self) -> DenseResult | None:
-        """As a run directory has it."""
-        return self.dense
-
-    def results(self) -> list[TicketResult]:
-        """As a run directory has them."""
-        return list(self.by_ticket.values())
+    results: Mapping[Ticket, TicketResult] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

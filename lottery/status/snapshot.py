@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lottery.run.heartbeats import Heartbeat
 from lottery.run.run_directory import DENSE
+from lottery.run.search_state import search_state
 from lottery.status import estimate, schema
 from lottery.status.reader import Look, ReplicateLook
 from lottery.tickets.tickets import all_tickets
@@ -60,9 +61,19 @@ def snapshot(look: Look, price_per_hour: float | None = None) -> schema.Snapshot
 def _state(look: Look) -> schema.State:
     if look.alive:
         return "running"
-    if estimate.is_done(look):
+    if _is_done(look):
         return "done"
     return "stopped" if look.claim is None else "dead"
+
+
+def _is_done(look: Look) -> bool:
+    experiment, line = look.origin.experiment, look.origin.timeline
+    tickets = all_tickets(experiment, line)
+    if experiment.search == "frontier":
+        found = [(each.dense, each.results.values()) for each in look.replicates]
+        state = search_state(experiment, line.trellis, found)
+        return state.is_over(tickets, [each.results for each in look.replicates])
+    return all(each.dense is not None and len(each.results) >= len(tickets) for each in look.replicates)
 
 
 def _last_sign(look: Look) -> float | None:
@@ -94,7 +105,7 @@ def _dense(replicate: ReplicateLook, beats: Sequence[Heartbeat]) -> schema.Dense
 
 def _replicate(look: Look, replicate: ReplicateLook, beats: Sequence[Heartbeat]) -> schema.Replicate:
     total = len(all_tickets(look.origin.experiment, look.origin.timeline))
-    ended = [result.status for result in replicate.by_ticket.values()]
+    ended = [result.status for result in replicate.results.values()]
     training = {
         name
         for each in beats
@@ -102,7 +113,7 @@ def _replicate(look: Look, replicate: ReplicateLook, beats: Sequence[Heartbeat])
         for name in each.activity.trainings
         if name != DENSE
     }
-    unfinished = training - {ticket.name for ticket in replicate.by_ticket}
+    unfinished = training - {ticket.name for ticket in replicate.results}
     return schema.Replicate(
         seed=replicate.seed,
         trainings=schema.Trainings(
@@ -132,7 +143,7 @@ def _problems(look: Look) -> list[schema.Problem]:
         schema.Problem(seed=replicate.seed, ticket=ticket.name, status=result.status, note=result.note)
         for replicate in look.replicates
         for status in ("diverged", "failed")
-        for ticket, result in sorted(replicate.by_ticket.items())
+        for ticket, result in sorted(replicate.results.items())
         if result.status == status
     ]
 

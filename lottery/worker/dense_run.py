@@ -13,6 +13,7 @@ from lottery.worker.mask_making import check_method, make_masks
 from lottery.worker.member import Member
 from lottery.worker.narrow_model import check_controls
 from lottery.worker.session import Session
+from lottery.worker.transfer import check_ticket
 
 
 def train_dense(session: Session, masks: bool = True) -> None:
@@ -24,6 +25,7 @@ def train_dense(session: Session, masks: bool = True) -> None:
     if trained:
         check_method(session.experiment)  # before days are spent on the dense run
         check_controls(session.experiment)
+        check_ticket(session.trainer, session.experiment)
         _train(session)
     dense = session.run.dense_result()
     if dense is None or dense.status != "done" or not masks or session.position.workers > 1:

@@ -130,7 +130,7 @@ def write(run, made):
     for replicate in made.replicates:
         if replicate.dense is not None:
             run.write_dense_result(replicate.dense)
-        for each in replicate.by_ticket.values():
+        for each in replicate.results.values():
             run.write_result(each)
     for heartbeat in made.heartbeats:
         run.heartbeats.write(heartbeat)

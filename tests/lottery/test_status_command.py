@@ -98,7 +98,7 @@ def test_a_result_that_goes_between_the_listing_and_the_reading_is_not_there(at_
     ticket = at_work.tickets[3]
     done = type(at_work.run).done
     monkeypatch.setattr(type(at_work.run), "done", lambda run: done(run) | {ticket})
-    assert ticket not in Reader(at_work.run).look().replicates[0].by_ticket
+    assert ticket not in Reader(at_work.run).look().replicates[0].results
 
 
 def test_a_damaged_result_is_named(at_work):

@@ -12,7 +12,7 @@ from lottery.report.record.sweep_record import Layers, ReplicateRecord, SweepRec
 from lottery.run.run_directory import RunDirectory, TicketResult
 from lottery.run.search_state import search_state
 from lottery.tickets.controls import CONTROLS, shuffled, unchanged
-from lottery.tickets.tickets import NO_CONTROL
+from lottery.tickets.tickets import NO_CONTROL, all_tickets
 
 _THREADS = 8  # a store far away answers each request after some 50 ms
 
@@ -25,8 +25,10 @@ def read_sweep(run: RunDirectory) -> SweepRecord:
     replicates = tuple(_read_replicate(each) for each in run.replicates())
     over = None
     if origin.experiment.search != "grid":
-        state = search_state(origin.experiment, origin.timeline.trellis, [each.run for each in replicates])
-        over = all(each.dense for each in replicates) and not state.search.missing
+        results = [(each.dense, each.results) for each in replicates]
+        state = search_state(origin.experiment, origin.timeline.trellis, results)
+        done = [{result.ticket for result in each.results} for each in replicates]
+        over = state.is_over(all_tickets(origin.experiment, origin.timeline), done)
     return SweepRecord(origin, run.describe(), replicates, run.submission(), over)
 
 
