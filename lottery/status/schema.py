@@ -116,6 +116,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     time: float
     state: State
+    search: str  # `grid`; or `frontier`, which trains only a part of `trainings.total`
     holder: str  # who is or was at work: `process 12 on host`
     stage: str  # at work: `dense run`, `masks` or `tickets`
     last_sign: float | None  # of life

@@ -34,6 +34,7 @@ def snapshot(look: Look, price_per_hour: float | None = None) -> schema.Snapshot
         run=look.run,
         time=look.now,
         state=state,
+        search=look.origin.experiment.search,
         holder="" if look.claim is None else f"process {look.claim.process} on {look.claim.host}",
         stage=estimate.stage(look.history) if state == "running" else "",
         last_sign=last_sign,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -20,7 +21,8 @@ def table(snapshot: Snapshot, width: int) -> RenderableType:
     first, *rest = head(snapshot)
     parts: list[RenderableType] = [Text(first, style=_STYLES[snapshot.state])]
     counts = snapshot.trainings
-    parts.append(ProgressBar(total=max(1, counts.total), completed=counts.done, width=min(width, 60)))
+    bar = ProgressBar(total=max(1, counts.total), completed=counts.done, width=min(width, 60))
+    parts.append(Padding(bar, 0))  # a bar alone does not end its line
     parts += map(Text, rest)
     parts += (Text(fault_line(fault), style="red") for fault in snapshot.faults[-_FAULTS:])
     parts += (Text(f"warning: {warned.message}", style="yellow") for warned in snapshot.warnings[-_FAULTS:])

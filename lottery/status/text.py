@@ -102,6 +102,7 @@ def head(snapshot: Snapshot) -> list[str]:
     for replicate in snapshot.replicates:
         counts = replicate.trainings
         line = f"tickets and controls{_of(replicate.seed)}: {counts.done} of {counts.total} are done"
+        line += ", of which the search needs a part" if snapshot.search != "grid" else ""
         ended = [f"{counts.diverged} diverged"] if counts.diverged else []
         ended += [f"{counts.failed} failed"] if counts.failed else []
         line += f" ({', '.join(ended)})" if ended else ""

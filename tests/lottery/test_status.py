@@ -208,6 +208,7 @@ def test_the_table_fits_the_terminal(width):
     named = [msgspec.structs.replace(each, executor=long) for each in made.heartbeats]
     console.print(table(snapshot(look(heartbeats=named), 3.0), width))
     shown = console.export_text().splitlines()
+    assert "dense run: done, top-1 0.9000" in [line.rstrip() for line in shown]
     (names,) = [line for line in shown if line.startswith("task")]
     for name in ("training", "step", "images/s", "loss", "top-1", "GPU", "input", "left"):
         assert name in names
@@ -229,3 +230,30 @@ def test_what_a_user_wrote_is_not_markup():
     console = Console(record=True, width=100, file=io.StringIO())
     console.print(table(snapshot(look(replicates=[ReplicateLook(None, dense(), {failed.ticket: failed})])), 100))
     assert "[bold]no such layer[/nonsense]" in console.export_text()
+
+
+def searched(*trained):
+    """A search on two reset points and two levels, of which these (level, step) are within the margin, or not."""
+    scores = {(0, 0): 0.9, (0, 5): 0.9, (0, 10): 0.9, (1, 0): 0.2, (1, 5): 0.2, (1, 10): 0.2}
+    tickets = [Ticket(level, step) for level, step in trained]
+    results = {ticket: result(ticket, top1=scores[ticket.level, ticket.step]) for ticket in tickets}
+    return look(
+        overrides=("search=frontier", "tickets.controls=[]"),
+        replicates=[ReplicateLook(None, dense(), results)],
+        alive=False,
+        claim=None,
+    )
+
+
+def test_a_search_is_done_when_it_is_over_and_not_when_the_grid_is():
+    points = (0, 5, 10)
+    assert snapshot(searched()).state == "stopped"
+    assert snapshot(searched(*((1, step) for step in points))).state == "stopped"
+    over = snapshot(searched(*((level, step) for level in (0, 1) for step in points)))
+    assert (over.state, over.search) == ("done", "frontier")
+
+
+def test_when_a_search_ends_is_not_known():
+    found = snapshot(look(overrides=("search=frontier",)))
+    assert (found.state, found.seconds_left, found.expected_end) == ("running", None, None)
+    assert "2 of 14 are done, of which the search needs a part" in "\n".join(lines(found))
