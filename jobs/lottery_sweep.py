@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import math
 import sys
 
 try:
@@ -22,7 +21,7 @@ try:
     from lottery.driver.prepare import SweepError, prepare
     from lottery.driver.sweep import run_sweep
     from preprocessing.common.clean_up import afterwards
-    from preprocessing.common.command_line import CommandLine
+    from preprocessing.common.command_line import CommandLine, positive
     from preprocessing.common.program import run_or_explain
     from preprocessing.common.signals import install, run_until_signal
     from preprocessing.common.spark_session import start
@@ -40,14 +39,6 @@ except KeyboardInterrupt:  # Ctrl-C in the first second
 
 
 logger = logging.getLogger("lottery.jobs")  # not __name__, which is __main__
-
-
-def positive(text: str) -> float:
-    """A number above 0."""
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise ValueError(text)
-    return value
 
 
 def main() -> int:

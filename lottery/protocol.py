@@ -1,8 +1,8 @@
 """What a gang task and its child process tell each other: instructions, events, exit statuses, notice.
 
-The instructions, or a request, are one line of JSON on the child's standard input. Events are lines of JSON on its
-standard output. A child that fails gives the reason in its last event, `Failed`; its exit status speaks for one that
-dies without a word.
+What a child is told (instructions, a question, a request) is one line of JSON on its standard input. Events are lines
+of JSON on its standard output. A child that fails gives the reason in its last event, `Failed`; its exit status speaks
+for one that dies without a word.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import msgspec
 
 from lottery.experiment.config import Experiment
 from lottery.input.input_memory import InputMemory
+from lottery.run.dataset_record import DatasetRecord
 from lottery.run.heartbeats import Activity
 from lottery.tickets.tickets import Ticket
 from preprocessing.common.errors import EXIT_BAD_INPUT, EXIT_STORAGE, Failure, Kind
@@ -103,6 +104,19 @@ class Question(_Line, frozen=True, tag="question"):
     classes: int
 
 
+class ExportRequest(_Line, frozen=True, tag="export"):
+    """Asks a child to write a trained network's files into a local folder, and for what it finds as `Exported`."""
+
+    run: str  # URI of the run directory
+    training: str  # a ticket's name, or `dense`
+    folder: str  # path
+    dataset: DatasetRecord
+    data: str | None = None  # URI of the dataset, to evaluate the file on; None: it is not evaluated
+    formats: tuple[str, ...] = ("keras",)
+    compact: bool = False
+    cores: int = 1
+
+
 class Line(msgspec.Struct, frozen=True):
     """The straight line between the final states of two trainings, by name, of one run directory (a URI)."""
 
@@ -153,6 +167,34 @@ class ModelFacts(msgspec.Struct, frozen=True, tag="facts"):
 
     parameters: int
     prunable: int
+    kept: int | None = None  # of the weights that can be pruned, by the mask of a transferred ticket
+
+
+class CompactFacts(msgspec.Struct, frozen=True):
+    """What is left of a network without the channels that nothing reads or feeds, and how fast it is."""
+
+    channels: int  # that its convolutions and dense layers write
+    channels_before: int
+    parameters: int
+    multiply_adds: int  # for an image
+    difference: float  # the largest between its outputs and the network's, both computed in float32
+    compared: int  # images
+    images_per_second: float
+    images_per_second_before: float
+    batch: int  # images that were timed at once
+
+
+class Exported(msgspec.Struct, frozen=True, tag="exported"):
+    """The answer to an `ExportRequest`: what the network is, as it was built and written."""
+
+    parameters: int
+    multiply_adds: int  # of all weights, for an image
+    alive_multiply_adds: int  # of the weights that are not 0
+    layouts: dict[str, str]  # the order of a kernel's axes, by path
+    foreign: tuple[str, ...]  # classes whose code is needed to open the file
+    device: str
+    top1: float | None = None  # of the file, on the dataset; None if it was not evaluated
+    compact: CompactFacts | None = None
 
 
 class LinePoints(msgspec.Struct, frozen=True, tag="line"):
@@ -178,14 +220,15 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     failure: Failure
 
 
-Event = Progress | Saved | ModelFacts | LinePoints | Predictions | Failed
+Told = Instructions | Question | Passes | ExportRequest
+Event = Progress | Saved | ModelFacts | LinePoints | Predictions | Exported | Failed
 Report = Callable[[Event], None]
-_LINES: msgspec.json.Decoder[Instructions | Question | Passes] = msgspec.json.Decoder(Instructions | Question | Passes)
+_LINES: msgspec.json.Decoder[Told] = msgspec.json.Decoder(Told)
 _EVENTS: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 
-def decode_instructions(line: bytes) -> Instructions | Question | Passes:
-    """The instructions or the request on a child's standard input. Raises msgspec.DecodeError for anything else."""
+def decode_instructions(line: bytes) -> Told:
+    """What is on a child's standard input. Raises msgspec.DecodeError for anything else."""
     return _LINES.decode(line)
 
 

@@ -11,7 +11,7 @@ from lottery.experiment.config import Experiment
 from lottery.experiment.smoke import shrink
 from lottery.run.results import TicketResult
 from lottery.run.run_directory import RunDirectory
-from lottery.run.search_state import search_state
+from lottery.run.search_state import read_search
 from lottery.statistics.seeds import Accuracy
 from lottery.tickets.tickets import NO_CONTROL
 
@@ -130,5 +130,5 @@ def read(run: RunDirectory, experiment: Experiment) -> Outcome:
 
 
 def _frontier(experiment: Experiment, steps: Sequence[int], run: RunDirectory) -> dict[int, int]:
-    state = search_state(experiment, steps, run.replicates())
+    state = read_search(experiment, steps, run.replicates())
     return {answer.step: -1 if answer.level is None else state.levels[answer.level] for answer in state.search.answers}

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 # From the top down: a file imports from its own floor and from those below it.
 FLOORS = {
     "lottery": (
-        *("__main__", "commands", "driver", "report", "analysis", "status"),
+        *("__main__", "commands", "driver", "export", "report", "analysis", "status"),
         *("executor", "worker", "training", "models", "architectures"),
         *("protocol", "run", "tickets", "statistics", "input", "experiment", "seeds", "gpus"),
     ),

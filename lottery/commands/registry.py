@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
-from lottery.commands import analyze, report, status
+from lottery.commands import analyze, export, report, status, transfer
 
-COMMANDS = {"status": status.COMMAND, "report": report.COMMAND, "analyze": analyze.COMMAND}
+COMMANDS = {
+    "status": status.COMMAND,
+    "report": report.COMMAND,
+    "analyze": analyze.COMMAND,
+    "export": export.COMMAND,
+    "transfer": transfer.COMMAND,
+}

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 
 from lottery.driver.prepare import Sweep
-from lottery.run.search_state import SearchState, search_state
+from lottery.run.search_state import SearchState, read_search
 from lottery.tickets.tickets import NO_CONTROL, Training
 
 logger = logging.getLogger(__name__)
@@ -31,9 +31,9 @@ def is_finished(sweep: Sweep) -> bool:
 
 
 def state_of(sweep: Sweep, retries: bool = False) -> SearchState:
-    """How far the search of a sweep has got; see `search_state`."""
+    """How far the search of a sweep has got; see `read_search`."""
     runs = [replicate.run for replicate in sweep.replicates]
-    return search_state(sweep.experiment, sweep.timeline.trellis, runs, retries)
+    return read_search(sweep.experiment, sweep.timeline.trellis, runs, retries)
 
 
 def round_of(sweep: Sweep, state: SearchState, left: Iterable[Training]) -> Sweep | None:

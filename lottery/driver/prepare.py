@@ -14,8 +14,9 @@ from lottery.input import augment, shuffle_window
 from lottery.input.input_memory import InputMemory, input_memory
 from lottery.models import registry
 from lottery.protocol import Assignment, Question
+from lottery.run.dataset_record import record_of
 from lottery.run.run_directory import DenseResult, RunDirectory, run_directory
-from lottery.tickets import iterative, mask_methods
+from lottery.tickets import iterative, mask_methods, transfer
 from lottery.tickets.tickets import Ticket, Training, all_tickets, first_step
 from preprocessing.common.errors import InputError
 from preprocessing.common.places import local_path
@@ -90,6 +91,7 @@ class Sweep:
             for replicate in self.replicates:  # first, so that they are there if the whole sweep's directory is
                 replicate.bind_run_directory()
         self.run.bind_experiment(self.experiment, self.dataset.content_hash, self.train_images)
+        self.run.record_dataset(record_of(self.dataset))
 
     def cost(self, ticket: Ticket) -> int:
         """How many steps a ticket trains."""
@@ -203,6 +205,7 @@ def _checked_timeline(config: Experiment, dataset: Dataset) -> Timeline:
     schedules.check(config.training.learning_rate, line.steps_per_epoch, line.total)
     mask_methods.check(config, line, train.count)
     iterative.check(config)
+    transfer.check(config)
     return line
 
 

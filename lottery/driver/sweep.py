@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import platform
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, TypeVar
 
+import pyspark
 from pyspark import SparkContext
 
 from lottery.driver.gang import run_gang
@@ -21,6 +24,7 @@ from lottery.protocol import Assignment, TaskPlacement
 from lottery.report import publish
 from lottery.run.run_directory import DenseResult
 from lottery.run.siblings import Sibling, find_siblings
+from lottery.run.submission import Submission, code_version
 from lottery.tickets.scheduling import schedule
 from preprocessing.common.claim import claimed
 from preprocessing.common.errors import StorageError
@@ -64,6 +68,7 @@ def run_sweep(
         logger.info("nothing to train")
     else:
         with claimed(open_store(sweep.run.uri), "sweep"), sweep_history(sweep):
+            sweep.run.write_submission(_submission(sweep))
             if until is None:
                 _reopen_failed(sweep)
             _work(sweep, context, until, patient)
@@ -71,6 +76,15 @@ def run_sweep(
         return _report(sweep)
     print("\n".join(line for replicate in sweep.replicates for line in _what_is_there(replicate)), flush=True)
     return 0
+
+
+def _submission(sweep: Sweep) -> Submission:
+    """How this process was started."""
+    python = platform.python_version()
+    data = sweep.dataset.describe()
+    return Submission(
+        arguments=tuple(sys.argv), data=data, code=code_version(), spark=pyspark.__version__, python=python
+    )
 
 
 def _is_done(sweep: Sweep, until: Until | None) -> bool:

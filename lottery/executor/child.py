@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from lottery.executor.supervisor import Ended, supervise
-from lottery.protocol import Event, Failed, Instructions, Passes, Question, decode_event
+from lottery.protocol import Event, Failed, Told, decode_event
 from preprocessing.common.errors import Failure, InputError, Kind, StorageError
 
 
 def run_child(
-    told: Instructions | Question | Passes,
+    told: Told,
     environment: Mapping[str, str],
     hang_after: float,
     on_event: Callable[[Event], None],

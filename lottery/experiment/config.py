@@ -26,6 +26,7 @@ from lottery.experiment.sections import (
     Seed,
     Tickets,
     Training,
+    Transfer,
     Verdict,
 )
 from preprocessing.common.errors import InputError
@@ -56,6 +57,7 @@ class Experiment(Section, frozen=True):
     verdict: Verdict = Verdict()
     # Replicates: everything is done once for each, in the place of `seed`. One alone is kept as `seed`.
     seeds: tuple[Seed, ...] = ()
+    transfer: Transfer | None = None  # where the mask and the tickets' first weights come from, if not from here
     # Which tickets are trained: all, or what finds the sparsest that matches. It changes no result.
     search: Literal["grid", "frontier"] = "grid"
 
@@ -161,6 +163,8 @@ def result_fields(experiment: Experiment) -> dict[str, Any]:
     if "shuffle_window" in reading:
         tree["input"] = {"shuffle_window": reading["shuffle_window"]}
     tree.pop("name")
+    if experiment.transfer is not None:  # wherever the ticket lies
+        tree["transfer"] = {key: value for key, value in tree["transfer"].items() if key not in ("run", "ticket")}
     return tree
 
 

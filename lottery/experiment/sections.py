@@ -161,6 +161,18 @@ class Tickets(Section, frozen=True):
     seeds: Annotated[tuple[Seed, ...], Meta(min_length=1)] = (0,)
 
 
+class Transfer(Section, frozen=True):
+    """The ticket of another run directory, whose mask and first weights this experiment's ticket has.
+
+    `run` and `ticket` say where it lies, and are not in the identity; `source`, a hash of its content, is.
+    """
+
+    run: str  # URI of the run directory, or of a replicate's
+    ticket: str  # its name
+    source: Annotated[str, Meta(pattern="^[0-9a-f]{16}$", description="16 hex digits, as `transfer` writes them")]
+    classifier: Literal["kept", "new"] = "kept"  # `new`: not pruned, with new weights, for other classes
+
+
 class Verdict(Section, frozen=True):
     """When a ticket matches the dense network. Nothing here is in the identity, since no result depends on it."""
 

@@ -25,7 +25,7 @@ def shrink(experiment: Experiment) -> Experiment:
     return replace(
         experiment,
         name=f"{experiment.name}-smoke",
-        data=replace(data, batch=min(data.batch, _BATCH), crop=data.crop and min(data.crop, _SIDE)),
+        data=replace(data, batch=min(data.batch, _BATCH), crop=_shrink_crop(experiment)),
         training=replace(
             training,
             length=_STEPS,
@@ -44,6 +44,12 @@ def shrink(experiment: Experiment) -> Experiment:
         tickets=replace(experiment.tickets, seeds=experiment.tickets.seeds[:1]),
         seeds=experiment.seeds[:2],
     )
+
+
+def _shrink_crop(experiment: Experiment) -> int | None:
+    """A smaller crop; but not for a ticket of another run directory, which may fit no other size."""
+    crop = experiment.data.crop
+    return crop if crop is None or experiment.transfer is not None else min(crop, _SIDE)
 
 
 def _shrink_rate(rate: LearningRate) -> LearningRate:

@@ -103,6 +103,13 @@ def layers(model: keras.Model) -> list[Any]:
     return list(model._flatten_layers(include_self=False))
 
 
+def synchronize_batch_norm(model: keras.Model, synchronized: bool = True) -> None:
+    """Has batch norm's statistics taken over the images of all devices, or of each by itself."""
+    for layer in layers(model):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = synchronized
+
+
 def prunable_kernels(model: keras.Model, classifier: bool, shape: Shape | None = None) -> list[Any]:
     """The kernels of convolution, depthwise and dense layers in the model's order, as variables.
 
@@ -135,16 +142,19 @@ PRUNABLE_LAYERS = (
 )
 
 
-def multiply_adds(model: keras.Model) -> int:
+def multiply_adds(model: keras.Model, weights: Callable[[Any], int] = lambda kernel: math.prod(kernel.shape)) -> int:
     """Multiplications that the convolution, depthwise and dense layers do for one image.
 
     Papers call them FLOPs (He et al., 2016) or MAdds (Sandler et al., 2018): a multiplication and its addition are one.
+
+    Args:
+        weights: how many weights of a kernel, a variable, are counted; all of them by default.
     """
     total = 0
     for layer in layers(model):
         if isinstance(layer, PRUNABLE_LAYERS):
             positions = math.prod(layer.output.shape[1:-1])  # 1 for a dense layer
-            total += positions * sum(math.prod(kernel.shape) for kernel in _kernels(layer))
+            total += positions * sum(weights(kernel) for kernel in _kernels(layer))
     return total
 
 

@@ -40,8 +40,8 @@ class Level:
     controls: Mapping[str, Estimate]  # accuracy of each kind of control
     over_controls: Mapping[str, Estimate]  # `best` less that, paired by seed
     verdict: Verdict  # the chosen ticket against the dense network
-    images: ImageComparison | None  # of a single seed: the chosen ticket against the dense network
-    gain_images: ImageComparison | None  # of a single seed: the chosen ticket against `first`
+    images: ImageComparison | None  # of a single seed and ticket: the chosen ticket against the dense network
+    gain_images: ImageComparison | None  # of a single seed and ticket: the chosen ticket against `first`
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _level(scores: _Scores, verdict: Verdict, answers: Answers | None) -> Level:
     controls = {name: estimate(list(each.values())) for name, each in scores.controls.items()}
     over = {name: estimate(paired_differences(best, each)) for name, each in scores.controls.items()}
     one = min(scores.members, key=lambda result: result.control != NO_CONTROL)  # a control may have another mask
-    chosen, zero = (_first_ticket(scores.members, step) for step in (scores.step, 0))
+    chosen, zero = (_only_ticket(scores.members, step) for step in (scores.step, 0))
     return Level(
         level=one.level,
         density=one.density,
@@ -155,10 +155,10 @@ def _level(scores: _Scores, verdict: Verdict, answers: Answers | None) -> Level:
     )
 
 
-def _first_ticket(members: Sequence[TicketResult], step: int | None) -> TicketResult | None:
-    """The ticket of a reset point; of several with other orders of images, that of the lowest seed."""
-    found = [each for each in members if each.control == NO_CONTROL and each.step == step and each.top1 is not None]
-    return min(found, key=lambda result: result.seed, default=None)
+def _only_ticket(members: Sequence[TicketResult], step: int | None) -> TicketResult | None:
+    """The ticket of a reset point; None if there are several with other orders of images, or it did not end."""
+    found = [each for each in members if each.control == NO_CONTROL and each.step == step]
+    return found[0] if len(found) == 1 and found[0].top1 is not None else None
 
 
 def _compare(answers: Answers | None, first: TicketResult, second: TicketResult | None) -> ImageComparison | None:

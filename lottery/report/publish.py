@@ -2,50 +2,73 @@
 
 from __future__ import annotations
 
-from functools import partial
+import logging
+import time
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lottery.report import published_curves
-from lottery.report.levels import Answers, levels
-from lottery.report.picture import accuracy_plot
-from lottery.report.results_parquet import parquet, parquet_of_replicates
+from lottery.report.charts.accuracy import Line
+from lottery.report.levels import Answers, Level, levels
+from lottery.report.page.headline import headline
+from lottery.report.page.writing import PAGE, write_events, write_page
+from lottery.report.record.reading import read_sweep
+from lottery.report.record.sweep_record import SweepRecord
+from lottery.report.results_parquet import csv, parquet, parquet_of_replicates
 from lottery.report.search_lines import search_lines
 from lottery.report.table import table
 from lottery.run.origin import Origin
 from lottery.run.run_directory import DENSE, DenseResult, RunDirectory, TicketResult
-from preprocessing.common.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 
-def publish(run: RunDirectory, published: str | None = None) -> dict[int, list[TicketResult]]:
-    """Writes results.parquet and report/accuracy.png, prints the table and their places; returns the results by seed.
+def publish(
+    run: RunDirectory, published: str | None = None, price: float | None = None
+) -> dict[int, list[TicketResult]]:
+    """Writes the report from the results so far, prints the table and where it all is; returns the results by seed.
 
-    Of several seeds, the table and the picture have the mean over those that are there. `published` names the published
-    curves that the picture has behind them, as in `published_curves.choose`.
+    Without a dense run that is done there are no table and results, but the page shows how far the sweep is.
 
-    Raises InputError if there is no dense run that is done, or a file is damaged.
+    Args:
+        published: names the published curves that are drawn behind the accuracies, as in `published_curves.choose`.
+        price: of one executor per hour.
+
+    Raises InputError if a file is damaged.
     """
-    replicates = {each.origin().experiment.seed: each for each in run.replicates()}
-    dense = {seed: result for seed, each in replicates.items() if (result := each.dense_result()) is not None}
-    if not dense:
-        raise InputError(f"{run.describe()}: the dense run is not done yet; there is nothing to report")
-    results = {seed: each.results() for seed, each in replicates.items()}
-    pooled = [result for each in results.values() for result in each]
-    run.write_report("results.parquet", parquet(pooled) if len(replicates) == 1 else parquet_of_replicates(results))
-    origin = run.origin()
-    experiment, points = origin.experiment, reset_points(origin)
-    curves = published_curves.choose(published, experiment, next(iter(dense.values())), origin.train_images)
-    behind = partial(published_curves.draw, every=curves, iterative=experiment.masks.iterative is not None)
-    run.write_report("report/accuracy.png", accuracy_plot(experiment.name, dense, results, points, behind))
-    select = experiment.data.select is not None
-    rows = levels(dense, results, experiment.verdict, select, answers_of(replicates, dense))
-    print(table(experiment, dense, pooled, rows, points))
-    for line in search_lines(run):
-        print(line)
-    print(f"results: {run.describe('results.parquet')}")
-    print(f"picture: {run.describe('report/accuracy.png')}", flush=True)
-    return results
+    began = time.monotonic()
+    record = read_sweep(run)
+    origin, experiment, points = record.origin, record.origin.experiment, reset_points(record.origin)
+    rows: list[Level] = []
+    lines: list[str] = []
+    theirs: list[Line] = []
+    if record.dense:
+        curves = published_curves.choose(published, experiment, next(iter(record.dense.values())), origin.train_images)
+        theirs = published_curves.lines(curves, experiment.masks.iterative is not None)
+        answers = answers_of({each.seed: each.run for each in record.replicates}, record.dense)
+        select = experiment.data.select is not None
+        rows = levels(record.dense, record.results, experiment.verdict, select, answers)
+        lines = [table(experiment, record.dense, record.pooled, rows, points), *search_lines(run)]
+        _write_results(run, record)
+        print("\n".join(lines))
+        print(f"results: {run.describe('results.parquet')}", flush=True)
+    else:
+        print("the dense run is not done yet: no table and no results")
+    outcome = headline(list(record.dense.values()), rows, points, experiment.verdict)
+    write_page(run, record, points, outcome, findings="\n".join(lines), published=theirs, price=price)
+    write_events(run, record, points)
+    logger.info("the report took %.1f s", time.monotonic() - began)
+    print(f"TensorBoard: tensorboard --logdir {run.describe('events')}")
+    print(f"report: {run.describe(PAGE)}", flush=True)
+    return {seed: list(results) for seed, results in record.results.items()}
+
+
+def _write_results(run: RunDirectory, record: SweepRecord) -> None:
+    blob = parquet(record.pooled) if len(record.replicates) == 1 else parquet_of_replicates(record.results)
+    run.write_report("results.parquet", blob)
+    run.write_report("results.csv", csv(blob))
 
 
 def reset_points(origin: Origin) -> dict[int, str]:
@@ -53,7 +76,7 @@ def reset_points(origin: Origin) -> dict[int, str]:
     return {step: str(point) for step, point in zip(origin.timeline.trellis, origin.experiment.trellis, strict=True)}
 
 
-def answers_of(replicates: dict[int, RunDirectory], dense: dict[int, DenseResult]) -> Answers:
+def answers_of(replicates: Mapping[int, RunDirectory], dense: Mapping[int, DenseResult]) -> Answers:
     """Reads which images the networks of the only seed with a dense run got right; for `levels`.
 
     What it returns raises InputError if a file is damaged.

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-from matplotlib.axes import Axes
 from msgspec import Meta, inspect
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -17,6 +16,7 @@ from ruamel.yaml.error import YAMLError
 from lottery.experiment.config import Experiment
 from lottery.experiment.errors import all_finite, first_problem
 from lottery.experiment.sections import Density, Positive, Section
+from lottery.report.charts.accuracy import Line
 from lottery.run.results import DenseResult
 from preprocessing.common.errors import InputError
 
@@ -28,8 +28,6 @@ Words = Annotated[str, Meta(min_length=1)]
 # In a checkout, and in the archive of `make dist`, whose root is the environment.
 _FOLDERS = (Path(__file__).parents[2] / "conf" / "published", Path(sys.prefix) / "conf" / "published")
 _HELD_OUT = 0.1  # the largest share of the training images that may have been split off, as by --holdout
-_STYLES = ("-", "--", "-.", ":", (0, (1, 3)))
-_MARKERS = "osD^v"
 
 
 class Images(Section, frozen=True):
@@ -146,28 +144,18 @@ def choose(named: str | None, experiment: Experiment, dense: DenseResult, train_
     return [each for each in shipped() if fits(each, experiment, dense, train_images)]
 
 
-def draw(axes: Axes, every: Sequence[Published], iterative: bool) -> None:
-    """Draws what is pruned in the same way in grey, behind everything else; the dense network as a band.
+def lines(every: Sequence[Published], iterative: bool) -> list[Line]:
+    """What is pruned in the same way, and the dense networks, as lines to draw in grey.
 
     Args:
-        axes: of density against accuracy, both as fractions.
         iterative: whether the user's own tickets are pruned iteratively.
     """
+    found = []
     for published in every:
         title = f"{published.short}, {published.dataset}"
-        dense, half = published.dense.top1 / 100, published.dense.deviation / 100
-        axes.axhspan(dense - half, dense + half, color="silver", alpha=0.4, linewidth=0, zorder=0)
-        axes.axhline(dense, color="silver", linewidth=1, zorder=0.1, label=f"{title}: dense")
-        curves = [curve for curve in published.curves if (curve.pruning == "iterative") == iterative]
-        for place, curve in enumerate(curves):
-            axes.plot(
-                [density for density, _ in curve.points],
-                [top1 / 100 for _, top1 in curve.points],
-                color="darkgray",
-                linestyle=_STYLES[place % len(_STYLES)],
-                marker=_MARKERS[place % len(_MARKERS)],
-                markersize=3,
-                linewidth=1,
-                zorder=0.2,
-                label=f"{title}: {curve.label}",
-            )
+        found.append(Line(f"{title}: dense", (), published.dense.top1 / 100))
+        for curve in published.curves:
+            if (curve.pruning == "iterative") == iterative:
+                points = tuple((density, top1 / 100) for density, top1 in curve.points)
+                found.append(Line(f"{title}: {curve.label}", points))
+    return found

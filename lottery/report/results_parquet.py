@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from lottery.run.results import TicketResult
@@ -54,6 +55,13 @@ def parquet_of_replicates(results: Mapping[int, Sequence[TicketResult]]) -> byte
         for result in of_one
     ]
     return _parquet(rows, SCHEMA.insert(0, pa.field("replicate", pa.int64())))
+
+
+def csv(blob: bytes) -> bytes:
+    """`results.csv`: the rows and columns of a `results.parquet`; what is not known is empty."""
+    sink = io.BytesIO()
+    pa_csv.write_csv(pq.read_table(io.BytesIO(blob)), sink)
+    return sink.getvalue()
 
 
 def _parquet(rows: list[dict[str, Any]], schema: pa.Schema) -> bytes:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from lottery.run.origin import Origin
 from lottery.run.run_directory import RunDirectory
-from lottery.run.search_state import SearchState, search_state
+from lottery.run.search_state import SearchState, read_search
 from lottery.statistics.seeds import estimate
 from lottery.tickets.frontier import Answer
 from lottery.tickets.tickets import NO_CONTROL, Ticket, all_tickets
 
-_HEADS = ("reset", "sparsest level", "density", "points to dense", "seeds", "told apart", "trained at levels")
+_HEADS = ("reset", "sparsest level", "density", "less dense", "seeds", "told apart", "trained at levels")
 
 
 def search_lines(run: RunDirectory) -> list[str]:
@@ -22,14 +22,14 @@ def search_lines(run: RunDirectory) -> list[str]:
     origin, replicates = run.origin(), run.replicates()
     if origin.experiment.search == "grid":
         return []
-    state = search_state(origin.experiment, origin.timeline.trellis, replicates)
+    state = read_search(origin.experiment, origin.timeline.trellis, replicates)
     tickets = all_tickets(origin.experiment, origin.timeline)
     done = [ticket for replicate in replicates for ticket in replicate.done()]
-    return [*_answers(state, origin), *_left_out(state.rules.seeds, tickets, done)]
+    return ["", *_answers(state, origin), *_left_out(state.rules.seeds, tickets, done)]
 
 
 def _answers(state: SearchState, origin: Origin) -> list[str]:
-    points = {step: str(point) for step, point in zip(origin.timeline.trellis, origin.experiment.trellis, strict=True)}
+    points = origin.reset_points
     rules = state.rules
     count = f"on {rules.seeds} seeds" if rules.seeds > 1 else "on one seed"
     rows = [_HEADS, *(_row(state, origin, answer, points[answer.step]) for answer in state.search.answers)]
@@ -38,8 +38,8 @@ def _answers(state: SearchState, origin: Origin) -> list[str]:
     lines += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     if rules.seeds > 1:
         lines.append(
-            "told apart: the levels among which the last one within the margin may lie; with a probability of at most "
-            f"{rules.level:g} it is another"
+            "told apart: the levels among which the last one within the margin lies, with a probability of at least "
+            f"{1 - rules.level:g}"
         )
     else:
         lines.append("one seed: not a verdict; give seeds, such as [0, 1, 2], to learn how sure this is")
@@ -65,13 +65,12 @@ def _row(state: SearchState, origin: Origin, answer: Answer, name: str) -> tuple
 
 
 def _points(values: Sequence[float]) -> str:
-    """The mean of differences with its interval, if there is one."""
+    """The mean of differences in points, with its interval if there is one."""
     found = estimate(values)
     if found is None:
         return "-"
-    if found.interval is None:
-        return f"{found.mean:+.2f}"
-    return f"{found.mean:+.2f} [{found.interval[0]:+.2f}, {found.interval[1]:+.2f}]"
+    ends = "" if found.interval is None else f" ±{found.interval[1] - found.mean:.2f}"
+    return f"{found.mean:+.2f}{ends}"
 
 
 def _interval(state: SearchState, answer: Answer) -> str:

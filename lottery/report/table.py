@@ -9,7 +9,6 @@ from textwrap import wrap
 from lottery.experiment.config import Experiment
 from lottery.report.levels import Level
 from lottery.run.results import DenseResult, TicketResult
-from lottery.statistics.images import ImageComparison
 from lottery.statistics.seeds import Estimate, estimate
 
 _WIDTH = 118  # characters of a remark; the table itself is as narrow as its cells
@@ -73,9 +72,9 @@ def _rows(rows: Sequence[Level], points: Mapping[int, str], seeds: int) -> Rows:
                 _accuracy(row.first),
                 "-" if row.step is None else points[row.step],
                 _accuracy(row.best),
-                _difference(row.gain, row.gain_images),
+                _difference(row.gain_images.difference if row.gain_images else row.gain),
                 *(_accuracy(row.controls.get(name)) for name in controls),
-                _difference(row.verdict.difference, images),
+                _difference(images.difference if images else row.verdict.difference),
                 _verdict(row) if seeds > 1 else "-" if images is None else _p(images.p),
             ]
         )
@@ -139,12 +138,13 @@ def _of_one_seed(rows: Sequence[Level]) -> list[str]:
     lines = ["one seed: not a verdict; several seeds give one"]
     if any(row.images for row in rows):
         lines[0] += (
-            "; p and [95% intervals] compare these two networks on these images (McNemar's exact test, not corrected "
-            "for the choice), and say nothing about other seeds"
+            "; p and ± (95% interval) compare two networks on these images (McNemar's exact test, not corrected for "
+            "the choice), and say nothing about other seeds"
         )
     missing = [row.level for row in rows if row.step is not None and row.images is None]
     if missing:
-        lines.append(f"{_levels(missing)}: no test on images, as an earlier version kept no answers.safetensors")
+        why = "it takes one ticket seed, and answers.safetensors, which earlier versions did not keep"
+        lines.append(f"{_levels(missing)}: no test on images: {why}")
     return lines
 
 
@@ -171,16 +171,12 @@ def _accuracy(value: Estimate | None) -> str:
     return "-" if value is None else f"{100 * value.mean:.2f}"
 
 
-def _difference(value: Estimate | None, images: ImageComparison | None = None) -> str:
-    """Points, with the interval over seeds, or over the images of a single seed."""
+def _difference(value: Estimate | None) -> str:
+    """Points, with half the interval."""
     if value is None:
         return "-"
-    text = f"{100 * value.mean:+.2f}"
-    if value.interval is not None:
-        return f"{text} ±{100 * (value.interval[1] - value.mean):.2f}"
-    if images is not None and images.low is not None and images.high is not None:
-        return f"{text} [{100 * images.low:+.1f} {100 * images.high:+.1f}]"
-    return text
+    half = "" if value.interval is None else f" ±{100 * (value.interval[1] - value.mean):.2f}"
+    return f"{100 * value.mean:+.2f}{half}"
 
 
 def _p(value: float) -> str:

@@ -36,6 +36,11 @@ class Origin:
         """The experiment's steps."""
         return timeline(self.experiment, self.train_images)
 
+    @property
+    def reset_points(self) -> dict[int, str]:
+        """The steps of the trellis, each with its name in the experiment, such as `400` or `0.5ep`."""
+        return {step: str(point) for step, point in zip(self.timeline.trellis, self.experiment.trellis, strict=True)}
+
 
 class _Record(msgspec.Struct, frozen=True):
     identity: str
@@ -48,9 +53,14 @@ def encode(origin: Origin) -> bytes:
     """The YAML of an origin, with its identity."""
     tree = config.to_tree(origin.experiment)
     record = _Record(origin.identity, origin.dataset_hash, origin.train_images, tree)
+    return text(msgspec.to_builtins(record)).encode()
+
+
+def text(tree: dict[str, Any]) -> str:
+    """Plain dicts, lists and values as YAML."""
     stream = io.StringIO()
-    YAML(typ="safe", pure=True).dump(msgspec.to_builtins(record), stream)
-    return stream.getvalue().encode()
+    YAML(typ="safe", pure=True).dump(tree, stream)
+    return stream.getvalue()
 
 
 def decode(blob: bytes, name: str) -> Origin:

@@ -14,6 +14,7 @@ class Provenance(msgspec.Struct, frozen=True):
     tensorflow: str
     keras: str
     python: str
+    hardware: str = ""  # of the machine that began it; empty if an earlier version did
 
 
 def changes(before: Provenance, now: Provenance, model: str) -> str:

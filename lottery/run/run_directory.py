@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from lottery.experiment import config as experiment
 from lottery.experiment.config import Experiment
-from lottery.run import answers, blobs, checkpoint, checksum, origin
+from lottery.run import answers, blobs, checkpoint, checksum, file_names, origin
 from lottery.run.answers import Answers
 from lottery.run.checkpoint import Checkpoint
+from lottery.run.dataset_record import DatasetRecord
+from lottery.run.file_names import DENSE
 from lottery.run.heartbeats import Heartbeats
 from lottery.run.history import History
 from lottery.run.mailbox import Mailbox
@@ -19,31 +20,13 @@ from lottery.run.origin import Origin
 from lottery.run.patient_store import PatientStore, ReadOnlyStore
 from lottery.run.provenance import Provenance
 from lottery.run.results import DenseResult, TicketResult, ticket_result, unstarted
+from lottery.run.submission import Submission
 from lottery.tickets import masks
 from lottery.tickets.tickets import Ticket, from_name
 from preprocessing.common.errors import InputError
 from preprocessing.common.storage import Store, open_store
 
 __all__ = ["DENSE", "DenseResult", "RunDirectory", "TicketResult", "run_directory", "ticket_result", "unstarted"]
-
-DENSE = "dense"
-_EXPERIMENT = "experiment.yaml"
-_PROVENANCE = "dense/provenance.json"
-_TRELLIS_NAME = re.compile(r"trellis/(\d{6,})\.safetensors")
-# How to recreate a damaged file; each is tried by a test.
-_AGAIN = "the same command"
-_REMEDIES = {
-    "result": f"delete it, and {_AGAIN} makes it again from the last state",
-    "state": f"delete it, and {_AGAIN} starts this training over",
-    "metrics": f"delete it and state.safetensors beside it, and {_AGAIN} starts this training over",
-    "answers": f"delete it and result.json beside it, and {_AGAIN} evaluates the last state again",
-    "mask": f"delete it, and {_AGAIN} makes the masks again",
-    "trellis": (
-        f"restore it, or delete the folder dense, and {_AGAIN} trains the dense run again, to the same bits if "
-        "training.deterministic is true and as many executors train it"
-    ),
-    "provenance": "delete it; no check is then made whether the model has changed since the dense run",
-}
 
 T = TypeVar("T")
 
@@ -83,7 +66,7 @@ class RunDirectory:
         try:
             found = self.origin()
         except FileNotFoundError:
-            self._files.write(_EXPERIMENT, origin.encode(wanted))
+            self._files.write(file_names.EXPERIMENT, origin.encode(wanted))
             return
         if found.identity != wanted.identity:
             raise InputError(
@@ -91,16 +74,29 @@ class RunDirectory:
                 f"{wanted.identity}); choose another --runs, or move the directory away"
             )
         if found.train_images != train_images:
-            raise self._damaged(_EXPERIMENT, "train_images is not the dataset's", origin.REMEDY)
+            raise self._damaged(file_names.EXPERIMENT, "train_images is not the dataset's", origin.REMEDY)
         if found.experiment != config:
-            self._files.write(_EXPERIMENT, origin.encode(wanted))
+            self._files.write(file_names.EXPERIMENT, origin.encode(wanted))
 
     def origin(self) -> Origin:
         """Whose results lie here, as experiment.yaml has it.
 
         Raises FileNotFoundError if there is no experiment.yaml, InputError if it is damaged or contradicts itself.
         """
-        return origin.decode(self._files.read(_EXPERIMENT), self.describe(_EXPERIMENT))
+        return origin.decode(self._files.read(file_names.EXPERIMENT), self.describe(file_names.EXPERIMENT))
+
+    def exists(self) -> bool:
+        """Whether this is a run directory."""
+        return self._files.exists(file_names.EXPERIMENT)
+
+    def record_dataset(self, record: DatasetRecord) -> None:
+        """Writes dataset.json unless it is there."""
+        if not self._files.exists(file_names.DATASET):
+            self._files.write(file_names.DATASET, checksum.encode(record))
+
+    def dataset(self) -> DatasetRecord | None:
+        """What was recorded of the dataset; None if nothing was, by an earlier version. InputError if damaged."""
+        return self._found(file_names.DATASET, lambda blob: checksum.decode(blob, DatasetRecord), "dataset")
 
     def replicates(self) -> list[RunDirectory]:
         """The run directory of each of the experiment's seeds; only itself if there is one. Raises as `origin` does."""
@@ -112,27 +108,39 @@ class RunDirectory:
 
     def kept_steps(self) -> frozenset[int]:
         """The points of the trellis whose states are here."""
-        found = (_TRELLIS_NAME.fullmatch(name) for name in self._files.list("trellis"))
+        found = (file_names.TRELLIS_NAME.fullmatch(name) for name in self._files.list("trellis"))
         return frozenset(int(match[1]) for match in found if match)
 
     def trellis_state(self, step: int) -> Checkpoint:
         """The dense run's state after `step` steps. Raises InputError if it is damaged or missing."""
-        state = self._needed(_trellis(step), checkpoint.unpack, "trellis")
+        state = self._needed(file_names.trellis(step), checkpoint.unpack, "trellis")
         if state.step != step:
-            raise self._damaged(_trellis(step), f"it is of step {state.step}", _REMEDIES["trellis"])
+            raise self._damaged(file_names.trellis(step), f"it is of step {state.step}", file_names.REMEDIES["trellis"])
         return state
 
     def trellis_file(self, step: int) -> tuple[str, str]:
         """For error messages: the file of the state after `step` steps, and how to recreate it."""
-        return self.describe(_trellis(step)), _REMEDIES["trellis"]
+        return self.describe(file_names.trellis(step)), file_names.REMEDIES["trellis"]
+
+    def transferred_state(self) -> Checkpoint:
+        """What tickets start from if it comes from another run directory. InputError if it is damaged or missing."""
+        return self._needed(file_names.TRANSFERRED, checkpoint.unpack, "transfer")
+
+    def write_transferred_state(self, state: Checkpoint) -> None:
+        """Saves what tickets start from, before their mask."""
+        self._files.write(file_names.TRANSFERRED, checkpoint.pack(state))
+
+    def transferred_file(self) -> tuple[str, str]:
+        """For error messages: the file of `transferred_state`, and how to recreate it."""
+        return self.describe(file_names.TRANSFERRED), file_names.REMEDIES["transfer"]
 
     def state_file(self, training: str) -> tuple[str, str]:
         """For error messages: the file of a training's last checkpoint, and how to recreate it."""
-        return self.describe(_state(training)), _REMEDIES["state"]
+        return self.describe(file_names.state(training)), file_names.REMEDIES["state"]
 
     def write_trellis_state(self, state: Checkpoint) -> None:
         """Saves the dense run's state at a point of the trellis."""
-        self._files.write(_trellis(state.step), checkpoint.pack(state))
+        self._files.write(file_names.trellis(state.step), checkpoint.pack(state))
 
     def mask(
         self, level: int, kernels: Mapping[str, tuple[int, ...]] | None = None, chain: tuple[int, ...] = ()
@@ -141,28 +149,28 @@ class RunDirectory:
 
         Raises InputError if it is damaged or missing, or not of kernels with these shapes by path.
         """
-        path = _mask(level, chain)
+        path = file_names.mask(level, chain)
         mask = self._needed(path, blobs.unpack_mask, "mask")
         shapes = {path: kept.shape for path, kept in mask.items()}
         wanted = shapes if kernels is None else kernels
         for kernel in {**wanted, **shapes}:
             if shapes.get(kernel) != wanted.get(kernel):
                 why = f"of {kernel} it has shape {shapes.get(kernel)}, the model {wanted.get(kernel)}"
-                raise self._damaged(path, why, _REMEDIES["mask"])
+                raise self._damaged(path, why, file_names.REMEDIES["mask"])
         return mask
 
     def write_mask(self, level: int, mask: masks.Mask, chain: tuple[int, ...] = ()) -> None:
         """Saves the mask of a level, or of a round."""
-        self._files.write(_mask(level, chain), blobs.pack_mask(mask))
+        self._files.write(file_names.mask(level, chain), blobs.pack_mask(mask))
 
     def has_mask(self, level: int, chain: tuple[int, ...] = ()) -> bool:
         """Whether the mask of a level, or of a round, is here."""
-        return self._files.exists(_mask(level, chain))
+        return self._files.exists(file_names.mask(level, chain))
 
     def has_masks(self, levels: int) -> bool:
         """Whether the masks of all these levels are here."""
         names = set(self._files.list("masks"))
-        return all(_mask(level) in names for level in range(levels))
+        return all(file_names.mask(level) in names for level in range(levels))
 
     def discard_masks(self) -> None:
         """Deletes all masks: those of another dense run must not be taken for this one's."""
@@ -175,50 +183,54 @@ class RunDirectory:
 
     def final_dense_state(self) -> Checkpoint:
         """The dense run's state after its last step. Raises InputError if it is damaged or missing."""
-        return self._needed(_state(DENSE), checkpoint.unpack, "trellis")
+        return self._needed(file_names.state(DENSE), checkpoint.unpack, "trellis")
 
     def final_dense_file(self) -> tuple[str, str]:
         """For error messages: the file of `final_dense_state`, and how to recreate it."""
-        return self.describe(_state(DENSE)), _REMEDIES["trellis"]
+        return self.describe(file_names.state(DENSE)), file_names.REMEDIES["trellis"]
 
     def checkpoint(self, training: str) -> Checkpoint | None:
         """The last checkpoint of a training (a ticket's name, or DENSE); None if it has not saved one.
 
         Raises InputError if it is damaged.
         """
-        return self._found(_state(training), checkpoint.unpack, "state")
+        return self._found(file_names.state(training), checkpoint.unpack, "state")
+
+    def needed_checkpoint(self, training: str) -> Checkpoint:
+        """As `checkpoint`, but raises InputError too if there is none."""
+        return self._needed(file_names.state(training), checkpoint.unpack, "state")
 
     def write_checkpoint(self, training: str, state: Checkpoint) -> None:
         """Saves a training's checkpoint; the last one is its final state."""
-        self._files.write(_state(training), checkpoint.pack(state))
+        self._files.write(file_names.state(training), checkpoint.pack(state))
 
     def metrics(self, training: str) -> list[dict[str, Any]]:
         """A training's rows of metrics.jsonl, one an evaluation. Raises InputError if they are damaged."""
-        return self._found(_metrics(training), _rows, "metrics") or []
+        return self._found(file_names.metrics(training), _rows, "metrics") or []
 
     def lacks_metrics(self, training: str, step: int) -> InputError:
         """The error to raise if metrics.jsonl lacks the evaluation at a step that the checkpoint is past."""
         why = f"the evaluation at step {step} is not in it"
-        return self._damaged(_metrics(training), why, _REMEDIES["metrics"])
+        return self._damaged(file_names.metrics(training), why, file_names.REMEDIES["metrics"])
 
     def write_metrics(self, training: str, rows: Iterable[dict[str, Any]]) -> None:
         """Replaces a training's metrics.jsonl: object stores cannot append."""
-        self._write_rows(_metrics(training), rows)
+        self._write_rows(file_names.metrics(training), rows)
 
     def answers(self, training: str, top1: float | None, select_top1: float | None = None) -> Answers | None:
         """Which images a trained network (a ticket's name, or DENSE) got right; None if an earlier version trained it.
 
         Raises InputError if they are damaged, or not those behind these accuracies.
         """
-        found = self._found(_answers(training), answers.unpack, "answers")
+        found = self._found(file_names.answers(training), answers.unpack, "answers")
         misfit = found.misfit(top1, select_top1) if found is not None else ""
         if misfit:
-            raise self._damaged(_answers(training), misfit, _REMEDIES["answers"])
+            raise self._damaged(file_names.answers(training), misfit, file_names.REMEDIES["answers"])
         return found
 
     def write_answers(self, training: str, found: Answers) -> None:
         """Saves which images a trained network gets right, before its final state and its result."""
-        self._files.write(_answers(training), answers.pack(found))
+        self._files.write(file_names.answers(training), answers.pack(found))
 
     def telemetry(self, training: str) -> list[dict[str, Any]]:
         """Rows on how well a bundle's process used its machine, one a minute. Named by the bundle's first training.
@@ -226,21 +238,32 @@ class RunDirectory:
         Empty if they are missing or damaged: no result depends on them.
         """
         try:
-            return _rows(self._files.read(_telemetry(training)))
+            return _rows(self._files.read(file_names.telemetry(training)))
         except (FileNotFoundError, ValueError):
             return []
 
     def write_telemetry(self, training: str, rows: Iterable[dict[str, Any]]) -> None:
         """Replaces the telemetry of the bundle whose first training this is."""
-        self._write_rows(_telemetry(training), rows)
+        self._write_rows(file_names.telemetry(training), rows)
 
     def dense_result(self) -> DenseResult | None:
         """How the dense run ended; None if it has not ended."""
-        return self._found(_result(DENSE), lambda blob: checksum.decode(blob, DenseResult), "result")
+        return self._found(file_names.result(DENSE), lambda blob: checksum.decode(blob, DenseResult), "result")
 
     def write_dense_result(self, result: DenseResult) -> None:
         """Ends the dense run. Written last, after the trellis and the final state."""
-        self._files.write(_result(DENSE), checksum.encode(result))
+        self._files.write(file_names.result(DENSE), checksum.encode(result))
+
+    def begun(self) -> list[str]:
+        """The trainings (tickets' names, and DENSE) that have evaluations."""
+        names = (name.split("/") for name in self._files.list("tickets"))
+        tickets = [parts[1] for parts in names if parts[2:] == ["metrics.jsonl"] and from_name(parts[1])]
+        return [DENSE, *tickets] if self._files.exists(file_names.metrics(DENSE)) else tickets
+
+    def bundles(self) -> list[str]:
+        """The names of the bundles that have telemetry."""
+        files = self._files.list("telemetry")
+        return [name.removeprefix("telemetry/").removesuffix(".jsonl") for name in files if name.endswith(".jsonl")]
 
     def done(self) -> set[Ticket]:
         """The tickets that have a result."""
@@ -249,11 +272,11 @@ class RunDirectory:
 
     def has_checkpoint(self, training: str) -> bool:
         """Whether a training (a ticket's name, or DENSE) has begun, and saved how far it is."""
-        return self._files.exists(_state(training))
+        return self._files.exists(file_names.state(training))
 
     def has_result(self, training: str) -> bool:
         """Whether a training (a ticket's name, or DENSE) has ended."""
-        return self._files.exists(_result(training))
+        return self._files.exists(file_names.result(training))
 
     def failed(self) -> list[Ticket]:
         """The tickets whose result is a failure, such as a machine's: another try may succeed."""
@@ -261,15 +284,26 @@ class RunDirectory:
 
     def reopen(self, ticket: Ticket) -> None:
         """Deletes a ticket's result; its checkpoint stays."""
-        self._files.delete(_result(ticket.name))
+        self._files.delete(file_names.result(ticket.name))
 
     def provenance(self) -> Provenance | None:
         """What trained the dense run; None if nothing has, or a version of this suite that left no record."""
-        return self._found(_PROVENANCE, lambda blob: checksum.decode(blob, Provenance), "provenance")
+        return self._found(file_names.PROVENANCE, lambda blob: checksum.decode(blob, Provenance), "provenance")
 
     def write_provenance(self, provenance: Provenance) -> None:
         """Records what trains the dense run, before its first checkpoint."""
-        self._files.write(_PROVENANCE, checksum.encode(provenance))
+        self._files.write(file_names.PROVENANCE, checksum.encode(provenance))
+
+    def submission(self) -> Submission | None:
+        """How the sweep was started last; None if it cannot be told: nothing depends on it."""
+        try:
+            return checksum.decode(self._files.read(file_names.SUBMISSION), Submission)
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def write_submission(self, submission: Submission) -> None:
+        """Records how the sweep is started, over an earlier record."""
+        self._files.write(file_names.SUBMISSION, checksum.encode(submission))
 
     def results(self) -> list[TicketResult]:
         """All results there are, by ticket. Raises InputError if one is damaged."""
@@ -277,15 +311,15 @@ class RunDirectory:
 
     def result(self, ticket: Ticket) -> TicketResult:
         """How a ticket ended. Raises InputError if its result is damaged or missing."""
-        path = _result(ticket.name)
+        path = file_names.result(ticket.name)
         result = self._needed(path, lambda blob: checksum.decode(blob, TicketResult), "result")
         if result.ticket != ticket:
-            raise self._damaged(path, f"it is of ticket {result.ticket.name}", _REMEDIES["result"])
+            raise self._damaged(path, f"it is of ticket {result.ticket.name}", file_names.REMEDIES["result"])
         return result
 
     def write_result(self, result: TicketResult) -> None:
         """Ends a ticket. Written last, after its state and metrics."""
-        self._files.write(_result(result.ticket.name), checksum.encode(result))
+        self._files.write(file_names.result(result.ticket.name), checksum.encode(result))
 
     def write_report(self, name: str, blob: bytes) -> None:
         """Writes a part of the report, such as results.parquet, over an earlier one."""
@@ -303,13 +337,13 @@ class RunDirectory:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            raise self._damaged(path, str(error), _REMEDIES[kind]) from None
+            raise self._damaged(path, str(error), file_names.REMEDIES[kind]) from None
 
     def _needed(self, path: str, decode: Callable[[bytes], T], kind: str) -> T:
         """A file's decoded content; InputError if it is damaged or missing."""
         found = self._found(path, decode, kind)
         if found is None:
-            raise InputError(f"{self.describe(path)} is missing; {_REMEDIES[kind]}")
+            raise InputError(f"{self.describe(path)} is missing; {file_names.REMEDIES[kind]}")
         return found
 
     def _damaged(self, path: str, why: str, remedy: str) -> InputError:
@@ -322,41 +356,6 @@ class RunDirectory:
 def run_directory(runs: str, config: Experiment, dataset_hash: str) -> RunDirectory:
     """The run directory of an experiment on a dataset, below `runs`; nothing is read or made yet."""
     return RunDirectory(open_store(runs).child(f"{config.name}-{experiment.identity(config, dataset_hash)}"))
-
-
-def _folder(training: str) -> str:
-    return DENSE if training == DENSE else f"tickets/{training}"
-
-
-def _result(training: str) -> str:
-    return f"{_folder(training)}/result.json"
-
-
-def _state(training: str) -> str:
-    return f"{_folder(training)}/state.safetensors"
-
-
-def _metrics(training: str) -> str:
-    return f"{_folder(training)}/metrics.jsonl"
-
-
-def _answers(training: str) -> str:
-    return f"{_folder(training)}/answers.safetensors"
-
-
-def _telemetry(training: str) -> str:
-    return f"telemetry/{training}.jsonl"
-
-
-def _trellis(step: int) -> str:
-    return f"trellis/{step:06d}.safetensors"
-
-
-def _mask(level: int, chain: tuple[int, ...] = ()) -> str:
-    if not chain:
-        return f"masks/{level:02d}.safetensors"
-    seed, step = chain
-    return f"masks/{level:02d}-{step:06d}-s{seed}.safetensors"
 
 
 def _rows(blob: bytes) -> list[dict[str, Any]]:

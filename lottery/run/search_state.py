@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
 from lottery.experiment.config import Experiment
@@ -40,6 +40,12 @@ class SearchState:
             for replicate in range(max((self._seeds(answer, ticket) for answer in self.search.answers), default=0))
         ]
 
+    def is_over(self, tickets: Iterable[Ticket], done: Sequence[Container[Ticket]]) -> bool:
+        """Whether nothing is left to train, given all of a replicate's tickets and those done in each replicate."""
+        return not self.search.missing and all(
+            training.ticket in done[training.replicate] for training in self.controls(tickets)
+        )
+
     def _seeds(self, answer: Answer, ticket: Ticket) -> int:
         """On how many seeds an answer is compared with a ticket."""
         if not answer.is_final or answer.level is None or ticket.control == NO_CONTROL:
@@ -52,29 +58,39 @@ class SearchState:
         return len(answer.tried[answer.level])
 
 
+def read_search(
+    experiment: Experiment, steps: Sequence[int], runs: Sequence[RunDirectory], retries: bool = False
+) -> SearchState:
+    """`search_state` of the results in run directories, one for each of the experiment's seeds.
+
+    Raises InputError if a result is damaged.
+    """
+    return search_state(experiment, steps, [(run.dense_result(), run.results()) for run in runs], retries)
+
+
 def search_state(
-    experiment: Experiment, steps: Sequence[int], replicates: Sequence[RunDirectory], retries: bool = False
+    experiment: Experiment,
+    steps: Sequence[int],
+    replicates: Sequence[tuple[DenseResult | None, Iterable[TicketResult]]],
+    retries: bool = False,
 ) -> SearchState:
     """How far the search of an experiment has got.
 
     Args:
         steps: the reset points.
-        replicates: the run directory of each of the experiment's seeds.
+        replicates: the results so far, for each of the experiment's seeds.
         retries: whether failed tickets count as not trained yet, since they would be tried again.
-
-    Raises InputError if a result is damaged.
     """
     levels = _by_density(experiment)
     results: dict[Probe, float | None] = {}
     image = 0.0
-    for replicate, run in enumerate(replicates):
-        dense = run.dense_result()
+    for replicate, (dense, of_tickets) in enumerate(replicates):
         if dense is None or dense.status != "done":
             continue
         select = experiment.data.select is not None
         image = 100 / max(dense.select_images if select else dense.evaluated, 1)
         found: dict[tuple[int, int], list[TicketResult]] = defaultdict(list)
-        for result in run.results():
+        for result in of_tickets:
             if result.control == NO_CONTROL and result.level < len(levels):
                 found[result.step, result.level].append(result)
         for (step, level), tickets in found.items():

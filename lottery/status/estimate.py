@@ -52,12 +52,14 @@ def task_seconds_left(heartbeat: Heartbeat) -> float | None:
 
 
 def seconds_left(look: Look) -> float | None:
-    """Until the sweep is done; None if that cannot be told yet.
+    """Until the sweep is done; None if that cannot be told yet, as in a search, whose rounds depend on results.
 
     The stage at work takes as long as its slowest task. What comes after it takes as many steps as there are, on as
     many executors as can share them, at the pace of the dense run. Loading, masks and waits are not in it, so it is an
     estimate from below.
     """
+    if look.origin.experiment.search == "frontier":
+        return None
     at_work = stage(look.history)
     later = 0 if at_work == "tickets" else sum(_steps(look, ticket) for ticket in _left(look))
     tasks = [task_seconds_left(heartbeat) for heartbeat in look.heartbeats if heartbeat.trainings]

@@ -46,9 +46,8 @@ class Look:
 class Reader:
     """Looks at a run directory again and again.
 
-    The first look reads every result once. Each later one makes three requests, one for each task of the gang, one or
-    two for each seed, and one for each result that is new or a failure, which another try may replace. (Stores list
-    1,000 files in a request, of which a ticket has three.)
+    Each look reads the claim, the history, a heartbeat for each task, and each result that is new, or a failure, which
+    another try may replace; and it lists the heartbeats, and the tickets of each seed.
     """
 
     def __init__(self, run: RunDirectory) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lottery.run.heartbeats import Heartbeat
 from lottery.run.run_directory import DENSE
+from lottery.run.search_state import search_state
 from lottery.status import estimate, schema
 from lottery.status.reader import Look, ReplicateLook
 from lottery.tickets.tickets import all_tickets
@@ -65,7 +66,12 @@ def _state(look: Look) -> schema.State:
 
 
 def _is_done(look: Look) -> bool:
-    tickets = all_tickets(look.origin.experiment, look.origin.timeline)
+    experiment, line = look.origin.experiment, look.origin.timeline
+    tickets = all_tickets(experiment, line)
+    if experiment.search == "frontier":
+        found = [(each.dense, each.results.values()) for each in look.replicates]
+        state = search_state(experiment, line.trellis, found)
+        return state.is_over(tickets, [each.results for each in look.replicates])
     return all(each.dense is not None and len(each.results) >= len(tickets) for each in look.replicates)
 
 

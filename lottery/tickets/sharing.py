@@ -10,7 +10,7 @@ from lottery.tickets.controls import is_for_all_levels
 from lottery.tickets.tickets import NO_CONTROL, Ticket
 
 # What the dense run does not depend on. A section that is not named here is taken to change it.
-_AFTER_DENSE = ("trellis", "masks", "tickets")
+_AFTER_DENSE = ("trellis", "masks", "tickets", "transfer")
 _PRUNABLE = ("classifier", "exclude")  # the fields of `masks` that say which weights are prunable
 
 
@@ -39,7 +39,8 @@ def ticket_identity(experiment: Experiment, ticket: Ticket) -> str:
         masks, density = {key: value for key, value in masks.items() if key in _PRUNABLE}, None
     how = {key: value for key, value in tree.get("tickets", {}).items() if key not in ("controls", "seeds")}
     level = None if ticket.control == NO_CONTROL else ticket.level
-    return digest([masks, density, how, ticket.step, ticket.control, ticket.seed, level])
+    source = [tree["transfer"]] if "transfer" in tree else []
+    return digest([masks, density, how, ticket.step, ticket.control, ticket.seed, level, *source])
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lottery.experiment.config import Experiment
 from lottery.models import build, custom, fingerprint
+from lottery.models.classifier import classifier_kernel
 from lottery.run.provenance import Provenance
 from lottery.tickets.masks import Mask, without_excluded
 from lottery.training import optimizers, scores, xla
@@ -79,8 +80,8 @@ class Trainer:
         self._rule = optimizers.rule(self._training.optimizer)
         self._model = self._build(experiment.seed, strategy.scope())
         self._provenance = fingerprint.provenance(self._model)
-        if self.is_distributed:
-            self._synchronize_batch_norm()
+        if self.is_distributed:  # how many executors there are must not change the result
+            build.synchronize_batch_norm(self._model)
         xla.check(experiment, self._model, self._replicas)
         kernels = build.prunable_kernels(self._model, experiment.masks.classifier, shape)
         if not kernels:
@@ -110,6 +111,17 @@ class Trainer:
     def weights(self) -> list[str]:
         """Paths of all trainable weights: kernels, prunable or not, biases and the like."""
         return [weight.path for weight in self._model.trainable_variables]
+
+    def classifier(self) -> list[str]:
+        """Paths of the variables of the layer whose kernel feeds the output. Raises InputError if there is none."""
+        kernels = build.prunable_kernels(self._model, classifier=True)
+        folder = str(classifier_kernel(self._model, self._shape, kernels).path).rpartition("/")[0]
+        return [each.path for each in self._model.variables if each.path.rpartition("/")[0] == folder]
+
+    @property
+    def variables(self) -> list[str]:
+        """Paths of all of the model's variables: weights, statistics, seed generators."""
+        return [variable.path for variable in self._model.variables]
 
     @property
     def is_distributed(self) -> bool:
@@ -250,16 +262,9 @@ class Trainer:
     def _build(self, seed: int, scope: AbstractContextManager[Any] | None = None, again: bool = False) -> keras.Model:
         config, precision = self._experiment.model, self._training.precision
         model = build.build(config, self._shape, self._classes, seed, precision, scope, again)
-        for layer in build.layers(model):
-            if isinstance(layer, keras.layers.BatchNormalization) and self._training.synchronized_batch_norm:
-                layer.synchronized = True
+        if self._training.synchronized_batch_norm:
+            build.synchronize_batch_norm(model)
         return model
-
-    def _synchronize_batch_norm(self) -> None:
-        """Has statistics taken over all executors' images: how many executors there are must not change the result."""
-        for layer in build.layers(self._model):
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.synchronized = True
 
     def _on_device(self, state: Mapping[str, Any]) -> State:
         if isinstance(state, State) and state.layouts is self._layouts:

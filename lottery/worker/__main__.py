@@ -1,6 +1,7 @@
 """The child process of a gang task: reads its instructions from standard input, trains, writes to the run directory.
 
-Asked for something instead, it answers: a question about a model, or forward passes of trained networks.
+Asked for something instead, it answers: a question about a model, forward passes of trained networks, or a ticket's
+files.
 
 Standard output carries events for the supervisor (see `lottery.protocol`). The log goes to standard error.
 """
@@ -23,6 +24,7 @@ with hide_modules("matplotlib", "pandas", "sklearn"):
 from lottery.protocol import (
     EXIT_NOTICE,
     EXIT_OUT_OF_MEMORY,
+    ExportRequest,
     Failed,
     Instructions,
     Passes,
@@ -37,6 +39,7 @@ from lottery.worker.forward_passes import pass_forward
 from lottery.worker.session import Session
 from lottery.worker.shutdown import ShutdownRequest, ShutdownRequested
 from lottery.worker.ticket_bundle import train_tickets
+from lottery.worker.ticket_export import export_training
 from lottery.worker.trial_build import build
 from preprocessing.common.errors import Failure, Kind, failure_of
 from preprocessing.common.program import run_or_explain
@@ -53,6 +56,9 @@ def main() -> int:
             return 0
         if isinstance(instructions, Passes):
             pass_forward(instructions, report)
+            return 0
+        if isinstance(instructions, ExportRequest):
+            report(export_training(instructions, report))
             return 0
         return _train(instructions, report, shutdown)
     except tf.errors.ResourceExhaustedError as error:

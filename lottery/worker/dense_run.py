@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 
+import msgspec
+
 from lottery.run.run_directory import DenseResult
+from lottery.worker import devices
 from lottery.worker.bundle import train_bundle
 from lottery.worker.mask_making import check_method, make_masks
 from lottery.worker.member import Member
 from lottery.worker.narrow_model import check_controls
 from lottery.worker.session import Session
+from lottery.worker.transfer import check_ticket
 
 
 def train_dense(session: Session, masks: bool = True) -> None:
@@ -21,6 +25,7 @@ def train_dense(session: Session, masks: bool = True) -> None:
     if trained:
         check_method(session.experiment)  # before days are spent on the dense run
         check_controls(session.experiment)
+        check_ticket(session.trainer, session.experiment)
         _train(session)
     dense = session.run.dense_result()
     if dense is None or dense.status != "done" or not masks or session.position.workers > 1:
@@ -51,7 +56,8 @@ def _start_or_resume(session: Session, dense: Member) -> str:
         _keep_trellis_state(session, dense)  # it may have been saved because this could not be written
         return changes
     session.run.discard_masks()  # those of an earlier dense run
-    session.run.write_provenance(session.trainer.provenance())
+    hardware = devices.hardware(session.placement.cores)
+    session.run.write_provenance(msgspec.structs.replace(session.trainer.provenance(), hardware=hardware))
     dense.state = session.trainer.first_state(session.experiment.seed)
     _keep_trellis_state(session, dense)
     return ""

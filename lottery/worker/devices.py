@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import platform
+from contextlib import suppress
+from pathlib import Path
+
 import keras
 import tensorflow as tf
 
@@ -39,6 +43,23 @@ def check_gpus(given: int) -> None:
         raise NoGpusError(
             f"of the {given} GPUs that Spark gave the task TensorFlow sees {seen}; look at nvidia-smi on this machine"
         )
+
+
+def hardware(cores: int) -> str:
+    """What this process computes on, for people: its GPUs by name, or else its cores, and the processor."""
+    gpus = tf.config.list_physical_devices("GPU")
+    names = [str(tf.config.experimental.get_device_details(gpu).get("device_name", "GPU")) for gpu in gpus]
+    counted = [f"{names.count(name)} x {name}" for name in dict.fromkeys(names)]
+    return "; ".join([*counted, f"{cores} core{'s' * (cores > 1)} of {_processor()}"])
+
+
+def _processor() -> str:
+    """The processor's name, or if there is none its architecture."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 def strategy(position: WorkerPosition) -> tf.distribute.Strategy:

@@ -20,18 +20,23 @@ from lottery.tickets.masks import Kernels, Mask, UnrankedError
 from lottery.tickets.synflow import synflow_mask
 from lottery.training.mask_scores import MaskScorer
 from lottery.worker.session import Session
+from lottery.worker.transfer import bring
 from preprocessing.common.errors import InputError
 
 logger = logging.getLogger(__name__)
 
 
 def make_masks(session: Session) -> None:
-    """Writes the mask of each density. It needs only the dense run's states in the run directory.
+    """Writes the mask of each density, or brings the one of another run directory's ticket.
 
-    The same states give the same masks, whatever was written before.
+    It needs only the dense run's states in the run directory, or that ticket. The same states give the same masks,
+    whatever was written before.
 
     Raises InputError if the model has changed since the dense run, or the method gives scores that cannot be ranked.
     """
+    if session.experiment.transfer is not None:
+        bring(session)
+        return
     method = mask_methods.find(session.experiment.masks.method)
     try:
         found = _masks(session, method)

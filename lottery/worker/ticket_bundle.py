@@ -30,6 +30,7 @@ from lottery.worker.member import Member
 from lottery.worker.narrow_model import narrow_session
 from lottery.worker.round_masks import final_state, is_cut_off, mask_of_level
 from lottery.worker.session import Session
+from lottery.worker.transfer import reset_state
 
 
 def train_tickets(session: Session, tickets: Sequence[Ticket]) -> None:
@@ -60,11 +61,11 @@ class TicketBundle:
         self._seed = stream_seed(tickets[0].seed, self._experiment.seed)
         # Read or made once each. Tickets of one mask share it, so the trainer sees that it is loaded already.
         self._level_mask = lru_cache(maxsize=None)(partial(mask_of_level, session))
-        self._trellis_state = lru_cache(maxsize=None)(session.run.trellis_state)
+        self._reset_state = lru_cache(maxsize=None)(partial(reset_state, session))
         self._final_state = lru_cache(maxsize=None)(partial(final_state, session))
         mask = lru_cache(maxsize=None)(self._mask)
         self._members = [self._start_or_resume(ticket, mask(self._of_one_mask(ticket))) for ticket in tickets]
-        self._trellis_state.cache_clear()  # each as large as a member's state
+        self._reset_state.cache_clear()  # each as large as a member's state
         self._final_state.cache_clear()
 
     def train(self) -> None:
@@ -99,15 +100,14 @@ class TicketBundle:
         return member
 
     def _start_state(self, ticket: Ticket, mask: Mask) -> dict[str, NDArray[Any]]:
-        trainer, run, slots = self._session.trainer, self._session.run, self._session.slots
+        trainer, slots = self._session.trainer, self._session.slots
         weights = start_weights(ticket, self._experiment)
         if weights == "new":
             return start_state(trainer.first_state(reinit_seed(ticket, self._experiment.seed)), mask, slots)
         if weights == "final":
             saved = self._final_state(self._trained_before(ticket)).variables
         else:
-            saved = self._trellis_state(ticket.step).variables
-            trainer.check(saved, *run.trellis_file(ticket.step))
+            saved = self._reset_state(ticket.step)
         fresh = self._experiment.tickets.optimizer_state == "fresh"
         return start_state(saved, mask, slots, trainer.fresh_optimizer() if fresh else None)
 

@@ -9,13 +9,15 @@ from lottery.worker import devices
 from lottery.worker.mask_making import check_method
 from lottery.worker.narrow_model import check_controls
 from lottery.worker.position import WorkerPosition
+from lottery.worker.transfer import check_transfer
 
 
 def build(question: Question) -> ModelFacts:
     """Builds the model as training does at its start.
 
     Raises InputError if that fails, if the model gives no logits, if a mask keeps no weight, if a function of the
-    user's that scores weights cannot be imported, or if a control needs a width that the model lacks.
+    user's that scores weights cannot be imported, if a control needs a width that the model lacks, or if a transferred
+    ticket does not fit.
     """
     devices.configure(1, question.experiment.training.deterministic)
     trainer = Trainer(
@@ -28,5 +30,6 @@ def build(question: Question) -> ModelFacts:
     )
     check_method(question.experiment)
     check_controls(question.experiment)
+    kept = check_transfer(trainer, question.experiment)
     masks.check_levels(question.experiment.masks, trainer.prunable)
-    return ModelFacts(trainer.parameters, trainer.prunable)
+    return ModelFacts(trainer.parameters, trainer.prunable, kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -45,3 +46,11 @@ class CommandLine(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises InputError; argparse itself would print its usage and exit."""
         raise InputError(f"{message}; --help lists the options")
+
+
+def positive(text: str) -> float:
+    """The type of an option: a number above 0. Raises ValueError, which argparse reports."""
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise ValueError(text)
+    return value

@@ -63,7 +63,11 @@ def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = submit("lottery_sweep.py", *arguments(data, runs))
     assert done.returncode == 0, done.stdout
     run = run_directory(runs)
-    assert done.stdout.splitlines()[-2:] == [f"results: {run}/results.parquet", f"picture: {run}/report/accuracy.png"]
+    assert done.stdout.splitlines()[-3:] == [
+        f"results: {run}/results.parquet",
+        f"TensorBoard: tensorboard --logdir {run}/events",
+        f"report: {run}/report/index.html",
+    ]
     assert "0 of 9 tickets are done, 0 of 3 controls" in done.stdout
     assert "gang: 12 trainings on 2 tasks" in done.stdout
     return runs

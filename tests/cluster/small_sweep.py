@@ -45,7 +45,7 @@ def unchanged(before: dict[Path, int]) -> bool:
 def after_dense(undisturbed: Path, runs: Path, levels: Sequence[int] = ()) -> Path:
     """A run directory in `runs` in which only the dense run and the tickets of these levels are done."""
     run = runs / run_directory(undisturbed).name
-    others = shutil.ignore_patterns("heartbeats", "report", "results.parquet", "telemetry")
+    others = shutil.ignore_patterns("heartbeats", "report", "events", "results.*", "submission.json", "telemetry")
     shutil.copytree(run_directory(undisturbed), run, ignore=others)
     for folder in (run / "tickets").iterdir():
         if int(folder.name[:2]) not in levels:

@@ -125,16 +125,16 @@ def look(**fields):
     return Look(**{**known, **fields})
 
 
-def write(sweep, made):
-    """Lays a look's parts down in a sweep's run directory."""
+def write(run, made):
+    """Lays a look's parts down in a run directory."""
     for replicate in made.replicates:
         if replicate.dense is not None:
-            sweep.run.write_dense_result(replicate.dense)
+            run.write_dense_result(replicate.dense)
         for each in replicate.results.values():
-            sweep.run.write_result(each)
+            run.write_result(each)
     for heartbeat in made.heartbeats:
-        sweep.run.heartbeats.write(heartbeat)
+        run.heartbeats.write(heartbeat)
     for row in made.history:
         fields = {name: value for name, value in msgspec.to_builtins(row).items() if name not in ("time", "kind")}
-        sweep.run.history._clock = lambda row=row: row.time
-        sweep.run.history.add(row.kind, **fields)
+        run.history._clock = lambda row=row: row.time
+        run.history.add(row.kind, **fields)

@@ -1,15 +1,8 @@
-import sys
-
 import pytest
 
-from lottery.__main__ import main
 from lottery.commands.registry import COMMANDS
 from preprocessing.common.errors import InputError
-
-
-def call(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["lottery", *map(str, arguments)])
-    return main()
+from tests.lottery.command import call
 
 
 @pytest.mark.parametrize("command", COMMANDS)

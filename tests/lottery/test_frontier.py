@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from lottery.tickets.frontier import Answer, Probe, Rules, search
 
 MARGIN = 0.5
+GRIDS = json.loads((Path(__file__).parent / "grids.json").read_text())
 DRAWS = 2000
 
 
@@ -38,10 +41,10 @@ def number(level):
     return -1 if level is None else level
 
 
-def grid_answer(differences):
+def grid_answer(differences, margin=MARGIN):
     """Of all the results [levels, seeds]: the level where an isotonic regression falls below -margin."""
-    sums = np.cumsum(differences.mean(-1) + MARGIN)
-    return int(np.argmax(sums)) if sums.max() >= 0 else -1
+    sums = np.cumsum(differences.mean(-1) + margin)[::-1]
+    return len(sums) - 1 - int(np.argmax(sums)) if sums.max() >= 0 else -1
 
 
 # Points to the dense network, by level.
@@ -176,6 +179,20 @@ def test_the_answer_is_within_one_level_of_the_truth(curve, deviation, seeds, sh
     assert near >= np.mean([abs(grid - true) <= 1 for _, true, grid in found]) - 0.03
     cost = np.mean([sum(map(len, answer.tried.values())) for answer, _, _ in found]) / (20 * seeds)
     assert cost <= 0.26
+
+
+@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("margin", [0.5, 1.0, 2.0])
+def test_on_finished_grids_the_answer_is_that_of_the_grid(name, margin):
+    """Of the digits (20 levels, 5 reset points) and of LeNet-300-100 on Fashion-MNIST (12 and 3), three seeds each."""
+    grid = GRIDS[name]
+    right = np.array(list(grid["right"].values()))  # of the evaluation images, [resets, levels, seeds]
+    differences = 100 * (right - np.array(grid["dense"])) / grid["images"]
+    resets, levels, seeds = right.shape
+    held = Rules(levels, seeds, margin, 0.05, image=100 / grid["images"])
+    answers = search(held, range(resets), table(differences)).answers
+    assert [answer.level for answer in answers] == [grid_answer(differences[reset], margin) for reset in range(resets)]
+    assert sum(len(cell) for answer in answers for cell in answer.tried.values()) <= right.size / 3
 
 
 def told_right(answer, true):

@@ -12,6 +12,7 @@ from lottery.run.run_directory import ticket_result
 from lottery.tickets.tickets import Ticket
 from preprocessing.common.errors import Failure, InputError, Kind, StorageError
 from preprocessing.common.storage import open_store
+from tests.lottery.status_looks import activity
 
 PLACEMENT = TaskPlacement(3, "host:1", "host", ("1",), 2, 4, 1)
 SUPERVISE = "lottery.executor.child.supervise"
@@ -135,6 +136,48 @@ def test_storage_that_is_away_fails_the_task_not_the_ticket(gang, monkeypatch):
     with pytest.raises(StorageError, match="^cannot write"):
         run_tickets([gang.sweep.assignment(TICKETS)], PLACEMENT, 1000)
     assert not gang.sweep.run.results()
+
+
+def test_heartbeats_say_what_is_trained_what_waits_and_what_has_died(gang, monkeypatch):
+    beats = []
+    monkeypatch.setattr("lottery.run.heartbeats.Heartbeats.write", lambda self, beat: beats.append(beat))
+    monkeypatch.setattr("lottery.executor.task.BEAT_EVERY", 0.0)
+    gang(lambda ticket, child: "saved" if (ticket.step, child) == (5, 1) else True)
+    first, *others = beats
+    steps = [30, 25, 20]  # of the three tickets, from their reset points on
+    assert (first.done, first.waiting, first.gpus, first.seed) == (0, sum(steps), 1, None)
+    assert {beat.waiting for beat in others} == {0}
+    (died,) = [
+        beat for beat in others if beat.deaths == 1 and beat.last_death and beat.unsaved == 0 and beat.done == 0
+    ][:1]
+    assert died.last_death == "killed by SIGKILL (out of memory?): first line | last line"
+    assert max(beat.unsaved for beat in others) == 32
+    assert (others[-1].deaths, others[-1].done, others[-1].activity) == (1, 3, None)
+
+
+def test_the_activity_of_a_child_is_in_the_heartbeats_until_it_ends(gang, monkeypatch):
+    beats = []
+    monkeypatch.setattr("lottery.run.heartbeats.Heartbeats.write", lambda self, beat: beats.append(beat))
+    monkeypatch.setattr("lottery.executor.task.BEAT_EVERY", 0.0)
+    doing = activity("00-000000-s0")
+
+    def ends(on_line):
+        on_line(encode_event(Progress(16, 0, doing)))
+        on_line(encode_event(Progress(16, 0)))
+        return Ended(143, "told to leave", "")
+
+    left = iter([ends, ends])
+
+    def supervise(*given):
+        return next(left)(given[4])
+
+    monkeypatch.setattr(SUPERVISE, supervise)
+    with pytest.raises(StopIteration):
+        run_tickets([gang.sweep.assignment(TICKETS)], PLACEMENT, 1000)
+    at_work = [beat for beat in beats if beat.activity is not None]
+    assert [beat.activity for beat in at_work] == [doing] * 4
+    assert beats[3].activity is None  # the first child has ended
+    assert {beat.deaths for beat in beats} == {0}  # it was told to
 
 
 def test_a_heartbeat_that_cannot_be_written_does_not_stop_a_task(gang, monkeypatch):

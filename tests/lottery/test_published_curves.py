@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from matplotlib.figure import Figure
 from msgspec.structs import replace
 
 from lottery.experiment import config
@@ -130,16 +129,12 @@ def test_a_shipped_file_that_is_damaged_costs_a_warning_and_not_the_report(tmp_p
 
 
 @pytest.mark.parametrize(("iterative", "densities"), [(False, [[0.21]] * 3), (True, [[0.21, 0.168, 0.107]])])
-def test_what_is_pruned_alike_is_drawn_behind_everything_else(iterative: bool, densities: list[list[float]]) -> None:
-    axes = Figure().subplots()
-    own = axes.plot([0.2], [0.9])[0]
-    published_curves.draw(axes, [RESNET20], iterative)
-    level, *curves = axes.lines[1:]
-    assert level.get_ydata()[0] == pytest.approx(0.9171)
-    assert [list(curve.get_xdata()) for curve in curves] == densities
-    assert max(curve.get_ydata().max() for curve in map(_arrays, curves)) <= 0.9171
-    assert all(line.get_zorder() < own.get_zorder() for line in [level, *curves])
-    assert curves[0].get_label().startswith("Renda et al., 2020, CIFAR-10: reset to epoch ")
+def test_what_is_pruned_alike_becomes_a_line(iterative: bool, densities: list[list[float]]) -> None:
+    level, *curves = published_curves.lines([RESNET20], iterative)
+    assert level.level == pytest.approx(0.9171)
+    assert [[density for density, _ in curve.points] for curve in curves] == densities
+    assert max(top1 for curve in curves for _, top1 in curve.points) <= 0.9171
+    assert curves[0].name.startswith("Renda et al., 2020, CIFAR-10: reset to epoch ")
 
 
 def test_a_user_can_name_one_or_none() -> None:
@@ -153,23 +148,20 @@ def test_a_user_can_name_one_or_none() -> None:
 
 
 def test_the_report_of_a_run_that_fits_has_them_and_another_has_not(tmp_path, monkeypatch) -> None:
-    drawn: list[tuple[list[str], bool]] = []
+    drawn: list[list[str]] = []
     monkeypatch.setattr(
-        published_curves,
-        "draw",
-        lambda axes, every, iterative: drawn.append(([each.dataset for each in every], iterative)),
+        publish, "write_page", lambda *_, published, **__: drawn.append([line.name for line in published])
     )
-    for name, images in (("cifar10-resnet20-iterative", 50_000), ("cifar10-resnet20-iterative", 60_000)):
+    for images in (50_000, 60_000):
         run = RunDirectory(open_store(str(tmp_path / str(images))))
-        experiment = config.load(str(CONF / f"{name}.yaml"), ["seeds=[0]"])
+        experiment = config.load(str(CONF / "cifar10-resnet20-iterative.yaml"), ["seeds=[0]"])
         run.bind_experiment(experiment, "0" * 64, images)
         run.write_dense_result(dense(RESNET20))
         publish.publish(run)
         publish.publish(run, str(CONF / "published" / "renda-2020-resnet50-imagenet.yaml"))
-    named = (["ImageNet"], True)
-    assert drawn == [(["CIFAR-10"], True), named, ([], True), named]
-
-
-def _arrays(line):
-    line.recache()
-    return line
+    fitting, named, other, named_again = drawn
+    assert all("CIFAR-10" in name for name in fitting)
+    assert len(fitting) == 2  # the dense network, and what is pruned iteratively
+    assert named == named_again
+    assert all("ImageNet" in name for name in named)
+    assert other == []

@@ -10,8 +10,8 @@ import pytest
 from lottery.experiment import config
 from lottery.experiment.sections import Verdict
 from lottery.report import publish
+from lottery.report.charts.accuracy import accuracy_chart, accuracy_rows
 from lottery.report.levels import levels
-from lottery.report.picture import accuracy_plot
 from lottery.report.results_parquet import parquet, parquet_of_replicates
 from lottery.report.table import table
 from lottery.run.run_directory import DenseResult, RunDirectory, TicketResult
@@ -171,7 +171,7 @@ def test_one_seed_is_compared_on_images():
     assert (level.images.first_only, level.images.second_only, level.images.p) == (1, 1, 1.0)
     assert (level.gain_images.first_only, level.gain_images.images) == (1, 400)
     (same,) = rows_of([result(0, 0.0, 0.96)], answers=answers)
-    assert (same.images.p, same.images.low, same.gain_images) == (1.0, None, None)
+    assert (same.images.p, same.images.difference.interval, same.gain_images) == (1.0, None, None)
 
 
 def test_table_of_one_seed_has_a_line_a_level_and_columns_that_line_up():
@@ -181,12 +181,14 @@ def test_table_of_one_seed_has_a_line_a_level_and_columns_that_line_up():
     assert above[0].split()[-3:] == ["less", "dense", "p"]
     assert above[1].split()[:6] == ["0", "50.00%", "95.20", "0ep", "95.20", "+0.00"]
     assert above[2].split()[:5] == ["1", "25.00%", "80.00", "1ep", "92.00"]
-    assert above[2].split()[-1] == "1.000"
+    assert above[1].split()[-1] == "1.000"
+    assert above[2].split()[-1] == "-"  # it has two ticket seeds
     assert above[3].split() == ["2", "16.67%", *"-------"]
     assert below[0].startswith("dense network: 96.00; top-1 in % on 400 images of val; ")
     said = " ".join(below)
     assert (
-        "one seed: not a verdict; several seeds give one; p and [95% intervals] compare these two networks on" in said
+        "one seed: not a verdict; several seeds give one; p and ± (95% interval) compare two networks on these images"
+        in said
     )
     assert "the highest of 2 accuracies is high partly by chance" in said
     assert "chosen on val itself, so best and gain are flattered" in said
@@ -195,8 +197,14 @@ def test_table_of_one_seed_has_a_line_a_level_and_columns_that_line_up():
 
 def test_table_says_if_nothing_was_kept_of_the_images():
     _, below = text(RESULTS)
-    assert "levels 0, 1: no test on images, as an earlier version kept no answers.safetensors" in below
-    assert "McNemar" not in " ".join(below)
+    said = " ".join(below)
+    assert "levels 0, 1: no test on images: it takes one ticket seed, and answers.safetensors, which earlier" in said
+    assert "McNemar" not in said
+
+
+def test_several_ticket_seeds_are_not_compared_on_images():
+    (level,) = rows_of([result(0, 0.0, 0.96, seed=0), result(0, 0.0, 0.97, seed=1)], answers=answers)
+    assert (level.best.mean, level.images) == (pytest.approx(0.965), None)
 
 
 def test_a_ticket_without_a_score_on_the_selection_split_is_not_chosen():
@@ -278,34 +286,33 @@ def test_parquet_is_tidy():
     ]
 
 
-def picture(results, dense_runs=None, **options):
-    by_seed = results if isinstance(results, dict) else {0: results}
-    return accuracy_plot("a test", dense_runs or {0: DENSE}, by_seed, POINTS, **options)
+def chart_rows(spec, mark):
+    """The rows of a chart's layers with this mark."""
+    return [row for layer in spec["layer"] if layer["mark"]["type"] == mark for row in layer["data"]["values"]]
 
 
-def test_picture_is_a_png_with_something_in_it():
-    import cv2
-
-    image = cv2.imdecode(np.frombuffer(picture(RESULTS), np.uint8), cv2.IMREAD_COLOR)
-    assert image.shape[0] > 400
-    assert len(np.unique(image.reshape(-1, 3), axis=0)) > 50
-
-
-def test_the_picture_has_intervals_over_seeds_and_a_band_for_the_dense_network():
-    drawn = []
+def test_the_chart_has_intervals_over_seeds_and_a_band_for_the_dense_network():
     results, runs = replicates(0.0, -0.05), dense(*(0.90 + noise for noise in SEEDS))
-    picture(results, runs, behind=drawn.append)
-    (axes,) = drawn
-    band = axes.patches[0].get_extents().transformed(axes.transData.inverted())
+    spec = accuracy_chart(list(runs.values()), [one for each in results.values() for one in each], POINTS)
+    (band,) = chart_rows(spec, "rect")
     found = estimate([0.90 + noise for noise in SEEDS])
-    assert (band.y0, band.y1) == (pytest.approx(found.low), pytest.approx(found.high))
-    bars = sorted(tuple(segment[:, 1]) for bars in axes.collections for segment in bars.get_segments())
+    assert (band["low"], band["high"]) == (pytest.approx(100 * found.low), pytest.approx(100 * found.high))
+    bars = sorted((row["low"], row["high"]) for row in chart_rows(spec, "rule"))
     ticket = estimate([each[0].top1 for each in results.values()])
-    assert bars[-1] == (pytest.approx(ticket.low), pytest.approx(ticket.high))
+    assert bars[-1] == (pytest.approx(100 * ticket.low), pytest.approx(100 * ticket.high))
     assert len(bars) == 4  # two levels of tickets and of controls
-    picture(RESULTS, behind=drawn.append)
-    assert not drawn[1].patches
-    assert not drawn[1].collections
+
+
+def test_one_seed_has_no_bars_and_the_dense_networks_band_is_over_images():
+    spec = accuracy_chart([DENSE], RESULTS, POINTS)
+    assert not [row for row in chart_rows(spec, "rule") if row["trainings"] == 1]
+    (band,) = chart_rows(spec, "rect")
+    assert band["low"] < 100 * DENSE.top1 < band["high"]
+
+
+def test_a_line_has_no_point_where_a_training_diverged():
+    results = [result(0, 0.0, 0.9), result(0, 0.0, None, seed=1, status="diverged"), result(1, 0.0, 0.8)]
+    assert [row["percent"] for row in accuracy_rows(results, POINTS)] == [25.0]
 
 
 def test_reset_points_are_named_as_the_experiment_names_them(tmp_path):
@@ -331,5 +338,5 @@ def test_the_picture_has_a_line_for_every_control():
     controls = [result(level, 0.0, 0.5 + 0.1 * level, name) for level in range(3) for name in CONTROLS]
     narrow = msgspec.structs.replace(result(0, 0.0, 0.7, "narrow"), kept=440, prunable=440)
     assert rows_of(sorted([*RESULTS, narrow], key=lambda one: one.ticket))[0].kept == 450
-    others = [one for one in controls if one.control != "continue"]
-    assert picture([*RESULTS, *controls]) != picture([*RESULTS, *others])
+    drawn = {row["series"] for row in accuracy_rows([*RESULTS, *controls], POINTS)}
+    assert drawn >= {f"control: {name}" for name in CONTROLS}

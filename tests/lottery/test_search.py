@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from zlib import crc32
 
@@ -242,15 +243,23 @@ def test_a_plan_says_what_a_search_costs_and_what_is_next(searching, monkeypatch
     assert "search: it is over" in lines
 
 
-def test_status_shows_the_search(searching, monkeypatch, capsys):
+def test_status_shows_the_search_and_knows_when_it_is_over(searching, monkeypatch, capsys):
+    def status(*options):
+        monkeypatch.setattr("sys.argv", ["lottery", "status", sweep.run.uri, *options])
+        assert main() == 0
+        return capsys.readouterr().out
+
     sweep = searching(THREE)
     with pytest.raises(SweepError):
         run_sweep(sweep, lambda: Gang(monkeypatch, accuracy, dies_after=4))
-    monkeypatch.setattr("sys.argv", ["lottery", "status", sweep.run.uri])
-    assert main() == 0
-    said = capsys.readouterr().out
+    capsys.readouterr()
+    said = status()
     assert "the search is not over: 2 tickets of its next round are not trained" in said
     assert "not known yet" in said
+    assert json.loads(status("--json"))["state"] == "stopped"
+    run_sweep(sweep, lambda: Gang(monkeypatch, accuracy))
+    capsys.readouterr()
+    assert json.loads(status("--json"))["state"] == "done"
 
 
 def test_rounds_of_iterative_pruning_are_refused_in_one_line():

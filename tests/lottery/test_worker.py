@@ -131,6 +131,42 @@ def test_the_process_says_how_well_it_used_its_machine(after_dense, worker):
     (row,) = sweep.run.telemetry(ticket.name)
     assert row["images_per_s"] > 0
     assert 0 <= row["input_wait"] < 1
+    assert 0 < row["device_wait"] < 1
+    assert 0 < row["evaluation"] < 1
+    assert row["cpu_percent"] > 0
+    assert (row["step"], row["trainings"], row["task"], row["executor"]) == (30, 1, 0, "")
+
+
+def test_the_process_says_what_it_is_training(after_dense, worker, monkeypatch):
+    monkeypatch.setattr("lottery.worker.bundle.BEAT_EVERY", 0.0)
+    monkeypatch.setattr("lottery.worker.bundle._ROW_EVERY", 0.0)
+    sweep, told = after_dense(), []
+    tickets = Ticket(0, 5), Ticket(0, 10)
+    worker(sweep, *tickets, tell=told.append).train_tickets()
+    activities = [event.activity for event in told if isinstance(event, Progress) and event.activity]
+    first, last = activities[0], activities[-1]
+    assert first.trainings == ("00-000005-s0", "00-000010-s0")
+    assert (first.step, first.total, first.steps_left) == (10, 30, 40)
+    assert first.top1 is None
+    assert [each.step for each in activities] == sorted(each.step for each in activities)
+    assert 0 < last.top1 <= 1
+    assert last.loss > 0
+    assert last.steps_per_s > 0
+    assert last.images_per_s > 0
+    assert len(sweep.run.telemetry(tickets[0].name)) > 1
+
+
+def test_telemetrys_thread_ends_with_a_training_that_fails(after_dense, worker, monkeypatch):
+    closed = []
+    monkeypatch.setattr("lottery.worker.telemetry.Telemetry.close", lambda telemetry: closed.append(telemetry))
+
+    def broken(*_):
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("lottery.worker.training_loop.train", broken)
+    with pytest.raises(RuntimeError, match="broken"):
+        worker(after_dense(), Ticket(0, 5)).train_tickets()
+    assert len(closed) == 1
 
 
 def test_evaluate_batches_limits_evaluation_to_the_first_batches(small, worker):

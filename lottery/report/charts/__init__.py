@@ -1,0 +1,1 @@
+"""Pictures of the report, as Vega-Lite specifications that the page and files share."""

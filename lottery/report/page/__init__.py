@@ -1,0 +1,1 @@
+"""`report/index.html`: one page with all that a sweep has found."""

@@ -1,0 +1,1 @@
+"""`events/`: the sweep as TensorBoard reads it, written without TensorFlow."""
