@@ -25,7 +25,7 @@ def pass_forward(
     Raises InputError or StorageError as the child does, or if it dies; ChildError if it cannot be killed.
     """
     answers = _Answers(passes)
-    child = {**child_environment(one_gpu(environment), passes.cores), "TF_CPP_MIN_LOG_LEVEL": "2"}
+    child = child_environment(one_gpu(environment), passes.cores, environment=environment)
     ended = run_child(passes, child, passes.experiment.gang.hang_after, answers.hear)
     if ended.status:
         raise_input_error(ended)

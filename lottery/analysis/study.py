@@ -168,10 +168,10 @@ def _missing(replicate: Replicate, several: bool) -> list[str]:
     lines = [] if replicate.has_dense else [f"{label}the dense run is not done"]
     masks = len(replicate.masks_to_be) - len(replicate.masks)
     if masks:
-        lines.append(f"{label}{masks} of {len(replicate.masks_to_be)} masks are not made yet")
+        lines.append(f"{label}{masks} of {len(replicate.masks_to_be)} masks are not there")
     waiting = len(replicate.tickets) - len(replicate.results)
     if waiting:
-        lines.append(f"{label}{waiting} of {len(replicate.tickets)} tickets and controls are not done yet")
+        lines.append(f"{label}{waiting} of {len(replicate.tickets)} tickets and controls have no result")
     for ended in ("diverged", "failed"):
         count = sum(result.status == ended for result in replicate.results.values())
         if count:

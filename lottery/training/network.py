@@ -111,7 +111,8 @@ class Network:
 
     def _sums(self, variables: Variables, images: Any, labels: Any) -> tuple[Any, Variables]:
         logits, others = self._call(variables, images, training=False)
-        return scores.sums(logits, labels), {path: others[path] for path in self._seeds}
+        total, _ = scores.sums(logits, labels)
+        return total, {path: others[path] for path in self._seeds}
 
     def _classes(self, variables: Variables, images: Any) -> tuple[Any, Variables]:
         logits, others = self._call(variables, images, training=False)

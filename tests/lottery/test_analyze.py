@@ -12,9 +12,12 @@ import pytest
 
 from lottery.__main__ import main
 from lottery.analysis import analyze as module
+from lottery.analysis.forward import one_gpu
 from lottery.protocol import LinePoints, Passes, Predictions
 from lottery.tickets.tickets import Ticket
 from preprocessing.common.errors import InputError
+from preprocessing.common.storage import open_store
+from tests.lottery.s3_proxy import CREDENTIALS, s3_proxy
 
 TWO_ORDERS = (
     "masks.densities=[0.5, 0.1, 1.0]",
@@ -176,8 +179,8 @@ def test_a_half_finished_run_gives_what_there_is_and_says_what_is_missing(finish
     Path(finished.run.uri, "masks", "02.safetensors").unlink()
     assert call(monkeypatch, finished.run.uri, "--data", digits) == 0
     printed = capsys.readouterr().out
-    assert "missing: 1 of 3 masks are not made yet" in printed
-    assert "missing: 10 of 16 tickets and controls are not done yet" in printed
+    assert "missing: 1 of 3 masks are not there" in printed
+    assert "missing: 10 of 16 tickets and controls have no result" in printed
     assert "add a seed to tickets.seeds (--set 'tickets.seeds=[0, 1]')" in printed
     assert rows(finished.run, "barrier") == []
     assert {row["level"] for row in rows(finished.run, "agreement")} == {0, 2}
@@ -203,7 +206,7 @@ def test_replicates_are_compared(small, worker, monkeypatch, capsys):
     for replicate in sweep.replicates:
         worker(replicate).train_dense()
     assert call(monkeypatch, sweep.run.uri) == 0
-    assert "missing: seed 1: 6 of 6 tickets and controls are not done yet" in capsys.readouterr().out
+    assert "missing: seed 1: 6 of 6 tickets and controls have no result" in capsys.readouterr().out
     found = [row for row in rows(sweep.run, "overlap") if row["kind"] == "replicate" and not row["kernel"]]
     assert {(row["one_replicate"], row["other_replicate"], row["one_level"]) for row in found} == {(0, 1, 0), (0, 1, 1)}
 
@@ -223,6 +226,14 @@ def test_a_run_of_another_model_is_refused(after_dense, monkeypatch):
     with pytest.raises(InputError, match="are of different networks: kernel conv_small/.* has shape") as raised:
         call(monkeypatch, sweep.run.uri, "--with", other.run.uri, "--parts", "overlap")
     assert type(raised.value) is InputError
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpus"),
+    [({}, ("0",)), ({"CUDA_VISIBLE_DEVICES": "2,3"}, ("2",)), ({"CUDA_VISIBLE_DEVICES": "-1"}, ())],
+)
+def test_the_child_gets_one_gpu(visible, gpus):
+    assert one_gpu(visible) == gpus
 
 
 @pytest.mark.parametrize(
@@ -301,3 +312,24 @@ def test_an_error_of_the_child_is_one_line(finished, digits, monkeypatch):
     with pytest.raises(InputError, match=r"state\.safetensors is missing; delete it") as raised:
         call(monkeypatch, finished.run.uri, "--data", digits, "--parts", "barrier")
     assert type(raised.value) is InputError
+
+
+@pytest.mark.cluster
+def test_a_run_directory_in_a_bucket_is_analysed_as_one_on_disk(finished, digits, monkeypatch, capsys):
+    arguments = ("--data", digits, "--points", 2)
+    call(monkeypatch, finished.run.uri, *arguments)
+    names = ("overlap", "layers", "distance", "barrier", "line", "agreement")
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    with s3_proxy() as proxy:
+        uri = proxy.uri(f"runs/{Path(finished.run.uri).name}")
+        store = open_store(uri)
+        for path in Path(finished.run.uri).rglob("*"):
+            if path.is_file() and path.parent.name != "analysis":
+                store.write(str(path.relative_to(finished.run.uri)), path.read_bytes())
+        call(monkeypatch, uri, *arguments)
+        for name in names:
+            table = pq.read_table(io.BytesIO(store.read(f"analysis/{name}.parquet"))).to_pylist()
+            assert table == rows(finished.run, name), name
+            assert store.read(f"analysis/{name}.png").startswith(b"\x89PNG")
+    assert "tables and pictures: s3://" in capsys.readouterr().out
