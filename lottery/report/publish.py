@@ -52,14 +52,15 @@ def publish(
         rows = levels(record.dense, record.results, experiment.verdict, select, answers)
         lines = [table(experiment, record.dense, record.pooled, rows, points), *search_lines(run)]
         _write_results(run, record)
-        print("\n".join(lines))
-        print(f"results: {run.describe('results.parquet')}", flush=True)
+        print("\n".join(lines), flush=True)
     else:
         print("the dense run is not done yet: no table and no results")
     outcome = headline(list(record.dense.values()), rows, points, experiment.verdict)
     write_page(run, record, points, outcome, findings="\n".join(lines), published=theirs, price=price)
     write_events(run, record, points)
     logger.info("the report took %.1f s", time.monotonic() - began)
+    if record.dense:
+        print(f"results: {run.describe('results.parquet')}")
     print(f"TensorBoard: tensorboard --logdir {run.describe('events')}")
     print(f"report: {run.describe(PAGE)}", flush=True)
     return {seed: list(results) for seed, results in record.results.items()}

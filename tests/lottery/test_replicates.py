@@ -164,20 +164,22 @@ def test_the_report_has_all_seeds(finished, capsys):
     table = capsys.readouterr().out
     mean = sum(result.top1 for result in results if result.level == 0) / 2
     dense = sum(each.dense_result().top1 for each in finished.replicates) / 2
-    assert f"{mean:.4f}" in table.splitlines()[1]
-    assert f"{dense:.4f}" in table.splitlines()[1]
-    assert "mean of 2 seeds" in table
+    assert f"{100 * mean:.2f}" in table.splitlines()[1]
+    assert f"dense network: {100 * dense:.2f}" in table
+    assert "means over 2 seeds" in table
     assert Path(finished.run.uri, "report", "accuracy.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_report_counts_the_seeds_that_are_there(finished, capsys):
     Path(finished.replicates[0].run.uri, "dense", "result.json").unlink()
     publish.publish(finished.run)
-    assert "mean of 1" not in (table := capsys.readouterr().out)
-    assert "mean of 2 seeds" not in table
+    assert "means over 1" not in (table := capsys.readouterr().out)
+    assert "means over" not in table
 
 
-@pytest.mark.parametrize(("command", "said"), [("status", "of seed 1: 2 of 6 are done"), ("report", "mean of 2 seeds")])
+@pytest.mark.parametrize(
+    ("command", "said"), [("status", "of seed 1: 2 of 6 are done"), ("report", "means over 2 seeds")]
+)
 def test_the_command_line_reads_it(finished, capsys, monkeypatch, command, said):
     monkeypatch.setattr("sys.argv", ["lottery", command, finished.run.uri])
     assert main() == 0
