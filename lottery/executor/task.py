@@ -120,6 +120,8 @@ class _Beats:
         self._ahead = {id(assignment): _steps(assignment) for assignment in assignments}
         trainings = sum(len(assignment.tickets) or 1 for assignment in assignments)
         self._total = trainings if placement.worker == 0 else 0  # of tasks that train together one counts
+        # Only the chief's child says what is saved, so the chief counts for all of them.
+        self._counted = placement.workers if placement.worker == 0 else 0
         self._images = self._done = self._running = self._unsaved = self._deaths = 0
         self._last_death = ""
         self._seed: int | None = None
@@ -141,7 +143,7 @@ class _Beats:
             self._unsaved = 0
         elif isinstance(event, Progress):
             self._images += event.images
-            self._unsaved += event.images
+            self._unsaved += event.images * self._counted
             self._activity = event.activity or self._activity
             if self._total and event.done is not None:
                 self._running = event.done

@@ -180,6 +180,22 @@ def test_the_activity_of_a_child_is_in_the_heartbeats_until_it_ends(gang, monkey
     assert {beat.deaths for beat in beats} == {0}  # it was told to
 
 
+def test_of_tasks_that_train_together_the_chief_counts_what_is_not_saved(small, monkeypatch):
+    """Only its child says that a checkpoint is written."""
+    sweep, told = small(), {0: [Progress(16), Saved(), Progress(16)], 1: [Progress(16), Progress(16)]}
+
+    def supervise(module, message, environment, hang_after, on_line, other_ended):
+        for event in told[decode_instructions(message).placement.task]:
+            on_line(encode_event(event))
+        return says(Kind.BAD_INPUT, "data: gone; put it back", status=2)(on_line)
+
+    monkeypatch.setattr(SUPERVISE, supervise)
+    for task in told:
+        with pytest.raises(InputError):
+            run_dense([sweep.assignment(())], replace(PLACEMENT, task=task, endpoints=("one:1", "two:1")))
+    assert [(beat.images, beat.unsaved) for beat in sweep.run.heartbeats.read()] == [(32, 32), (32, 0)]
+
+
 def test_a_heartbeat_that_cannot_be_written_does_not_stop_a_task(gang, monkeypatch):
     def refuse(self, heartbeat):
         raise StorageError("away")
