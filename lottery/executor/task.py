@@ -155,9 +155,11 @@ class _Beats:
         if ended.status and not ended.on_notice:
             self._deaths += 1
             self._last_death = f"{ended.reason}: {ended.message}"
+        if not ended.status:
+            self._unsaved = 0  # in a result
         self._activity = None
         self.write()
-        self._unsaved = 0  # lost, or in a result
+        self._unsaved = 0  # the driver reports it as lost by the death
 
     def settle(self, tickets: int) -> None:
         """Counts the results that the child that has ended left behind."""

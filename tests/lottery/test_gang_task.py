@@ -155,6 +155,14 @@ def test_heartbeats_say_what_is_trained_what_waits_and_what_has_died(gang, monke
     assert (others[-1].deaths, others[-1].done, others[-1].activity) == (1, 3, None)
 
 
+def test_what_a_child_that_ended_well_has_trained_is_in_results(gang, monkeypatch):
+    beats = []
+    monkeypatch.setattr("lottery.run.heartbeats.Heartbeats.write", lambda self, beat: beats.append(beat))
+    monkeypatch.setattr("lottery.executor.task.BEAT_EVERY", 0.0)
+    gang(lambda ticket, child: True)
+    assert [beat.unsaved for beat in beats] == [0, 16, 32, 48, 0, 0]
+
+
 def test_the_activity_of_a_child_is_in_the_heartbeats_until_it_ends(gang, monkeypatch):
     beats = []
     monkeypatch.setattr("lottery.run.heartbeats.Heartbeats.write", lambda self, beat: beats.append(beat))
