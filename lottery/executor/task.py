@@ -51,7 +51,7 @@ def run_tickets(assignments: Sequence[Assignment], placement: TaskPlacement, par
     group = _group(assignments, placement, stage)
     for assignment in assignments:
         _run_bundles(assignment, placement, parameters, beats, group)
-    beats.write()
+    beats.write(ended=True)
 
 
 def _run_bundles(
@@ -95,7 +95,7 @@ def run_dense(assignments: Sequence[Assignment], placement: TaskPlacement, stage
     beats, group = _Beats(assignments, placement), _group(assignments, placement, stage)
     for assignment in assignments:
         _run_dense(assignment, placement, beats, group)
-    beats.write()
+    beats.write(ended=True)
 
 
 def _run_dense(assignment: Assignment, placement: TaskPlacement, beats: _Beats, group: Group) -> None:
@@ -166,8 +166,11 @@ class _Beats:
         self._done += tickets if self._total else 0
         self._running = 0
 
-    def write(self) -> None:
-        """Writes the heartbeat; a store that is away for a moment is no reason to stop."""
+    def write(self, *, ended: bool = False) -> None:
+        """Writes the heartbeat, the last one if the task has ended.
+
+        A store that is away for a moment is no reason to stop.
+        """
         self._written = time.monotonic()
         heartbeat = Heartbeat(
             task=self._placement.task,
@@ -184,6 +187,7 @@ class _Beats:
             deaths=self._deaths,
             last_death=self._last_death,
             activity=self._activity,
+            ended=ended,
         )
         with contextlib.suppress(StorageError):
             self._run.heartbeats.write(heartbeat)

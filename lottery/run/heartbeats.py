@@ -59,6 +59,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     deaths: int = 0  # of its processes, without those that were told to leave
     last_death: str = ""
     activity: Activity | None = None  # None between two bundles, while a process starts, or in an earlier version
+    ended: bool = False  # the task has done all its work: this is its last heartbeat
 
 
 class Heartbeats:

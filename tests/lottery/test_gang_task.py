@@ -86,7 +86,7 @@ def test_one_bundle_if_memory_allows(gang):
     assert bundles == [[0, 5, 10]]
     assert {result.status for result in results.values()} == {"done"}
     (beat,) = gang.sweep.run.heartbeats.read()
-    assert (beat.task, beat.done, beat.trainings, beat.images) == (3, 3, 3, 48)
+    assert (beat.task, beat.done, beat.trainings, beat.images, beat.ended) == (3, 3, 3, 48, True)
 
 
 def test_a_killed_child_is_followed_by_one_for_what_is_left(gang):
@@ -153,6 +153,7 @@ def test_heartbeats_say_what_is_trained_what_waits_and_what_has_died(gang, monke
     assert died.last_death == "killed by SIGKILL (out of memory?): first line | last line"
     assert max(beat.unsaved for beat in others) == 32
     assert (others[-1].deaths, others[-1].done, others[-1].activity) == (1, 3, None)
+    assert [beat.ended for beat in beats] == [False] * len(others) + [True]
 
 
 def test_what_a_child_that_ended_well_has_trained_is_in_results(gang, monkeypatch):
