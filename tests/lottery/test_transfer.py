@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from lottery.__main__ import main
+from lottery.analysis.distance_rows import distance_rows
+from lottery.analysis.study import open_study
 from lottery.driver.prepare import prepare
 from lottery.executor import model_check
 from lottery.experiment import config
@@ -112,6 +114,17 @@ def test_a_ticket_starts_from_its_own_weights_and_a_new_classifier(source, moved
             assert np.array_equal(value, before[path] * mask[path] if path in mask else before[path]), path
     result = sweep.run.result(Ticket(0, 0))
     assert (result.status, result.kept, result.steps) == ("done", masks.kept(mask), sweep.timeline.total)
+
+
+def test_distances_are_from_the_weights_that_were_brought(moved, worker):
+    sweep = moved()
+    worker(sweep).train_dense()
+    worker(sweep, Ticket(0, 0)).train_tickets()
+    kernel, run = "conv_small/conv1/kernel", sweep.run
+    starts = {row.network: row.start for row in distance_rows(open_study(run)) if row.kernel == kernel}
+    brought = run.transferred_state().variables[kernel] * run.mask(0)[kernel]
+    assert starts["ticket"] == pytest.approx(np.linalg.norm(brought))
+    assert starts["dense"] == pytest.approx(np.linalg.norm(run.trellis_state(0).variables[kernel]))
 
 
 def test_a_re_initialised_control_has_the_mask_and_new_weights(moved, worker, monkeypatch):
