@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 
 from lottery.__main__ import main
 from lottery.executor.supervisor import Ended
+from lottery.experiment import config
 from lottery.experiment.sections import Verdict
 from lottery.export import destination
 from lottery.export import export as exporting
@@ -105,6 +106,8 @@ def test_a_ticket_comes_with_its_mask_classes_and_card(monkeypatch, capsys, tmp_
         f"content hash `{opened(run).origin().dataset_hash}`",
     ):
         assert words in card
+    experiment = card.partition("```yaml\n")[2].partition("```")[0]
+    assert config.parse(experiment, "of the card") == opened(run).origin().experiment
     assert "52 of 258 prunable weights" in capsys.readouterr().out
 
 
