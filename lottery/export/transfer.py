@@ -82,13 +82,13 @@ def command(submit: Sequence[str], experiment: str, data: str, runs: str) -> lis
 
 
 def write(found: Transferred, path: str) -> None:
-    """Writes the YAML to a local file. Raises InputError if there is another one of that name."""
-    file = local_path(path, "--output")
-    if file.exists() and file.read_text(encoding="utf-8") != found.text:
-        raise InputError(f"--output {path}: something else is there already; delete it, or give another --output")
+    """Writes the YAML to a local file. Raises InputError if there is something else, or it cannot be written."""
+    file, blob = local_path(path, "--output"), found.text.encode()
     try:
+        if file.exists() and file.read_bytes() != blob:
+            raise InputError(f"--output {path}: something else is there already; delete it, or give another --output")
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(found.text, encoding="utf-8")
+        file.write_bytes(blob)
     except OSError as error:
         raise InputError(f"--output {path}: {error.strerror}; choose another place") from None
 

@@ -18,7 +18,7 @@ from lottery.executor import model_check
 from lottery.experiment import config
 from lottery.experiment.smoke import shrink
 from lottery.export.choice import Chosen
-from lottery.export.transfer import transferred
+from lottery.export.transfer import Transferred, transferred, write
 from lottery.protocol import ModelFacts
 from lottery.run.run_directory import RunDirectory
 from lottery.run.ticket_files import folder_of_runs
@@ -302,6 +302,18 @@ def test_a_command_that_cannot_be_carried_out_is_one_line(monkeypatch, tmp_path,
     with pytest.raises(InputError, match=words) as caught:
         call(monkeypatch, done.run.uri, "--output", tmp_path / "moved.yaml", *chosen)
     assert type(caught.value) is InputError
+
+
+def test_an_output_that_is_no_yaml_of_ours_is_one_line(moved, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "latin").write_bytes(b"\xe9")
+    found = Transferred(moved().experiment, "name: x\n")
+    for name, words in (("folder", "Is a directory; choose"), ("latin", "something else"), ("latin/x", "; choose another place")):
+        with pytest.raises(InputError, match=words) as caught:
+            write(found, str(tmp_path / name))
+        assert type(caught.value) is InputError
+    write(found, str(tmp_path / "new" / "x.yaml"))
+    assert (tmp_path / "new" / "x.yaml").read_text() == found.text
 
 
 @pytest.mark.cluster
