@@ -203,7 +203,7 @@ class LinePoints(msgspec.Struct, frozen=True, tag="line"):
     line: int  # its index
     statistics: str  # of batch norm: INTERPOLATED like the weights, or RECOMPUTED on training images, or NO_STATISTICS
     errors: tuple[float, ...]  # the share of images that each gets wrong
-    losses: tuple[float, ...]
+    losses: tuple[float | None, ...]  # None: not finite, which JSON has no number for
     images: int  # evaluated
 
 
