@@ -102,6 +102,7 @@ class Question(_Line, frozen=True, tag="question"):
     experiment: Experiment
     shape: tuple[int, int, int]
     classes: int
+    run: str | None = None  # URI of its run directory, which may have its own copy of a transferred ticket
 
 
 class ExportRequest(_Line, frozen=True, tag="export"):

@@ -160,6 +160,23 @@ def test_tickets_go_on_when_the_source_is_gone(source, moved, worker):
     assert sweep.run.result(Ticket(0, 0)).status == "done"
 
 
+def test_a_dense_run_and_a_plan_need_no_source_once_it_was_copied(source, moved, worker):
+    from lottery.worker.transfer import check_transfer
+
+    sweep = moved()
+    worker(sweep).train_dense()
+    mask, state = sweep.run.mask(0), sweep.run.transferred_state().variables
+    shutil.rmtree(source.run.uri)
+    shutil.rmtree(Path(sweep.run.uri) / "dense")
+    session = worker(sweep).session
+    assert sweep.question().run == sweep.run.uri
+    assert check_transfer(session.trainer, sweep.experiment, sweep.run) == masks.kept(mask)
+    worker(sweep).train_dense()
+    assert sweep.run.dense_result().status == "done"
+    assert equal(sweep.run.mask(0), mask)
+    assert equal(sweep.run.transferred_state().variables, state)
+
+
 def test_a_damaged_state_is_brought_again(moved, worker):
     sweep = moved()
     worker(sweep).train_dense()
@@ -308,7 +325,11 @@ def test_an_output_that_is_no_yaml_of_ours_is_one_line(moved, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "latin").write_bytes(b"\xe9")
     found = Transferred(moved().experiment, "name: x\n")
-    for name, words in (("folder", "Is a directory; choose"), ("latin", "something else"), ("latin/x", "; choose another place")):
+    for name, words in (
+        ("folder", "Is a directory; choose"),
+        ("latin", "something else"),
+        ("latin/x", "; choose another place"),
+    ):
         with pytest.raises(InputError, match=words) as caught:
             write(found, str(tmp_path / name))
         assert type(caught.value) is InputError
