@@ -169,6 +169,7 @@ class ModelFacts(msgspec.Struct, frozen=True, tag="facts"):
     parameters: int
     prunable: int
     kept: int | None = None  # of the weights that can be pruned, by the mask of a transferred ticket
+    kernels: tuple[str, ...] = ()  # paths of those that can be pruned
 
 
 class CompactFacts(msgspec.Struct, frozen=True):

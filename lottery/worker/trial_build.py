@@ -35,4 +35,4 @@ def build(question: Question) -> ModelFacts:
     run = None if question.run is None else RunDirectory(open_store(question.run), read_only=True)
     kept = check_transfer(trainer, question.experiment, run)
     masks.check_levels(question.experiment.masks, trainer.prunable)
-    return ModelFacts(trainer.parameters, trainer.prunable, kept)
+    return ModelFacts(trainer.parameters, trainer.prunable, kept, tuple(trainer.kernels))

@@ -30,6 +30,7 @@ from preprocessing.common.storage import open_store
 from preprocessing.dataset.opening import Dataset
 from tests.cluster.submit import PYTHON, ROOT
 from tests.lottery.datasets import local_dataset
+from tests.lottery.small_training import strategy
 from tests.lottery.worker_runs import equal, final
 
 TICKET = Ticket(1, 5)
@@ -69,7 +70,7 @@ def chosen(source, ticket=TICKET):
 def moved(source, asked, other, tmp_path):
     """Makes the sweep that trains the ticket on another dataset, by default with other classes."""
 
-    def make(*overrides, data=None, classifier=None, later=()):
+    def make(*overrides, data=None, classifier=None, later=(), source=source):
         found = transferred(chosen(source), Dataset.open(data or other), source.experiment, classifier, overrides)
         (tmp_path / "transfer.yaml").write_text(found.text)
         sweep = prepare(str(tmp_path / "transfer.yaml"), data or other, str(tmp_path / "transferred"), later)
@@ -150,6 +151,24 @@ def test_the_classifier_is_kept_if_the_classes_are_the_same(source, moved, digit
     )
     path = f"{CLASSIFIER}kernel"
     assert np.array_equal(state[path], before[path] * sweep.run.mask(0)[path])
+
+
+def test_patterns_of_the_old_classifier_alone_are_left_out(after_dense, moved, worker, monkeypatch):
+    source = after_dense("runs", f"masks.exclude=[{CLASSIFIER}*, '*/conv1/*']")
+
+    from lottery.training.trainer import Trainer
+    from lottery.worker.transfer import check_transfer
+
+    def ask(question, environment):  # as the child does
+        moments = (0.0,) * 3, (1.0,) * 3
+        built = Trainer(question.experiment, question.shape, question.classes, *moments, strategy(1))
+        return ModelFacts(0, built.prunable, check_transfer(built, question.experiment), tuple(built.kernels))
+
+    monkeypatch.setattr(model_check, "ask", ask)
+    sweep = moved(source=source)
+    assert sweep.experiment.masks.exclude == ("*/conv1/*",)
+    worker(sweep).train_dense()
+    assert equal(sweep.run.mask(0), source.run.mask(TICKET.level))
 
 
 def test_tickets_go_on_when_the_source_is_gone(source, moved, worker):
