@@ -261,6 +261,20 @@ def test_a_remote_folder_has_its_card_last_and_nothing_if_that_fails(tmp_path, m
     with pytest.raises(StorageError, match="no space"):
         export_three(store.uri)
     assert store.list() == []
+    with pytest.raises(InputError, match="something is there already") as caught:
+        export_three(store.uri, lambda: write(store, "theirs", b""))
+    assert type(caught.value) is InputError
+    assert store.list() == ["theirs"]
+
+    def joined(self, name, blob):
+        write(store, "more of theirs", b"")
+        full(self, name, blob)
+
+    store.delete_tree()
+    monkeypatch.setattr(type(store), "write", joined)
+    with pytest.raises(StorageError, match="no space"):
+        export_three(store.uri)
+    assert store.list() == ["more of theirs"]
 
 
 def test_a_folder_that_someone_else_makes_meanwhile_is_not_replaced(tmp_path):
