@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -68,7 +68,9 @@ def mask_pairs(masks: Sequence[MaskAt], of_others: Iterable[MaskAt] = ()) -> lis
 
     They come level by level, so that few masks have to be in memory at once.
     """
-    pairs = [pair for one, other in itertools.combinations(sorted(masks), 2) if (pair := _own_pair(one, other, masks))]
+    levels = sorted({mask.level for mask in masks})
+    after = dict(itertools.pairwise(levels))
+    pairs = [pair for one, other in itertools.combinations(sorted(masks), 2) if (pair := _own_pair(one, other, after))]
     by_source: dict[tuple[str, int, tuple[int, ...]], list[MaskAt]] = defaultdict(list)
     for mask in of_others:
         by_source[mask.run, mask.replicate, mask.chain].append(mask)
@@ -81,11 +83,15 @@ def mask_pairs(masks: Sequence[MaskAt], of_others: Iterable[MaskAt] = ()) -> lis
     return sorted(pairs, key=lambda pair: (pair.one.level, pair.kind, pair.one, pair.other))
 
 
-def _own_pair(one: MaskAt, other: MaskAt, masks: Sequence[MaskAt]) -> MaskPair | None:
-    """The pair of two masks of one run directory, `one` the lower; None if they differ in more than one thing."""
+def _own_pair(one: MaskAt, other: MaskAt, after: Mapping[int, int]) -> MaskPair | None:
+    """The pair of two masks of one run directory, `one` the lower; None if they differ in more than one thing.
+
+    Args:
+        after: the next level of each but the last.
+    """
     if one.level != other.level:
         first, second = sorted((one, other), key=lambda mask: mask.level)
-        follows = second.level == min(mask.level for mask in masks if mask.level > first.level)
+        follows = second.level == after[first.level]
         same = first.replicate == second.replicate and first.chain in ((), second.chain)
         return MaskPair("level", first, second) if follows and same else None
     if one.chain == other.chain:
