@@ -66,7 +66,8 @@ class NetworkPair:
 def mask_pairs(masks: Sequence[MaskAt], of_others: Iterable[MaskAt] = ()) -> list[MaskPair]:
     """The pairs of masks of one run directory, and of each of them with the like of other run directories.
 
-    They come level by level, so that few masks have to be in memory at once.
+    They come level by level, and those with something in common together, so that few masks have to be in memory at
+    once.
     """
     levels = sorted({mask.level for mask in masks})
     after = dict(itertools.pairwise(levels))
@@ -80,7 +81,18 @@ def mask_pairs(masks: Sequence[MaskAt], of_others: Iterable[MaskAt] = ()) -> lis
             comparable = replicate == one.replicate and (chain == one.chain or not chain or not one.chain)
             if comparable and math.isclose(nearest.density, one.density, rel_tol=_NEAR):
                 pairs.append(MaskPair("run", one, nearest))
-    return sorted(pairs, key=lambda pair: (pair.one.level, pair.kind, pair.one, pair.other))
+    return sorted(pairs, key=lambda pair: (pair.one.level, pair.kind, _in_common(pair), pair.one, pair.other))
+
+
+def _in_common(pair: MaskPair) -> tuple[int, ...]:
+    """The same for pairs of a level that are best compared one after the other, since they share masks."""
+    one, other = pair.one.chain, pair.other.chain
+    if pair.kind == "replicate":
+        return one
+    if pair.kind == "chain":  # those of one order of samples, or of one reset point
+        same = next(place for place, (ours, theirs) in enumerate(zip(one, other, strict=True)) if ours == theirs)
+        return pair.one.replicate, same, one[same]
+    return ()
 
 
 def _own_pair(one: MaskAt, other: MaskAt, after: Mapping[int, int]) -> MaskPair | None:

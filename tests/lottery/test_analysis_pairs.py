@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from functools import lru_cache
 
 import msgspec
 
@@ -43,8 +44,20 @@ def test_rounds_follow_within_their_chain_and_chains_differ_in_one_thing():
     pairs = mask_pairs([first, *rounds])
     assert [pair for pair in pairs if pair.kind == "level"] == [MaskPair("level", first, each) for each in rounds]
     chains = [(pair.one.chain, pair.other.chain) for pair in pairs if pair.kind == "chain"]
-    assert chains == [((0, 0), (0, 44)), ((0, 0), (1, 0)), ((0, 44), (1, 44)), ((1, 0), (1, 44))]
+    assert chains == [((0, 0), (0, 44)), ((1, 0), (1, 44)), ((0, 0), (1, 0)), ((0, 44), (1, 44))]
     assert len(pairs) == 8
+
+
+def test_few_masks_in_memory_are_enough():
+    chains = itertools.product(range(10), range(8))
+    masks = [at(1, 0.5, seed, chain) for chain in chains for seed in range(6)]
+    for kind, times in (("chain", 2), ("replicate", 1)):
+        read = lru_cache(32)(lambda mask: mask)
+        for pair in mask_pairs(masks):
+            if pair.kind == kind:
+                for mask in (pair.one, pair.other):
+                    read(mask)
+        assert read.cache_info().misses <= times * len(masks), kind
 
 
 def test_masks_of_other_runs_are_compared_at_the_nearest_density():
