@@ -26,8 +26,9 @@ from lottery.run.run_directory import DenseResult
 from lottery.run.siblings import Sibling, find_siblings
 from lottery.run.submission import Submission, code_version
 from lottery.tickets.scheduling import schedule
-from preprocessing.common.claim import claimed
+from preprocessing.common.claim import claimed, live_claim
 from preprocessing.common.errors import StorageError
+from preprocessing.common.retries import patiently
 from preprocessing.common.storage import open_store
 
 logger = logging.getLogger(__name__)
@@ -61,13 +62,17 @@ def run_sweep(
         StorageError: the storage failed again and again.
     """
     logger.info("run directory: %s", sweep.run.describe())
-    sweep.bind_run_directory()
+    store = open_store(sweep.run.uri)
+    sweep.bind_run_directory(replace=False)
     failed, left = sweep.trainings_failed(), sweep.trainings_left()
     logger.info(progress_summary(sweep, [*left, *failed]))
     if _is_done(sweep, until) and not (until is None and failed):
         logger.info("nothing to train")
+        if patiently(lambda: live_claim(store), store) is None:
+            sweep.bind_run_directory()
     else:
-        with claimed(open_store(sweep.run.uri), "sweep"), sweep_history(sweep):
+        with claimed(store, "sweep"), sweep_history(sweep):
+            sweep.bind_run_directory()  # not before: a sweep that is at work there keeps its settings
             sweep.run.write_submission(_submission(sweep))
             if until is None:
                 _reopen_failed(sweep)
