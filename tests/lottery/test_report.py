@@ -237,6 +237,23 @@ def test_tickets_are_set_against_each_control_with_intervals():
     assert above[start + 2].split()[3].startswith("±0.1")
 
 
+@pytest.mark.parametrize("kind", ["shuffle", "random", "continue"])
+def test_a_ticket_is_set_against_the_controls_of_its_own_reset_point(kind):
+    tickets = [result(0, 0.0, 0.7), result(0, 1.0, 0.9)]
+    (level,) = rows_of([*tickets, result(0, 0.0, 0.5, kind), result(0, 1.0, 0.8, kind)])
+    assert (level.controls[kind].mean, level.over_controls[kind].mean) == (0.8, pytest.approx(0.1))
+    (level,) = rows_of([*tickets, result(0, 0.0, 0.5, kind)])
+    assert (level.controls, level.over_controls) == ({}, {})
+
+
+def test_a_control_that_depends_on_no_reset_point_is_every_ticket_s_and_one_of_iterative_pruning_is_its_own():
+    tickets = [result(0, 0.0, 0.7), result(0, 1.0, 0.9)]
+    (level,) = rows_of([*tickets, result(0, 0.0, 0.5, "reinit")])
+    assert level.over_controls["reinit"].mean == pytest.approx(0.4)
+    (level,) = rows_of([*tickets, result(0, 0.0, 0.5, "reinit"), result(0, 1.0, 0.6, "reinit")])
+    assert level.over_controls["reinit"].mean == pytest.approx(0.3)
+
+
 def test_levels_without_a_verdict_are_named():
     results = {seed: [result(0, top1=0.9), result(1, top1=None, status="diverged")] for seed in range(2)}
     _, below = text(results, dense_runs=dense(0.9, 0.9))
@@ -327,7 +344,8 @@ DENSE_CONTROLS = [result(0, 0.0, 0.96, "continue"), result(0, 1.0, 0.98, "contin
 def test_a_control_for_all_levels_is_in_every_row_and_sets_no_level_of_its_own():
     mixed = sorted([*RESULTS, *DENSE_CONTROLS], key=lambda one: one.ticket)
     rows = rows_of(mixed)
-    assert [row.controls["continue"].mean for row in rows] == [pytest.approx(0.97)] * 3
+    assert [row.step for row in rows] == [0, 44, None]
+    assert [row.controls.get("continue") for row in rows] == [*(estimate([each]) for each in (0.96, 0.98)), None]
     assert [(row.density, row.kept, row.best) for row in rows] == [
         (row.density, row.kept, row.best) for row in rows_of(RESULTS)
     ]
