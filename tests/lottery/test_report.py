@@ -228,6 +228,18 @@ def test_table_of_several_seeds_says_what_it_was_chosen_on():
     assert max(map(len, below)) <= 120
 
 
+def test_a_reset_point_is_chosen_among_those_with_the_most_seeds():
+    results = {seed: [result(0, 0.0, 0.8)] for seed in range(3)}
+    results[0].append(result(0, 1.0, 0.9))
+    runs = dense(0.8, 0.81, 0.79)
+    (level,) = rows_of(results, runs)
+    assert (level.step, level.best.count) == (0, 3)
+    for seed in (1, 2):
+        results[seed].append(result(0, 1.0, 0.9))
+    (level,) = rows_of(results, runs)
+    assert (level.step, level.best.count) == (44, 3)
+
+
 def test_tickets_are_set_against_each_control_with_intervals():
     runs = dense(*(0.90 + noise for noise in SEEDS))
     above, _ = text(replicates(0.0, -0.05), dense_runs=runs)
