@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,9 +13,11 @@ import pytest
 from jsonschema import ValidationError
 
 from lottery.report import publish
+from lottery.report.charts import pictures
 from lottery.report.charts.accuracy import Line, accuracy_chart
 from lottery.report.page.figures import figures
 from lottery.report.record.reading import read_sweep
+from lottery.run.run_directory import DENSE
 from lottery.tickets.tickets import Ticket
 from tests.lottery.report_runs import write_run
 
@@ -142,6 +145,25 @@ def test_charts_are_valid_vega_lite(finished):
     broken["layer"][0]["mark"] = {"type": "no such mark"}
     with pytest.raises(ValidationError):
         altair.LayerChart.from_dict(broken, validate=True)
+
+
+def test_what_is_not_finite_is_left_out_of_the_charts(tmp_path):
+    """A browser's JSON has no NaN, and would show no chart at all."""
+    run = write_run(tmp_path, tickets=2)
+    for training in (DENSE, Ticket(0, 0).name):
+        first, second, *others = run.metrics(training)
+        first["loss"], second["training_loss"] = math.nan, math.inf
+        run.write_metrics(training, [first, second, *others])
+    rows = run.telemetry(DENSE)
+    run.write_telemetry(DENSE, [{**row, "input_wait": math.nan, "gpu_percent": math.inf} for row in rows])
+    record = read_sweep(run)
+    drawn = figures(record, publish.reset_points(run.origin()), Ticket(0, 0))
+    json.dumps([figure.spec for figure in drawn], allow_nan=False)
+    specs = {figure.name: figure.spec for figure in drawn}
+    assert {"training-accuracy", "training-loss", "training-step-loss", "use"} <= specs.keys()
+    counts = {name: len(specs[f"training-{name}"]["layer"][0]["data"]["values"]) for name in ("accuracy", "loss")}
+    assert counts["loss"] == counts["accuracy"] - 2
+    pictures.draw(specs["training-loss"])
 
 
 @pytest.mark.parametrize(("dense", "tickets"), [(False, 0), (True, 0), (True, 1), (True, 7)])
