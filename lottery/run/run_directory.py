@@ -233,6 +233,10 @@ class RunDirectory:
         """Saves which images a trained network gets right, before its final state and its result."""
         self._files.write(file_names.answers(training), answers.pack(found))
 
+    def discard_answers(self, training: str) -> None:
+        """Deletes the answers of a training (a ticket's name, or DENSE) if there are any."""
+        self._files.delete(file_names.answers(training))
+
     def telemetry(self, training: str) -> list[dict[str, Any]]:
         """Rows on how well a bundle's process used its machine, one a minute. Named by the bundle's first training.
 
