@@ -322,7 +322,7 @@ def chart_rows(spec, mark):
 
 def test_the_chart_has_intervals_over_seeds_and_a_band_for_the_dense_network():
     results, runs = replicates(0.0, -0.05), dense(*(0.90 + noise for noise in SEEDS))
-    spec = accuracy_chart(list(runs.values()), [one for each in results.values() for one in each], POINTS)
+    spec = accuracy_chart(list(runs.values()), results, POINTS)
     (band,) = chart_rows(spec, "rect")
     found = estimate([0.90 + noise for noise in SEEDS])
     assert (band["low"], band["high"]) == (pytest.approx(100 * found.low), pytest.approx(100 * found.high))
@@ -333,15 +333,30 @@ def test_the_chart_has_intervals_over_seeds_and_a_band_for_the_dense_network():
 
 
 def test_one_seed_has_no_bars_and_the_dense_networks_band_is_over_images():
-    spec = accuracy_chart([DENSE], RESULTS, POINTS)
+    spec = accuracy_chart([DENSE], {0: RESULTS}, POINTS)
     assert not [row for row in chart_rows(spec, "rule") if row["trainings"] == 1]
     (band,) = chart_rows(spec, "rect")
     assert band["low"] < 100 * DENSE.top1 < band["high"]
 
 
+def test_trainings_of_one_replicate_are_averaged_before_their_interval_is_taken():
+    tops = {0: (0.7, 0.72), 1: (0.8, 0.84), 2: (0.9, 0.9)}
+    results = {
+        replicate: [result(0, 0.0, top1, seed=seed) for seed, top1 in enumerate(tops[replicate])] for replicate in tops
+    }
+    (row,) = accuracy_rows(results, POINTS)
+    found = estimate([0.71, 0.82, 0.9])
+    assert [row[end] for end in ("top1", "low", "high")] == [
+        pytest.approx(100 * value) for value in (found.mean, found.low, found.high)
+    ]
+    assert row["trainings"] == 6
+    (row,) = accuracy_rows({0: results[0]}, POINTS)
+    assert (row["low"], row["trainings"]) == (pytest.approx(100 * estimate([0.7, 0.72]).low), 2)
+
+
 def test_a_line_has_no_point_where_a_training_diverged():
     results = [result(0, 0.0, 0.9), result(0, 0.0, None, seed=1, status="diverged"), result(1, 0.0, 0.8)]
-    assert [row["percent"] for row in accuracy_rows(results, POINTS)] == [25.0]
+    assert [row["percent"] for row in accuracy_rows({0: results}, POINTS)] == [25.0]
 
 
 def test_reset_points_are_named_as_the_experiment_names_them(tmp_path):
@@ -368,5 +383,5 @@ def test_the_picture_has_a_line_for_every_control():
     controls = [result(level, 0.0, 0.5 + 0.1 * level, name) for level in range(3) for name in CONTROLS]
     narrow = msgspec.structs.replace(result(0, 0.0, 0.7, "narrow"), kept=440, prunable=440)
     assert rows_of(sorted([*RESULTS, narrow], key=lambda one: one.ticket))[0].kept == 450
-    drawn = {row["series"] for row in accuracy_rows([*RESULTS, *controls], POINTS)}
+    drawn = {row["series"] for row in accuracy_rows({0: [*RESULTS, *controls]}, POINTS)}
     assert drawn >= {f"control: {name}" for name in CONTROLS}

@@ -141,7 +141,7 @@ def test_charts_are_valid_vega_lite(finished):
     published = [Line("theirs", ((0.5, 0.9), (0.1, 0.8))), Line("their dense network", (), 0.91)]
     for figure in figures(record, points, Ticket(1, 44), published):
         altair.LayerChart.from_dict(figure.spec, validate=True)
-    broken = accuracy_chart(list(record.dense.values()), record.pooled, points)
+    broken = accuracy_chart(list(record.dense.values()), record.results, points)
     broken["layer"][0]["mark"] = {"type": "no such mark"}
     with pytest.raises(ValidationError):
         altair.LayerChart.from_dict(broken, validate=True)

@@ -52,7 +52,7 @@ def figures(
             "Accuracy against density",
             "Lines are tickets by reset point; dashed lines are controls. Bars and the grey band are intervals. "
             "Click a name to see its line alone, shift-click for several, double-click for all.",
-            accuracy_chart(list(record.dense.values()), record.pooled, points, published),
+            accuracy_chart(list(record.dense.values()), record.results, points, published),
         ),
         (
             "grid",
