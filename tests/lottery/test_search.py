@@ -163,6 +163,27 @@ def test_a_failed_ticket_stops_its_reset_point_and_is_tried_again(searching, mon
     assert [line.split()[1] for line in rows(capsys.readouterr().out)[2:]] == ["3", "7", "7"]
 
 
+def test_failed_tickets_that_the_search_does_not_ask_for_stay(searching, monkeypatch, caplog):
+    """The grid trains them, and a search would never again."""
+    control = Ticket(11, 0, "reinit")
+    unasked, asked = {Ticket(0, 5), control}, {Ticket(7, 5), Ticket(3, 0, "reinit"), Ticket(5, 10)}
+
+    def fails_once(seed, ticket):
+        return OSError() if seed == 1 and ticket in unasked | asked and not healed else accuracy(seed, ticket)
+
+    healed, options = [], (THREE, "tickets.controls=[reinit]")
+    assert run_sweep(searching(*options, search="grid"), lambda: Gang(monkeypatch, fails_once)) == 1
+    healed.append(True)
+    again, sweep = Gang(monkeypatch, fails_once), searching(*options)
+    assert run_sweep(sweep, lambda: again) == 0
+    assert again.trained == {(1, ticket): 1 for ticket in asked}
+    assert {training.ticket for training in sweep.trainings_failed()} == unasked
+    assert run_sweep(sweep, no_spark) == 0
+    assert f"ticket {control.name} of seed 1 failed" in caplog.text
+    assert run_sweep(searching(*options, search="grid"), lambda: Gang(monkeypatch, fails_once)) == 0
+    assert not sweep.trainings_failed()
+
+
 def test_diverged_tickets_do_not_match(searching, monkeypatch, capsys):
     def diverges(seed, ticket):
         return None if ticket.level > 5 else accuracy(seed, ticket)
