@@ -38,7 +38,8 @@ def headline(
         return Headline("The dense run has not ended, so there is nothing to compare yet.")
     whole = estimate([result.top1 for result in dense])
     if whole is None:
-        return Headline(f"A dense run {dense[0].status}: {dense[0].note}")
+        bad = next(result for result in dense if result.top1 is None)
+        return Headline(f"A dense run {bad.status}: {bad.note}")
     trained = [level for level in levels if level.step is not None and level.best is not None]
     if not trained:
         return Headline(f"The dense network has {_percent(whole)}. No ticket has been trained to its end yet.")
