@@ -15,7 +15,7 @@ from jsonschema import ValidationError
 from lottery.report import publish
 from lottery.report.charts import pictures
 from lottery.report.charts.accuracy import Line, accuracy_chart
-from lottery.report.page.figures import figures
+from lottery.report.page.figures import figures, training_curves
 from lottery.report.record.reading import read_sweep
 from lottery.run.run_directory import DENSE
 from lottery.tickets.tickets import Ticket
@@ -145,6 +145,26 @@ def test_charts_are_valid_vega_lite(finished):
     broken["layer"][0]["mark"] = {"type": "no such mark"}
     with pytest.raises(ValidationError):
         altair.LayerChart.from_dict(broken, validate=True)
+
+
+def test_the_winner_is_shown_with_the_controls_of_its_own_reset_point(tmp_path):
+    run = write_run(tmp_path, "tickets.seeds=[3]", "tickets.controls=[reinit, shuffle, continue]")
+    record, points = read_sweep(run), publish.reset_points(run.origin())
+    winner = Ticket(1, max(points), seed=3)
+    curves = {
+        curve.kind if curve.kind != "control" else curve.name: curve
+        for curve in training_curves(record, points, winner)
+    }
+    assert list(curves) == ["dense", "ticket", "control: reinit", "control: shuffle", "control: continue"]
+    for curve, ticket in (
+        ("ticket", winner),
+        ("control: reinit", Ticket(winner.level, 0, "reinit", 3)),
+        ("control: shuffle", Ticket(winner.level, winner.step, "shuffle", 3)),
+        ("control: continue", Ticket(0, winner.step, "continue", 3)),
+    ):
+        assert curves[curve].rows == run.metrics(ticket.name)
+    publish.publish(run)
+    assert "winner, reset to" in page(run)  # its trainings have the seeds of tickets, not 0
 
 
 def test_what_is_not_finite_is_left_out_of_the_charts(tmp_path):
