@@ -69,10 +69,13 @@ def run(command: Sequence[str]) -> None:
     print(f"+ {shlex.join(command)}", flush=True)
     environment = {name: value for name, value in os.environ.items() if name not in _CLUSTER}
     with subprocess.Popen(command, cwd=ROOT, env=environment) as job:
-        signal.signal(signal.SIGTERM, lambda number, frame: job.terminate())
-        while job.poll() is None:
-            with contextlib.suppress(KeyboardInterrupt):  # a Ctrl-C reaches the job, too, which saves what it has
-                job.wait()
+        before = signal.signal(signal.SIGTERM, lambda number, frame: job.terminate())
+        try:
+            while job.poll() is None:
+                with contextlib.suppress(KeyboardInterrupt):  # a Ctrl-C reaches the job, too, which saves what it has
+                    job.wait()
+        finally:  # between jobs and while the findings are written there is no job to tell
+            signal.signal(signal.SIGTERM, before)
     if job.returncode:
         sys.exit(job.returncode if job.returncode > 0 else 128 - job.returncode)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -298,6 +299,12 @@ def test_a_job_that_fails_ends_it_with_the_job_s_status(script: str, status: int
     with pytest.raises(SystemExit) as ended:
         program.run(["sh", "-c", script])
     assert ended.value.code == status
+
+
+def test_between_jobs_it_ends_itself_when_told_to() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    program.run(["true"])
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_told_to_end_it_has_the_job_end_too_and_waits_for_it(tmp_path: Path) -> None:

@@ -30,6 +30,16 @@ def is_finished(sweep: Sweep) -> bool:
     return not sweep.dense_runs_left() and not sweep.trainings_left()
 
 
+def to_retry(sweep: Sweep) -> list[Training]:
+    """The failed trainings that are tried again: all of them, or those that the search has asked for."""
+    failed = sweep.trainings_failed()
+    if sweep.experiment.search == "grid" or not failed:
+        return failed
+    state = state_of(sweep)
+    wanted = {*state.trainings((*state.search.failed, *state.search.missing)), *state.controls(sweep.tickets)}
+    return [training for training in failed if training in wanted]
+
+
 def state_of(sweep: Sweep, retries: bool = False) -> SearchState:
     """How far the search of a sweep has got; see `read_search`."""
     runs = [replicate.run for replicate in sweep.replicates]

@@ -85,12 +85,17 @@ class Sweep:
         """For messages: which replicate this is, if there are several."""
         return "" if self.run.uri == self.home.uri else f" of seed {self.experiment.seed}"
 
-    def bind_run_directory(self) -> None:
-        """Makes the run directories this experiment's. Raises InputError if one is another's."""
+    def bind_run_directory(self, replace: bool = True) -> None:
+        """Makes the run directories this experiment's. Raises InputError if one is another's.
+
+        Args:
+            replace: whether settings that are not in the identity replace those of the last run; only if no other sweep
+                is at work there.
+        """
         if self.experiment.seeds:
             for replicate in self.replicates:  # first, so that they are there if the whole sweep's directory is
-                replicate.bind_run_directory()
-        self.run.bind_experiment(self.experiment, self.dataset.content_hash, self.train_images)
+                replicate.bind_run_directory(replace)
+        self.run.bind_experiment(self.experiment, self.dataset.content_hash, self.train_images, replace)
         self.run.record_dataset(record_of(self.dataset))
 
     def cost(self, ticket: Ticket) -> int:

@@ -14,7 +14,7 @@ from pyspark import SparkContext
 
 from lottery.driver.gang import run_gang
 from lottery.driver.gang_progress import Stage, gang_progress, sweep_history
-from lottery.driver.parts import is_finished, next_part
+from lottery.driver.parts import is_finished, next_part, to_retry
 from lottery.driver.plan_report import counted, dense_line, gang_lines, numbers, progress_summary
 from lottery.driver.prepare import Sweep, SweepError
 from lottery.driver.reuse import reuse_dense, reuse_tickets
@@ -26,8 +26,9 @@ from lottery.run.run_directory import DenseResult
 from lottery.run.siblings import Sibling, find_siblings
 from lottery.run.submission import Submission, code_version
 from lottery.tickets.scheduling import schedule
-from preprocessing.common.claim import claimed
+from preprocessing.common.claim import claimed, live_claim
 from preprocessing.common.errors import StorageError
+from preprocessing.common.retries import patiently
 from preprocessing.common.storage import open_store
 
 logger = logging.getLogger(__name__)
@@ -61,13 +62,17 @@ def run_sweep(
         StorageError: the storage failed again and again.
     """
     logger.info("run directory: %s", sweep.run.describe())
-    sweep.bind_run_directory()
+    store = open_store(sweep.run.uri)
+    sweep.bind_run_directory(replace=False)
     failed, left = sweep.trainings_failed(), sweep.trainings_left()
     logger.info(progress_summary(sweep, [*left, *failed]))
-    if _is_done(sweep, until) and not (until is None and failed):
+    if _is_done(sweep, until) and not (until is None and to_retry(sweep)):
         logger.info("nothing to train")
+        if patiently(lambda: live_claim(store), store) is None:
+            sweep.bind_run_directory()
     else:
-        with claimed(open_store(sweep.run.uri), "sweep"), sweep_history(sweep):
+        with claimed(store, "sweep"), sweep_history(sweep):
+            sweep.bind_run_directory()  # not before: a sweep that is at work there keeps its settings
             sweep.run.write_submission(_submission(sweep))
             if until is None:
                 _reopen_failed(sweep)
@@ -110,7 +115,7 @@ def _what_is_there(sweep: Sweep) -> list[str]:
 
 
 def _reopen_failed(sweep: Sweep) -> None:
-    for training in sweep.trainings_failed():  # looked up again: another sweep may just have tried them
+    for training in to_retry(sweep):  # looked up again: another sweep may just have tried them
         replicate, ticket = sweep.replicates[training.replicate], training.ticket
         logger.info("ticket %s%s failed before and is tried again", ticket.name, replicate.label)
         replicate.run.reopen(ticket)
@@ -242,10 +247,9 @@ def _train_tickets(sweep: Sweep, stages: Stages, dense: DenseResult) -> Literal[
 
 
 def _report(sweep: Sweep) -> int:
-    results, failures = publish.publish(sweep.run), 0
+    results = publish.publish(sweep.run)
     for replicate in sweep.replicates:
         for result in results[replicate.experiment.seed]:
             if result.status == "failed":
-                failures += 1
                 logger.warning("ticket %s%s failed: %s", result.ticket.name, replicate.label, result.note)
-    return EXIT_FAILED_TICKETS if failures else 0
+    return EXIT_FAILED_TICKETS if to_retry(sweep) else 0

@@ -14,7 +14,7 @@ from lottery.run.results import DenseResult, TicketResult
 from lottery.statistics.images import ImageComparison, compare_images
 from lottery.statistics.seeds import Accuracy, Estimate, estimate, paired_differences
 from lottery.statistics.verdicts import Verdict, verdicts
-from lottery.tickets.controls import is_for_all_levels
+from lottery.tickets.controls import CONTROLS, is_for_all_levels
 from lottery.tickets.tickets import NO_CONTROL
 
 BySeed = dict[int, Accuracy]
@@ -37,7 +37,7 @@ class Level:
     step: int | None  # the chosen reset point; None if no ticket was trained to its end
     best: Estimate | None  # accuracy of the ticket with the chosen reset point
     gain: Estimate | None  # that less `first`, paired by seed
-    controls: Mapping[str, Estimate]  # accuracy of each kind of control
+    controls: Mapping[str, Estimate]  # accuracy of each kind of control, at the chosen reset point if it has one
     over_controls: Mapping[str, Estimate]  # `best` less that, paired by seed
     verdict: Verdict  # the chosen ticket against the dense network
     images: ImageComparison | None  # of a single seed and ticket: the chosen ticket against the dense network
@@ -117,15 +117,27 @@ def _scores(
     known = {step: rank for step, rank in ranks.items() if rank is not None}
     most = max((rank.count for rank in known.values()), default=0)  # a search tries some points on fewer seeds
     means = {step: rank.mean for step, rank in known.items() if rank.count == most}
+    chosen = max(means, key=lambda step: (means[step], -step), default=None)
+    compared = _of_step(controls, chosen)
     return _Scores(
         [result for _, result in members],
         {step: by_seed(pairs) for step, pairs in of_step.items()},
         {
-            name: by_seed(pair for pair in controls if pair[1].control == name)
-            for name in sorted({result.control for _, result in controls})
+            name: by_seed(pair for pair in compared if pair[1].control == name)
+            for name in sorted({result.control for _, result in compared})
         },
-        max(means, key=lambda step: (means[step], -step), default=None),
+        chosen,
     )
+
+
+def _of_step(controls: Sequence[tuple[int, TicketResult]], step: int | None) -> list[tuple[int, TicketResult]]:
+    """The controls that a ticket of this reset point is compared with: its own, and those that depend on no such point.
+
+    A kind that a level has at other steps than 0 depends on it, too: each round of iterative pruning has its own mask.
+    """
+    at_0 = {result.control for _, result in controls} - {result.control for _, result in controls if result.step}
+    shared = {name for name in at_0 if name in CONTROLS and CONTROLS[name].each == "level"}
+    return [pair for pair in controls if pair[1].step == step or pair[1].control in shared]
 
 
 def _against_dense(scores: _Scores, dense: BySeed) -> list[Accuracy]:

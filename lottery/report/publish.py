@@ -55,7 +55,8 @@ def publish(
         print("\n".join(lines), flush=True)
     else:
         print("the dense run is not done yet: no table and no results")
-    outcome = headline(list(record.dense.values()), rows, points, experiment.verdict)
+    order = experiment.tickets.seeds[0]
+    outcome = headline(list(record.dense.values()), rows, points, experiment.verdict, order)
     write_page(run, record, points, outcome, findings="\n".join(lines), published=theirs, price=price)
     write_events(run, record, points)
     logger.info("the report took %.1f s", time.monotonic() - began)

@@ -46,6 +46,8 @@ def adopt_ticket(source: RunDirectory, there: Ticket, target: RunDirectory, here
     target.write_metrics(here.name, source.metrics(there.name))
     if answers is not None:
         target.write_answers(here.name, answers)
+    else:  # its own from before it was reopened would not be those of this result
+        target.discard_answers(here.name)
     if state is not None:  # one that diverged may have saved none
         target.write_checkpoint(here.name, state)
     target.write_result(msgspec.structs.replace(result, level=here.level))

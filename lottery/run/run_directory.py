@@ -55,10 +55,11 @@ class RunDirectory:
         """The run directory, or a file in it, for people."""
         return self._files.describe(path)
 
-    def bind_experiment(self, config: Experiment, dataset_hash: str, train_images: int) -> None:
+    def bind_experiment(self, config: Experiment, dataset_hash: str, train_images: int, replace: bool = True) -> None:
         """Writes experiment.yaml, or checks that the existing one belongs to the same experiment and dataset.
 
-        Settings that are not in the identity, such as the verdict's margin, replace those of the last run.
+        With `replace`, settings that are not in the identity, such as the verdict's margin, replace those of the last
+        run.
 
         Raises InputError if it belongs to another, so that results never mix.
         """
@@ -75,7 +76,7 @@ class RunDirectory:
             )
         if found.train_images != train_images:
             raise self._damaged(file_names.EXPERIMENT, "train_images is not the dataset's", origin.REMEDY)
-        if found.experiment != config:
+        if replace and found.experiment != config:
             self._files.write(file_names.EXPERIMENT, origin.encode(wanted))
 
     def origin(self) -> Origin:
@@ -235,6 +236,10 @@ class RunDirectory:
     def write_answers(self, training: str, found: Answers) -> None:
         """Saves which images a trained network gets right, before its final state and its result."""
         self._files.write(file_names.answers(training), answers.pack(found))
+
+    def discard_answers(self, training: str) -> None:
+        """Deletes the answers of a training (a ticket's name, or DENSE) if there are any."""
+        self._files.delete(file_names.answers(training))
 
     def telemetry(self, training: str) -> list[dict[str, Any]]:
         """Rows on how well a bundle's process used its machine, one a minute. Named by the bundle's first training.

@@ -99,6 +99,7 @@ class Search:
     asked: tuple[Probe, ...]  # of the next round
     missing: tuple[Probe, ...]  # those of them that have no result; without any, the search is over
     answers: tuple[Answer, ...]  # one for each reset point
+    failed: tuple[Probe, ...]  # those of the rounds that are over whose training failed
 
 
 def search(rules: Rules, steps: Sequence[int], results: Mapping[Probe, float | None]) -> Search:
@@ -110,7 +111,7 @@ def search(rules: Rules, steps: Sequence[int], results: Mapping[Probe, float | N
             margin; None for one that failed.
     """
     tried: dict[int, dict[int, Differences]] = {step: {} for step in steps}
-    failed: set[int] = set()
+    failed: dict[int, list[Probe]] = {}
     rounds = 0
     while True:
         active = [step for step in steps if step not in failed]
@@ -121,7 +122,7 @@ def search(rules: Rules, steps: Sequence[int], results: Mapping[Probe, float | N
         for probe in asked:
             difference = results[probe]
             if difference is None:
-                failed.add(probe.step)
+                failed.setdefault(probe.step, []).append(probe)
             else:
                 cell = tried[probe.step].get(probe.level, ())
                 tried[probe.step][probe.level] = (*cell, difference)
@@ -129,7 +130,8 @@ def search(rules: Rules, steps: Sequence[int], results: Mapping[Probe, float | N
     waits = {probe.step for probe in asked}
     noise = _noise(rules, tried)
     answers = (_answer(rules, step, tried[step], noise, step not in waits, step in failed) for step in steps)
-    return Search(rounds, asked, missing, tuple(answers))
+    failures = tuple(probe for probes in failed.values() for probe in probes)
+    return Search(rounds, asked, missing, tuple(answers), failures)
 
 
 @dataclass(frozen=True)

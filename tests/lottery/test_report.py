@@ -228,6 +228,18 @@ def test_table_of_several_seeds_says_what_it_was_chosen_on():
     assert max(map(len, below)) <= 120
 
 
+def test_a_reset_point_is_chosen_among_those_with_the_most_seeds():
+    results = {seed: [result(0, 0.0, 0.8)] for seed in range(3)}
+    results[0].append(result(0, 1.0, 0.9))
+    runs = dense(0.8, 0.81, 0.79)
+    (level,) = rows_of(results, runs)
+    assert (level.step, level.best.count) == (0, 3)
+    for seed in (1, 2):
+        results[seed].append(result(0, 1.0, 0.9))
+    (level,) = rows_of(results, runs)
+    assert (level.step, level.best.count) == (44, 3)
+
+
 def test_tickets_are_set_against_each_control_with_intervals():
     runs = dense(*(0.90 + noise for noise in SEEDS))
     above, _ = text(replicates(0.0, -0.05), dense_runs=runs)
@@ -235,6 +247,23 @@ def test_tickets_are_set_against_each_control_with_intervals():
     assert above[start + 1].split() == ["level", "density", "reinit"]
     assert above[start + 2].split()[:3] == ["0", "50.00%", "+10.02"]
     assert above[start + 2].split()[3].startswith("±0.1")
+
+
+@pytest.mark.parametrize("kind", ["shuffle", "random", "continue"])
+def test_a_ticket_is_set_against_the_controls_of_its_own_reset_point(kind):
+    tickets = [result(0, 0.0, 0.7), result(0, 1.0, 0.9)]
+    (level,) = rows_of([*tickets, result(0, 0.0, 0.5, kind), result(0, 1.0, 0.8, kind)])
+    assert (level.controls[kind].mean, level.over_controls[kind].mean) == (0.8, pytest.approx(0.1))
+    (level,) = rows_of([*tickets, result(0, 0.0, 0.5, kind)])
+    assert (level.controls, level.over_controls) == ({}, {})
+
+
+def test_a_control_that_depends_on_no_reset_point_is_every_ticket_s_and_one_of_iterative_pruning_is_its_own():
+    tickets = [result(0, 0.0, 0.7), result(0, 1.0, 0.9)]
+    (level,) = rows_of([*tickets, result(0, 0.0, 0.5, "reinit")])
+    assert level.over_controls["reinit"].mean == pytest.approx(0.4)
+    (level,) = rows_of([*tickets, result(0, 0.0, 0.5, "reinit"), result(0, 1.0, 0.6, "reinit")])
+    assert level.over_controls["reinit"].mean == pytest.approx(0.3)
 
 
 def test_levels_without_a_verdict_are_named():
@@ -293,7 +322,7 @@ def chart_rows(spec, mark):
 
 def test_the_chart_has_intervals_over_seeds_and_a_band_for_the_dense_network():
     results, runs = replicates(0.0, -0.05), dense(*(0.90 + noise for noise in SEEDS))
-    spec = accuracy_chart(list(runs.values()), [one for each in results.values() for one in each], POINTS)
+    spec = accuracy_chart(list(runs.values()), results, POINTS)
     (band,) = chart_rows(spec, "rect")
     found = estimate([0.90 + noise for noise in SEEDS])
     assert (band["low"], band["high"]) == (pytest.approx(100 * found.low), pytest.approx(100 * found.high))
@@ -304,15 +333,30 @@ def test_the_chart_has_intervals_over_seeds_and_a_band_for_the_dense_network():
 
 
 def test_one_seed_has_no_bars_and_the_dense_networks_band_is_over_images():
-    spec = accuracy_chart([DENSE], RESULTS, POINTS)
+    spec = accuracy_chart([DENSE], {0: RESULTS}, POINTS)
     assert not [row for row in chart_rows(spec, "rule") if row["trainings"] == 1]
     (band,) = chart_rows(spec, "rect")
     assert band["low"] < 100 * DENSE.top1 < band["high"]
 
 
+def test_trainings_of_one_replicate_are_averaged_before_their_interval_is_taken():
+    tops = {0: (0.7, 0.72), 1: (0.8, 0.84), 2: (0.9, 0.9)}
+    results = {
+        replicate: [result(0, 0.0, top1, seed=seed) for seed, top1 in enumerate(tops[replicate])] for replicate in tops
+    }
+    (row,) = accuracy_rows(results, POINTS)
+    found = estimate([0.71, 0.82, 0.9])
+    assert [row[end] for end in ("top1", "low", "high")] == [
+        pytest.approx(100 * value) for value in (found.mean, found.low, found.high)
+    ]
+    assert row["trainings"] == 6
+    (row,) = accuracy_rows({0: results[0]}, POINTS)
+    assert (row["low"], row["trainings"]) == (pytest.approx(100 * estimate([0.7, 0.72]).low), 2)
+
+
 def test_a_line_has_no_point_where_a_training_diverged():
     results = [result(0, 0.0, 0.9), result(0, 0.0, None, seed=1, status="diverged"), result(1, 0.0, 0.8)]
-    assert [row["percent"] for row in accuracy_rows(results, POINTS)] == [25.0]
+    assert [row["percent"] for row in accuracy_rows({0: results}, POINTS)] == [25.0]
 
 
 def test_reset_points_are_named_as_the_experiment_names_them(tmp_path):
@@ -327,7 +371,8 @@ DENSE_CONTROLS = [result(0, 0.0, 0.96, "continue"), result(0, 1.0, 0.98, "contin
 def test_a_control_for_all_levels_is_in_every_row_and_sets_no_level_of_its_own():
     mixed = sorted([*RESULTS, *DENSE_CONTROLS], key=lambda one: one.ticket)
     rows = rows_of(mixed)
-    assert [row.controls["continue"].mean for row in rows] == [pytest.approx(0.97)] * 3
+    assert [row.step for row in rows] == [0, 44, None]
+    assert [row.controls.get("continue") for row in rows] == [*(estimate([each]) for each in (0.96, 0.98)), None]
     assert [(row.density, row.kept, row.best) for row in rows] == [
         (row.density, row.kept, row.best) for row in rows_of(RESULTS)
     ]
@@ -338,5 +383,5 @@ def test_the_picture_has_a_line_for_every_control():
     controls = [result(level, 0.0, 0.5 + 0.1 * level, name) for level in range(3) for name in CONTROLS]
     narrow = msgspec.structs.replace(result(0, 0.0, 0.7, "narrow"), kept=440, prunable=440)
     assert rows_of(sorted([*RESULTS, narrow], key=lambda one: one.ticket))[0].kept == 450
-    drawn = {row["series"] for row in accuracy_rows([*RESULTS, *controls], POINTS)}
+    drawn = {row["series"] for row in accuracy_rows({0: [*RESULTS, *controls]}, POINTS)}
     assert drawn >= {f"control: {name}" for name in CONTROLS}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,9 +13,11 @@ import pytest
 from jsonschema import ValidationError
 
 from lottery.report import publish
+from lottery.report.charts import pictures
 from lottery.report.charts.accuracy import Line, accuracy_chart
-from lottery.report.page.figures import figures
+from lottery.report.page.figures import figures, training_curves
 from lottery.report.record.reading import read_sweep
+from lottery.run.run_directory import DENSE
 from lottery.tickets.tickets import Ticket
 from tests.lottery.report_runs import write_run
 
@@ -138,10 +141,49 @@ def test_charts_are_valid_vega_lite(finished):
     published = [Line("theirs", ((0.5, 0.9), (0.1, 0.8))), Line("their dense network", (), 0.91)]
     for figure in figures(record, points, Ticket(1, 44), published):
         altair.LayerChart.from_dict(figure.spec, validate=True)
-    broken = accuracy_chart(list(record.dense.values()), record.pooled, points)
+    broken = accuracy_chart(list(record.dense.values()), record.results, points)
     broken["layer"][0]["mark"] = {"type": "no such mark"}
     with pytest.raises(ValidationError):
         altair.LayerChart.from_dict(broken, validate=True)
+
+
+def test_the_winner_is_shown_with_the_controls_of_its_own_reset_point(tmp_path):
+    run = write_run(tmp_path, "tickets.seeds=[3]", "tickets.controls=[reinit, shuffle, continue]")
+    record, points = read_sweep(run), publish.reset_points(run.origin())
+    winner = Ticket(1, max(points), seed=3)
+    curves = {
+        curve.kind if curve.kind != "control" else curve.name: curve
+        for curve in training_curves(record, points, winner)
+    }
+    assert list(curves) == ["dense", "ticket", "control: reinit", "control: shuffle", "control: continue"]
+    for curve, ticket in (
+        ("ticket", winner),
+        ("control: reinit", Ticket(winner.level, 0, "reinit", 3)),
+        ("control: shuffle", Ticket(winner.level, winner.step, "shuffle", 3)),
+        ("control: continue", Ticket(0, winner.step, "continue", 3)),
+    ):
+        assert curves[curve].rows == run.metrics(ticket.name)
+    publish.publish(run)
+    assert "winner, reset to" in page(run)  # its trainings have the seeds of tickets, not 0
+
+
+def test_what_is_not_finite_is_left_out_of_the_charts(tmp_path):
+    """A browser's JSON has no NaN, and would show no chart at all."""
+    run = write_run(tmp_path, tickets=2)
+    for training in (DENSE, Ticket(0, 0).name):
+        first, second, *others = run.metrics(training)
+        first["loss"], second["training_loss"] = math.nan, math.inf
+        run.write_metrics(training, [first, second, *others])
+    rows = run.telemetry(DENSE)
+    run.write_telemetry(DENSE, [{**row, "input_wait": math.nan, "gpu_percent": math.inf} for row in rows])
+    record = read_sweep(run)
+    drawn = figures(record, publish.reset_points(run.origin()), Ticket(0, 0))
+    json.dumps([figure.spec for figure in drawn], allow_nan=False)
+    specs = {figure.name: figure.spec for figure in drawn}
+    assert {"training-accuracy", "training-loss", "training-step-loss", "use"} <= specs.keys()
+    counts = {name: len(specs[f"training-{name}"]["layer"][0]["data"]["values"]) for name in ("accuracy", "loss")}
+    assert counts["loss"] == counts["accuracy"] - 2
+    pictures.draw(specs["training-loss"])
 
 
 @pytest.mark.parametrize(("dense", "tickets"), [(False, 0), (True, 0), (True, 1), (True, 7)])

@@ -6,6 +6,8 @@ from ruamel.yaml import YAML
 
 from lottery.experiment.steps import Timeline
 from lottery.run import checkpoint
+from lottery.run.adoption import adopt_ticket
+from lottery.run.answers import Answers
 from lottery.run.checkpoint import Checkpoint
 from lottery.run.heartbeats import Heartbeat
 from lottery.run.provenance import Provenance
@@ -38,6 +40,16 @@ def test_a_ticket_is_done_exactly_when_its_result_is_there(small):
     assert len(sweep.left()) == len(sweep.tickets) - 1
     (found,) = sweep.run.results()
     assert (found.ticket, found.top1, found.epoch, found.kept, found.density) == (ticket, 0.5, 0.5, 6, 0.1)
+
+
+def test_a_ticket_that_is_adopted_without_answers_does_not_keep_those_of_its_own_earlier_training(small):
+    sweep, other = small(), small(runs="other")
+    ticket = Ticket(1, 5)
+    other.run.write_answers(ticket.name, Answers(np.array([True, False])))
+    sweep.run.write_result(result(sweep, ticket, top1=0.25))
+    for _ in range(2):  # there may be none
+        adopt_ticket(sweep.run, ticket, other.run, ticket)
+        assert other.run.answers(ticket.name, 0.25) is None
 
 
 def test_half_a_result_is_not_taken_for_one(small):

@@ -11,15 +11,19 @@ import pytest
 from lottery.__main__ import main
 from lottery.driver import preflight
 from lottery.driver.plan_report import plan_sweep
-from lottery.driver.prepare import SweepError
+from lottery.driver.prepare import SweepError, prepare
 from lottery.driver.sweep import run_sweep
 from lottery.experiment.config import identity, parse
 from lottery.protocol import ModelFacts
 from lottery.run.run_directory import RunDirectory
 from lottery.run.search_state import difference
 from lottery.tickets.tickets import NO_CONTROL, Ticket
+from preprocessing.common.claim import BusyError, claimed
 from preprocessing.common.errors import InputError, StorageError
+from preprocessing.common.storage import open_store
+from tests.lottery.paths import DIGITS
 from tests.lottery.searching import DENSE, Gang, dense_result, result
+from tests.lottery.small_sweep import SMALL
 from tests.lottery.test_replicates import TEXT
 
 LEVELS = 12
@@ -159,6 +163,27 @@ def test_a_failed_ticket_stops_its_reset_point_and_is_tried_again(searching, mon
     assert [line.split()[1] for line in rows(capsys.readouterr().out)[2:]] == ["3", "7", "7"]
 
 
+def test_failed_tickets_that_the_search_does_not_ask_for_stay(searching, monkeypatch, caplog):
+    """The grid trains them, and a search would never again."""
+    control = Ticket(11, 0, "reinit")
+    unasked, asked = {Ticket(0, 5), control}, {Ticket(7, 5), Ticket(3, 0, "reinit"), Ticket(5, 10)}
+
+    def fails_once(seed, ticket):
+        return OSError() if seed == 1 and ticket in unasked | asked and not healed else accuracy(seed, ticket)
+
+    healed, options = [], (THREE, "tickets.controls=[reinit]")
+    assert run_sweep(searching(*options, search="grid"), lambda: Gang(monkeypatch, fails_once)) == 1
+    healed.append(True)
+    again, sweep = Gang(monkeypatch, fails_once), searching(*options)
+    assert run_sweep(sweep, lambda: again) == 0
+    assert again.trained == {(1, ticket): 1 for ticket in asked}
+    assert {training.ticket for training in sweep.trainings_failed()} == unasked
+    assert run_sweep(sweep, no_spark) == 0
+    assert f"ticket {control.name} of seed 1 failed" in caplog.text
+    assert run_sweep(searching(*options, search="grid"), lambda: Gang(monkeypatch, fails_once)) == 0
+    assert not sweep.trainings_failed()
+
+
 def test_diverged_tickets_do_not_match(searching, monkeypatch, capsys):
     def diverges(seed, ticket):
         return None if ticket.level > 5 else accuracy(seed, ticket)
@@ -289,6 +314,29 @@ def test_differences_are_of_the_split_on_which_reset_points_are_chosen():
     diverged, failed = (result(Ticket(0, 0), status=status, top1=None) for status in ("diverged", "failed"))
     assert difference(dense, [*tickets, diverged], select=False) == -math.inf
     assert difference(dense, [diverged, failed], select=False) is None
+
+
+@pytest.mark.parametrize("until", [None, "masks"])
+def test_a_sweep_at_work_keeps_its_settings_whatever_another_command_says(until, searching, digits, monkeypatch):
+    sweep = searching(THREE)
+    run_sweep(sweep, lambda: Gang(monkeypatch, accuracy), "masks")
+    other = prepare(
+        DIGITS,
+        str(digits),
+        sweep.runs,
+        (*SMALL, f"masks.densities={DENSITIES}", "search=frontier", THREE, "verdict.margin=3", "gang.tasks=1"),
+    )
+    assert other.run.uri == sweep.run.uri
+    with claimed(open_store(sweep.run.uri), "sweep"):
+        if until is None:
+            with pytest.raises(BusyError):
+                run_sweep(other, no_spark)
+        else:
+            assert run_sweep(other, no_spark, until) == 0
+        assert [each.run.origin().experiment for each in sweep.replicates] == list(sweep.experiment.replicates)
+        assert sweep.run.origin().experiment == sweep.experiment
+    run_sweep(other, lambda: Gang(monkeypatch, accuracy), until)
+    assert sweep.run.origin().experiment == other.experiment
 
 
 def test_the_search_is_not_in_the_identity():

@@ -22,6 +22,7 @@ from lottery.report.charts.style import (
     spread,
     tooltip,
 )
+from lottery.report.levels import by_seed
 from lottery.run.results import DenseResult, TicketResult
 from lottery.statistics.seeds import Estimate, estimate
 from lottery.tickets.controls import is_for_all_levels
@@ -51,7 +52,7 @@ _TOOLTIP = tooltip(
 
 def accuracy_chart(
     dense: Sequence[DenseResult],
-    results: Sequence[TicketResult],
+    results: Mapping[int, Sequence[TicketResult]],
     points: Mapping[int, str],
     published: Sequence[Line] = (),
 ) -> Spec | None:
@@ -59,7 +60,7 @@ def accuracy_chart(
 
     Args:
         dense: of each replicate.
-        results: of all replicates.
+        results: by replicate.
         points: the reset points' names by step.
         published: results of others.
     """
@@ -89,22 +90,26 @@ def accuracy_chart(
     return chart("Top-1 accuracy against the share of weights kept, a line per reset point and control", layers, 380)
 
 
-def accuracy_rows(results: Sequence[TicketResult], points: Mapping[int, str]) -> Rows:
+def accuracy_rows(results: Mapping[int, Sequence[TicketResult]], points: Mapping[int, str]) -> Rows:
     """A row per line and density: the mean accuracy in percent, and its interval if there are several trainings.
 
+    The interval is over replicates, each the mean of its tickets: those share a dense run. Of one it is over these.
     A line has no point where one of its trainings diverged or failed: a mean of the rest would flatter it.
     """
-    densities = sorted({result.density for result in results if not is_for_all_levels(result.control)}, reverse=True)
-    found: dict[tuple[str, float], list[float | None]] = defaultdict(list)
-    for result in results:
+    pooled = [(seed, result) for seed, each in results.items() for result in each]
+    densities = sorted({result.density for _, result in pooled if not is_for_all_levels(result.control)}, reverse=True)
+    found: dict[tuple[str, float], list[tuple[int, TicketResult]]] = defaultdict(list)
+    for seed, result in pooled:
         name = reset_name(points[result.step]) if result.control == NO_CONTROL else control_name(result.control)
         for density in densities if is_for_all_levels(result.control) else [result.density]:
-            found[name, density].append(result.top1)
+            found[name, density].append((seed, result))
     rows = []
-    for (name, density), values in found.items():
-        known = estimate(values)
+    for (name, density), members in found.items():
+        one = len(results) == 1
+        known = estimate([result.top1 for _, result in members] if one else list(by_seed(members).values()))
         if known is not None:
-            rows.append({"series": name, "percent": 100 * density, **percentages(known)})
+            row = {"series": name, "percent": 100 * density, **percentages(known)}
+            rows.append({**row, "trainings": len(members)})
     return sorted(rows, key=lambda row: (row["series"], -row["percent"]))
 
 

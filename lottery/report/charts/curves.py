@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +50,7 @@ def _chart(curves: Sequence[Curve], field: str, title: str, factor: float, descr
         }
         for curve in curves
         for row in thinned(curve.rows, most)
-        if row.get(field) is not None
+        if row.get(field) is not None and math.isfinite(row[field])  # JSON has no nan, which a loss may be
     ]
     if len({row["step"] for row in rows}) < 2:
         return None

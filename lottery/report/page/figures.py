@@ -15,6 +15,7 @@ from lottery.report.charts.style import Spec
 from lottery.report.record.sweep_record import Layers, SweepRecord
 from lottery.report.record.usage import use_over_time
 from lottery.run.run_directory import DENSE
+from lottery.tickets.controls import CONTROLS, is_for_all_levels
 from lottery.tickets.tickets import Ticket
 
 
@@ -52,7 +53,7 @@ def figures(
             "Accuracy against density",
             "Lines are tickets by reset point; dashed lines are controls. Bars and the grey band are intervals. "
             "Click a name to see its line alone, shift-click for several, double-click for all.",
-            accuracy_chart(list(record.dense.values()), record.pooled, points, published),
+            accuracy_chart(list(record.dense.values()), record.results, points, published),
         ),
         (
             "grid",
@@ -104,8 +105,10 @@ def training_curves(record: SweepRecord, points: Mapping[int, str], winner: Tick
         labels[winner.name] = (f"winner, {reset_name(points[winner.step])}", "ticket")
         ended = {result.ticket for result in record.pooled}
         for control in record.origin.experiment.tickets.controls:
-            for step in (winner.step, 0):  # some are the same for all reset points
-                ticket = Ticket(winner.level, step, control, winner.seed)
+            level = 0 if is_for_all_levels(control) else winner.level
+            shared = (0,) if CONTROLS[control].each == "level" else ()  # the same for all reset points
+            for step in (winner.step, *shared):
+                ticket = Ticket(level, step, control, winner.seed)
                 if ticket in ended:
                     labels[ticket.name] = (control_name(control), "control")
                     break

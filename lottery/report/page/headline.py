@@ -22,7 +22,7 @@ class Headline:
 
 
 def headline(
-    dense: Sequence[DenseResult], levels: Sequence[Level], points: Mapping[int, str], verdict: Verdict
+    dense: Sequence[DenseResult], levels: Sequence[Level], points: Mapping[int, str], verdict: Verdict, order: int = 0
 ) -> Headline:
     """The headline of a sweep.
 
@@ -33,12 +33,14 @@ def headline(
         dense: the dense runs that have ended.
         levels: as `levels` made them.
         points: the reset points' names by step.
+        order: of images, of the ticket that stands for the winner: one of `tickets.seeds`.
     """
     if not dense:
         return Headline("The dense run has not ended, so there is nothing to compare yet.")
     whole = estimate([result.top1 for result in dense])
     if whole is None:
-        return Headline(f"A dense run {dense[0].status}: {dense[0].note}")
+        bad = next(result for result in dense if result.top1 is None)
+        return Headline(f"A dense run {bad.status}: {bad.note}")
     trained = [level for level in levels if level.step is not None and level.best is not None]
     if not trained:
         return Headline(f"The dense network has {_percent(whole)}. No ticket has been trained to its end yet.")
@@ -46,14 +48,15 @@ def headline(
     winners = [level for level in trained if _wins(level, whole, verdict, one)]
     level = min(winners, key=lambda each: each.density) if winners else max(trained, key=_accuracy)
     assert level.step is not None
+    winner = Ticket(level.level, level.step, seed=order)
     said = (
         f"with {100 * level.density:.4g}% of the weights, the ticket reset to {points[level.step]} has "
         f"{_percent(level.best)}, the dense network {_percent(whole)}"
     )
     if one:
-        return Headline(f"One seed, so not a verdict. {_first(winners)} {said}.", _rule_of_one(verdict), _of(level))
+        return Headline(f"One seed, so not a verdict. {_first(winners)} {said}.", _rule_of_one(verdict), winner)
     sentence = f"Winner: {said}." if winners else f"No ticket is shown to match the dense network. The best: {said}."
-    return Headline(sentence, _rule(verdict), _of(level))
+    return Headline(sentence, _rule(verdict), winner)
 
 
 def _wins(level: Level, whole: Estimate, verdict: Verdict, one: bool) -> bool:
@@ -83,11 +86,6 @@ def _rule_of_one(verdict: Verdict) -> str:
 
 def _accuracy(level: Level) -> float:
     return level.best.mean if level.best is not None else 0.0
-
-
-def _of(level: Level) -> Ticket:
-    assert level.step is not None
-    return Ticket(level.level, level.step)
 
 
 def _percent(found: Estimate | None) -> str:

@@ -31,7 +31,7 @@ class Use:
 def use_over_time(rows: Iterable[Mapping[str, Any]], clock: Clock, field: str, bins: int = _BINS) -> Use | None:
     """The use that telemetry rows give in `field`; None if none of them has it.
 
-    A row counts in each bin by how much of the bin's time it covers.
+    A row counts in each bin by how much of the bin's time it covers; one that is not finite does not count.
     """
     width = clock.total / bins
     weight, total = np.zeros(bins), np.zeros(bins)
@@ -40,7 +40,7 @@ def use_over_time(rows: Iterable[Mapping[str, Any]], clock: Clock, field: str, b
         value = row.get(field)
         end = clock.elapsed(float(row["time"]))
         begin = max(end - float(row["seconds"]), 0.0)
-        if value is None or end <= begin or width <= 0:
+        if value is None or not np.isfinite(value) or end <= begin or width <= 0:
             continue
         first, last = int(begin / width), min(int(np.ceil(end / width)), bins)
         edges = width * np.arange(first, last + 1)
