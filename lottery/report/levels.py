@@ -67,7 +67,8 @@ def levels(
 ) -> list[Level]:
     """One row a mask, densest first.
 
-    The chosen reset point has the highest mean accuracy over seeds; of equal ones it is the earliest.
+    The chosen reset point has the highest mean accuracy over seeds, of those that were trained on the most seeds; of
+    equal ones it is the earliest.
 
     Args:
         dense: the dense run's result by seed (of a replicate).
@@ -113,7 +114,9 @@ def _scores(
         step: estimate(list(by_seed(pairs, "select_top1" if select else "top1").values()))
         for step, pairs in of_step.items()
     }
-    means = {step: rank.mean for step, rank in ranks.items() if rank is not None}
+    known = {step: rank for step, rank in ranks.items() if rank is not None}
+    most = max((rank.count for rank in known.values()), default=0)  # a search tries some points on fewer seeds
+    means = {step: rank.mean for step, rank in known.items() if rank.count == most}
     return _Scores(
         [result for _, result in members],
         {step: by_seed(pairs) for step, pairs in of_step.items()},

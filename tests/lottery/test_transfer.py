@@ -343,6 +343,8 @@ def test_the_command_that_runs_it_is_printed(monkeypatch, capsys, tmp_path, done
     [
         ((), "--data: is missing"),
         (("--data", "DATA", "--submit", ""), "--submit: is empty"),
+        (("--data", "DATA", "--submit", "spark-submit --conf 'x"), r"--submit: .* is no command \(No closing quot"),
+        (("--data", "DATA", "--submit", "spark-submit \\"), r"--submit: .* is no command \(No escaped character"),
         (("--data", "DATA", "--submit", "no-such-program"), "there is no no-such-program on the PATH"),
         (("--data", "DATA", "--ticket", "dense"), "ticket dense: is what tickets are compared with"),
         (("--data", "DATA", "--experiment", "conf/fashion-resnet20.yaml"), "--experiment: its model is resnet20"),
