@@ -15,6 +15,8 @@ from lottery.analysis.distance_rows import distance_rows
 from lottery.analysis.study import open_study
 from lottery.driver.prepare import prepare
 from lottery.executor import model_check
+from lottery.executor.child_environment import child_environment
+from lottery.executor.model_check import ask as ask_a_child
 from lottery.experiment import config
 from lottery.experiment.smoke import shrink
 from lottery.export.choice import Chosen
@@ -194,6 +196,19 @@ def test_a_dense_run_and_a_plan_need_no_source_once_it_was_copied(source, moved,
     assert sweep.run.dense_result().status == "done"
     assert equal(sweep.run.mask(0), mask)
     assert equal(sweep.run.transferred_state().variables, state)
+
+
+@pytest.mark.cluster
+def test_a_child_that_plans_takes_the_copy(source, moved, worker):
+    sweep = moved()
+    shutil.move(source.run.uri, f"{source.run.uri}-moved")
+    with pytest.raises(InputError, match="there is no run directory; correct transfer.run") as caught:
+        ask_a_child(sweep.question(), child_environment((), 1))
+    assert type(caught.value) is InputError
+    shutil.move(f"{source.run.uri}-moved", source.run.uri)
+    worker(sweep).train_dense()
+    shutil.rmtree(source.run.uri)
+    assert ask_a_child(sweep.question(), child_environment((), 1)).kept == masks.kept(sweep.run.mask(0))
 
 
 def test_a_damaged_state_is_brought_again(moved, worker):
