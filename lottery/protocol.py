@@ -102,6 +102,7 @@ class Question(_Line, frozen=True, tag="question"):
     experiment: Experiment
     shape: tuple[int, int, int]
     classes: int
+    run: str | None = None  # URI of its run directory, which may have its own copy of a transferred ticket
 
 
 class ExportRequest(_Line, frozen=True, tag="export"):
@@ -168,6 +169,7 @@ class ModelFacts(msgspec.Struct, frozen=True, tag="facts"):
     parameters: int
     prunable: int
     kept: int | None = None  # of the weights that can be pruned, by the mask of a transferred ticket
+    kernels: tuple[str, ...] = ()  # paths of those that can be pruned
 
 
 class CompactFacts(msgspec.Struct, frozen=True):
@@ -203,7 +205,7 @@ class LinePoints(msgspec.Struct, frozen=True, tag="line"):
     line: int  # its index
     statistics: str  # of batch norm: INTERPOLATED like the weights, or RECOMPUTED on training images, or NO_STATISTICS
     errors: tuple[float, ...]  # the share of images that each gets wrong
-    losses: tuple[float, ...]
+    losses: tuple[float | None, ...]  # None: not finite, which JSON has no number for
     images: int  # evaluated
 
 

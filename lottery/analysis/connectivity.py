@@ -12,7 +12,7 @@ class LinePoint:
 
     position: float
     error: float  # share of the evaluation images that it gets wrong
-    loss: float
+    loss: float | None  # None: not finite
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class Barrier:
     """The highest value on the line less the mean of its two ends; of the error a fraction, and of the loss.
 
     It is 0 between a network and itself, and never negative. Between ends that differ it is at least half their
-    difference.
+    difference. That of the loss is None if a loss on the line is not finite.
     """
 
     error: float
-    loss: float
+    loss: float | None
 
 
 def positions(count: int) -> list[float]:
@@ -36,7 +36,8 @@ def positions(count: int) -> list[float]:
 
 def barrier(line: Sequence[LinePoint]) -> Barrier:
     """The barrier on a line of at least its two ends, the first and the last."""
-    return Barrier(_rise([point.error for point in line]), _rise([point.loss for point in line]))
+    losses = [point.loss for point in line if point.loss is not None]
+    return Barrier(_rise([point.error for point in line]), _rise(losses) if len(losses) == len(line) else None)
 
 
 def _rise(values: Sequence[float]) -> float:

@@ -35,23 +35,30 @@ def _of_replicate(replicate: Replicate) -> Iterator[DistanceRow]:
     final = replicate.run.final_dense_state().variables
     mask = replicate.run.mask(replicate.masks[0].level, chain=replicate.masks[0].chain)
     everything = {kernel: np.ones_like(kept) for kernel, kept in mask.items()}
+    moved = replicate.experiment.transfer is not None
+    brought = replicate.run.transferred_state().variables if moved else None
     for step in replicate.points:
         logger.info("distance: trainings from reset point %s", replicate.points[step])
         early = replicate.run.trellis_state(step).variables
         yield from _rows(replicate, Ticket(0, step, DENSE), everything, early, final)
         for ticket in (ticket for ticket in replicate.trained if ticket.step == step):
             if ticket.control == NO_CONTROL and _has_mask(replicate, ticket):
-                start = _start(replicate, ticket, early, final)
+                start = _start(replicate, ticket, early if brought is None else brought, final)
                 if start is not None:
                     yield from _rows(replicate, ticket, _mask(replicate, ticket), start, _final(replicate, ticket))
             elif ticket.control == "continue":
                 yield from _rows(replicate, ticket, everything, final, _final(replicate, ticket))
 
 
-def _start(replicate: Replicate, ticket: Ticket, early: State, final: State) -> State | None:
-    """The weights that a ticket began with, before its mask; None if its predecessor has left none."""
+def _start(replicate: Replicate, ticket: Ticket, reset: State, final: State) -> State | None:
+    """The weights that a ticket began with, before its mask; None if its predecessor has left none.
+
+    Args:
+        reset: the state to which tickets are reset.
+        final: the dense run's.
+    """
     if start_weights(ticket, replicate.experiment) == "reset":
-        return early
+        return reset
     if not has_mask_of_its_own(ticket, replicate.experiment):
         return final
     before = replicate.run.checkpoint(ticket.predecessor.name)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 
 from lottery.executor.child import raise_input_error, run_child
 from lottery.executor.child_environment import child_environment
-from lottery.protocol import Event, LinePoints, Passes, Predictions
+from lottery.protocol import INTERPOLATED, NO_STATISTICS, RECOMPUTED, Event, LinePoints, Passes, Predictions
 from preprocessing.common.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -22,7 +23,8 @@ def pass_forward(
 ) -> tuple[list[LinePoints], list[Predictions]]:
     """What the child answers, in the order of what is asked for.
 
-    Raises InputError or StorageError as the child does, or if it dies; ChildError if it cannot be killed.
+    Raises InputError or StorageError as the child does; InputError if it dies or leaves out an answer; ChildError if it
+    cannot be killed.
     """
     answers = _Answers(passes)
     child = child_environment(one_gpu(environment), passes.cores, environment=environment)
@@ -33,6 +35,7 @@ def pass_forward(
             f"the process with the forward passes ended: {ended.reason}: {ended.message}; check that TensorFlow can be "
             "imported here, and that memory is enough for the model"
         )
+    answers.check()
     return answers.lines, answers.predictions
 
 
@@ -64,7 +67,26 @@ class _Answers:
         elif isinstance(event, Predictions):
             self.predictions.append(event)
 
+    def check(self) -> None:
+        """Raises InputError if an answer is missing: without it, what is left would be taken for all there is."""
+        more = [RECOMPUTED] if self._passes.statistics_images else []
+        found: dict[int, list[str]] = defaultdict(list)
+        for answer in self.lines:
+            found[answer.line].append(answer.statistics)
+        for index, line in enumerate(self._passes.lines):
+            if found[index] not in ([NO_STATISTICS], [INTERPOLATED, *more]):
+                raise _missing(f"of the line between {line.one} and {line.other} of {line.run}")
+        wanted = [None, *range(len(self._passes.networks))] if self._passes.networks else []
+        if [answer.network for answer in self.predictions] != wanted:
+            raise _missing("with predictions")
+
     def _log(self, line: str) -> None:
         if time.monotonic() - self._logged >= _LOG_EVERY:
             self._logged = time.monotonic()
             logger.info(line)
+
+
+def _missing(answer: str) -> InputError:
+    return InputError(
+        f"the process with the forward passes ended without its answer {answer}; run the same command again"
+    )

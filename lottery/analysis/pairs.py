@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -66,9 +66,12 @@ class NetworkPair:
 def mask_pairs(masks: Sequence[MaskAt], of_others: Iterable[MaskAt] = ()) -> list[MaskPair]:
     """The pairs of masks of one run directory, and of each of them with the like of other run directories.
 
-    They come level by level, so that few masks have to be in memory at once.
+    They come level by level, and those with something in common together, so that few masks have to be in memory at
+    once.
     """
-    pairs = [pair for one, other in itertools.combinations(sorted(masks), 2) if (pair := _own_pair(one, other, masks))]
+    levels = sorted({mask.level for mask in masks})
+    after = dict(itertools.pairwise(levels))
+    pairs = [pair for one, other in itertools.combinations(sorted(masks), 2) if (pair := _own_pair(one, other, after))]
     by_source: dict[tuple[str, int, tuple[int, ...]], list[MaskAt]] = defaultdict(list)
     for mask in of_others:
         by_source[mask.run, mask.replicate, mask.chain].append(mask)
@@ -78,14 +81,29 @@ def mask_pairs(masks: Sequence[MaskAt], of_others: Iterable[MaskAt] = ()) -> lis
             comparable = replicate == one.replicate and (chain == one.chain or not chain or not one.chain)
             if comparable and math.isclose(nearest.density, one.density, rel_tol=_NEAR):
                 pairs.append(MaskPair("run", one, nearest))
-    return sorted(pairs, key=lambda pair: (pair.one.level, pair.kind, pair.one, pair.other))
+    return sorted(pairs, key=lambda pair: (pair.one.level, pair.kind, _in_common(pair), pair.one, pair.other))
 
 
-def _own_pair(one: MaskAt, other: MaskAt, masks: Sequence[MaskAt]) -> MaskPair | None:
-    """The pair of two masks of one run directory, `one` the lower; None if they differ in more than one thing."""
+def _in_common(pair: MaskPair) -> tuple[int, ...]:
+    """The same for pairs of a level that are best compared one after the other, since they share masks."""
+    one, other = pair.one.chain, pair.other.chain
+    if pair.kind == "replicate":
+        return one
+    if pair.kind == "chain":  # those of one order of samples, or of one reset point
+        same = next(place for place, (ours, theirs) in enumerate(zip(one, other, strict=True)) if ours == theirs)
+        return pair.one.replicate, same, one[same]
+    return ()
+
+
+def _own_pair(one: MaskAt, other: MaskAt, after: Mapping[int, int]) -> MaskPair | None:
+    """The pair of two masks of one run directory, `one` the lower; None if they differ in more than one thing.
+
+    Args:
+        after: the next level of each but the last.
+    """
     if one.level != other.level:
         first, second = sorted((one, other), key=lambda mask: mask.level)
-        follows = second.level == min(mask.level for mask in masks if mask.level > first.level)
+        follows = second.level == after[first.level]
         same = first.replicate == second.replicate and first.chain in ((), second.chain)
         return MaskPair("level", first, second) if follows and same else None
     if one.chain == other.chain:

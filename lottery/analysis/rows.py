@@ -83,7 +83,7 @@ class LineRow(Struct, frozen=True):
     statistics: str  # of batch norm: interpolated or recomputed; none: the model has no batch norm
     position: float  # 0 is the first training, 1 the other
     error: float
-    loss: float
+    loss: float | None  # None: not finite
     images: int  # evaluated
 
 
@@ -103,7 +103,7 @@ class BarrierRow(Struct, frozen=True):
     other_error: float
     highest_error: float
     barrier: float  # highest_error less the mean of the two ends
-    loss_barrier: float  # the same of the loss
+    loss_barrier: float | None  # the same of the loss; None: one on the line is not finite
     points: int
     images: int
 

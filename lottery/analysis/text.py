@@ -29,6 +29,11 @@ def barrier_table(rows: Sequence[BarrierRow]) -> list[str]:
             + (f" Statistics of batch norm are {statistics}." if statistics != NO_STATISTICS else "")
         )
         lines += _grid(some, _barrier)
+        left_out = sum(row.loss_barrier is None for row in some)
+        if left_out:
+            lines += _paragraph(
+                f"On {left_out} of {len(some)} lines a loss is not finite; they are left out of the means in brackets."
+            )
     return lines
 
 
@@ -159,7 +164,8 @@ def table(heads: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _barrier(rows: Sequence[BarrierRow]) -> str:
-    return f"{100 * fmean(row.barrier for row in rows):.2f} ({fmean(row.loss_barrier for row in rows):.3f})"
+    losses = [row.loss_barrier for row in rows if row.loss_barrier is not None]
+    return f"{100 * fmean(row.barrier for row in rows):.2f} ({f'{fmean(losses):.3f}' if losses else '-'})"
 
 
 def _grid(rows: Sequence[Trained], cell: Callable[[Sequence[Trained]], str]) -> list[str]:

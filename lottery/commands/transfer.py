@@ -57,7 +57,10 @@ def run(arguments: Namespace) -> int:
     opened = open_run(place)
     if arguments.data is None:
         raise InputError("--data: is missing; give the dataset to train the ticket on")
-    submit = shlex.split(arguments.submit)
+    try:
+        submit = shlex.split(arguments.submit)
+    except ValueError as error:  # a quotation or an escape that does not end
+        raise InputError(f"--submit: {arguments.submit!r} is no command ({error}); close its quotation") from None
     if not submit:
         raise InputError("--submit: is empty; give the command that starts a job, such as spark-submit")
     from lottery.export import transfer  # loads statsmodels

@@ -92,8 +92,11 @@ class _Watcher:
             self._follow(ended, progress)
 
     def unsaved(self) -> tuple[int, float]:
-        """Images that would have to be trained again if all tasks died now, and seconds of one executor for that."""
-        lost = [self._lost(beat) for beat in self._heartbeats]
+        """Images that would have to be trained again if all tasks died now, and seconds of one executor for that.
+
+        Without those of a process that has died: they are reported with its death.
+        """
+        lost = [self._lost(beat) for beat in self._heartbeats if beat.activity is not None]
         return sum(images for images, _ in lost), round(sum(seconds for _, seconds in lost), 1)
 
     def _follow(self, ended: threading.Event, progress: StageProgress | None = None) -> None:

@@ -158,7 +158,7 @@ class Sweep:
     def question(self) -> Question:
         """What a preflight asks about the model."""
         side = augment.side(self.experiment.data, self.dataset.size)
-        return Question(self.experiment, (side, side, 3), len(self.dataset.class_names))
+        return Question(self.experiment, (side, side, 3), len(self.dataset.class_names), self.run.uri)
 
     def input_memory(self) -> InputMemory:
         """What the input of a task that trains tickets takes of main memory."""

@@ -51,7 +51,7 @@ def run_tickets(assignments: Sequence[Assignment], placement: TaskPlacement, par
     group = _group(assignments, placement, stage)
     for assignment in assignments:
         _run_bundles(assignment, placement, parameters, beats, group)
-    beats.write()
+    beats.write(ended=True)
 
 
 def _run_bundles(
@@ -95,7 +95,7 @@ def run_dense(assignments: Sequence[Assignment], placement: TaskPlacement, stage
     beats, group = _Beats(assignments, placement), _group(assignments, placement, stage)
     for assignment in assignments:
         _run_dense(assignment, placement, beats, group)
-    beats.write()
+    beats.write(ended=True)
 
 
 def _run_dense(assignment: Assignment, placement: TaskPlacement, beats: _Beats, group: Group) -> None:
@@ -120,6 +120,8 @@ class _Beats:
         self._ahead = {id(assignment): _steps(assignment) for assignment in assignments}
         trainings = sum(len(assignment.tickets) or 1 for assignment in assignments)
         self._total = trainings if placement.worker == 0 else 0  # of tasks that train together one counts
+        # Only the chief's child says what is saved, so the chief counts for all of them.
+        self._counted = placement.workers if placement.worker == 0 else 0
         self._images = self._done = self._running = self._unsaved = self._deaths = 0
         self._last_death = ""
         self._seed: int | None = None
@@ -141,7 +143,7 @@ class _Beats:
             self._unsaved = 0
         elif isinstance(event, Progress):
             self._images += event.images
-            self._unsaved += event.images
+            self._unsaved += event.images * self._counted
             self._activity = event.activity or self._activity
             if self._total and event.done is not None:
                 self._running = event.done
@@ -153,17 +155,22 @@ class _Beats:
         if ended.status and not ended.on_notice:
             self._deaths += 1
             self._last_death = f"{ended.reason}: {ended.message}"
+        if not ended.status:
+            self._unsaved = 0  # in a result
         self._activity = None
         self.write()
-        self._unsaved = 0  # lost, or in a result
+        self._unsaved = 0  # the driver reports it as lost by the death
 
     def settle(self, tickets: int) -> None:
         """Counts the results that the child that has ended left behind."""
         self._done += tickets if self._total else 0
         self._running = 0
 
-    def write(self) -> None:
-        """Writes the heartbeat; a store that is away for a moment is no reason to stop."""
+    def write(self, *, ended: bool = False) -> None:
+        """Writes the heartbeat, the last one if the task has ended.
+
+        A store that is away for a moment is no reason to stop.
+        """
         self._written = time.monotonic()
         heartbeat = Heartbeat(
             task=self._placement.task,
@@ -180,6 +187,7 @@ class _Beats:
             deaths=self._deaths,
             last_death=self._last_death,
             activity=self._activity,
+            ended=ended,
         )
         with contextlib.suppress(StorageError):
             self._run.heartbeats.write(heartbeat)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lottery.experiment import config
 from lottery.export.choice import Chosen
 from lottery.export.sizes import Sizes
 from lottery.protocol import CompactFacts, Exported
@@ -183,7 +184,7 @@ def _provenance(card: Card) -> str:
         software = f"TensorFlow {trained.tensorflow}, Keras {trained.keras}, Python {trained.python}"
         rows += [("trained by", software), ("model fingerprint", f"`{trained.model}`")]
     rows.append(("exported by", "; ".join(f"{name} {version}" for name, version in card.versions.items())))
-    experiment = origins.encode(origin).decode().strip()
+    experiment = origins.text(config.to_tree(origin.experiment)).strip()
     return (
         f"## Where it comes from\n\n{_table(('', ''), rows)}\n\nThe experiment, which `jobs/lottery_sweep.py` runs on "
         f"the dataset to make the same:\n\n```yaml\n{experiment}\n```"

@@ -55,14 +55,19 @@ def new_folder(uri: str, last: str) -> Iterator[Path]:
 
 
 def _upload(folder: Path, store: Store, last: str) -> None:
+    if patiently(store.list, store):  # someone else's by now
+        raise _taken(store)
     names = sorted((path.name for path in folder.iterdir()), key=lambda name: (name == last, name))
+    written: list[str] = []
     try:
         for name in names:
             blob = (folder / name).read_bytes()
+            written.append(name)
             patiently(lambda name=name, blob=blob: store.write(name, blob), store)  # type: ignore[misc]
     except BaseException:
-        with contextlib.suppress(StorageError):
-            store.delete_tree()
+        for name in reversed(written):
+            with contextlib.suppress(StorageError):
+                store.delete(name)
         raise
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fnmatch
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from msgspec.structs import replace
 from ruamel.yaml import YAML
 
 import lottery
@@ -18,7 +20,7 @@ from lottery.experiment.config import Experiment
 from lottery.experiment.steps import timeline
 from lottery.export.choice import Chosen
 from lottery.input import augment
-from lottery.protocol import Question
+from lottery.protocol import ModelFacts, Question
 from lottery.run.ticket_files import first_weights, mask_of
 from lottery.tickets import masks, transfer
 from lottery.tickets.tickets import NO_CONTROL, Ticket
@@ -66,7 +68,14 @@ def transferred(
     augment.check(first.data, dataset.size)
     timeline(first, dataset.split(first.data.train).count)
     transfer.check(first)
-    facts = model_check.ask(Question(first, (side, side, 3), classes), child_environment((), 1))
+
+    def ask(experiment: Experiment) -> ModelFacts:
+        return model_check.ask(Question(experiment, (side, side, 3), classes), child_environment((), 1))
+
+    if tree["masks"]["exclude"] and chosen.origin.experiment.masks.classifier and not first.masks.classifier:
+        tree["masks"]["exclude"] = _of_others(tree["masks"]["exclude"], ask(_without_ticket(first)).kernels)
+        first = _parsed(tree, overrides)
+    facts = ask(first)
     assert facts.kept is not None
     tree["masks"]["densities"] = [facts.kept / facts.prunable]  # so that the mask has its density to the weight
     found = _parsed(tree, overrides)
@@ -82,15 +91,25 @@ def command(submit: Sequence[str], experiment: str, data: str, runs: str) -> lis
 
 
 def write(found: Transferred, path: str) -> None:
-    """Writes the YAML to a local file. Raises InputError if there is another one of that name."""
-    file = local_path(path, "--output")
-    if file.exists() and file.read_text(encoding="utf-8") != found.text:
-        raise InputError(f"--output {path}: something else is there already; delete it, or give another --output")
+    """Writes the YAML to a local file. Raises InputError if there is something else, or it cannot be written."""
+    file, blob = local_path(path, "--output"), found.text.encode()
     try:
+        if file.exists() and file.read_bytes() != blob:
+            raise InputError(f"--output {path}: something else is there already; delete it, or give another --output")
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(found.text, encoding="utf-8")
+        file.write_bytes(blob)
     except OSError as error:
         raise InputError(f"--output {path}: {error.strerror}; choose another place") from None
+
+
+def _without_ticket(experiment: Experiment) -> Experiment:
+    """The experiment, to ask which kernels can be pruned if none is excluded."""
+    return replace(experiment, transfer=None, masks=replace(experiment.masks, densities=(1.0,), exclude=()))
+
+
+def _of_others(patterns: Sequence[str], kernels: Sequence[str]) -> list[str]:
+    """The patterns that match one of these kernels: others were for the classifier alone, and would be refused."""
+    return [pattern for pattern in patterns if any(fnmatch.fnmatchcase(kernel, pattern) for kernel in kernels)]
 
 
 def _classifier(chosen: Chosen, dataset: Dataset) -> Classifier:

@@ -53,10 +53,13 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     gpus: int = 0  # that Spark gave the task
     seed: int | None = None  # the replicate's that it is training, if the experiment has several seeds
     waiting: int = 0  # steps of the trainings that are not in the bundle at work and not done
-    unsaved: int = 0  # images trained since the last checkpoint or result: lost if the process dies now
+    # Images trained since the last checkpoint or result: lost if the process dies now. Of tasks that train together the
+    # chief counts all.
+    unsaved: int = 0
     deaths: int = 0  # of its processes, without those that were told to leave
     last_death: str = ""
     activity: Activity | None = None  # None between two bundles, while a process starts, or in an earlier version
+    ended: bool = False  # the task has done all its work: this is its last heartbeat
 
 
 class Heartbeats:

@@ -127,6 +127,10 @@ class RunDirectory:
         """What tickets start from if it comes from another run directory. InputError if it is damaged or missing."""
         return self._needed(file_names.TRANSFERRED, checkpoint.unpack, "transfer")
 
+    def has_transferred(self) -> bool:
+        """Whether the mask and first weights of another run directory's ticket are here."""
+        return self._files.exists(file_names.TRANSFERRED) and self.has_mask(0)
+
     def write_transferred_state(self, state: Checkpoint) -> None:
         """Saves what tickets start from, before their mask."""
         self._files.write(file_names.TRANSFERRED, checkpoint.pack(state))

@@ -70,7 +70,8 @@ def seconds_left(look: Look) -> float | None:
     if not later:
         return now
     pace = _pace(look)
-    together = min(executors(look.history), len({(seed, ticket.mask) for seed, ticket in _left(look)}))
+    masks = {(seed, ticket.mask) for seed, ticket in _left(look)}
+    together = min(executors(look.history), len(masks) * look.origin.experiment.gang.executors_per_ticket)
     return now + later / (pace * together) if pace and together else None
 
 

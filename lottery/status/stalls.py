@@ -38,7 +38,7 @@ class Stalls:
 
     def _silence(self, beat: Heartbeat, now: float) -> str | None:
         last, since = self._beats.get(beat.task, (None, now))
-        if beat.time != last or beat.done >= beat.trainings > 0:
+        if beat.time != last or beat.ended or beat.done >= beat.trainings > 0:
             self._beats[beat.task] = beat.time, now
             self._silent.discard(beat.task)
             return None

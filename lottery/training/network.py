@@ -39,7 +39,10 @@ class Network:
         self._name = experiment.model.name
         precision = experiment.training.precision
         self._model = build.build(experiment.model, shape, classes, experiment.seed, precision, again=True)
+        if experiment.training.synchronized_batch_norm:  # which is a part of the fingerprint
+            build.synchronize_batch_norm(self._model)
         self.provenance = fingerprint.provenance(self._model)
+        build.synchronize_batch_norm(self._model, synchronized=False)  # a network is on one device
         mean, std = (np.asarray(moment, np.float32) for moment in moments)
         self._mean, self._std = mean, np.where(std == 0, np.float32(1), std)
         self._seeds = [variable.path for variable in self._model.variables if variable.name == SEED_GENERATOR]

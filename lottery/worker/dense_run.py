@@ -25,7 +25,7 @@ def train_dense(session: Session, masks: bool = True) -> None:
     if trained:
         check_method(session.experiment)  # before days are spent on the dense run
         check_controls(session.experiment)
-        check_ticket(session.trainer, session.experiment)
+        check_ticket(session)
         _train(session)
     dense = session.run.dense_result()
     if dense is None or dense.status != "done" or not masks or session.position.workers > 1:
@@ -55,7 +55,8 @@ def _start_or_resume(session: Session, dense: Member) -> str:
         changes = session.software_changes()
         _keep_trellis_state(session, dense)  # it may have been saved because this could not be written
         return changes
-    session.run.discard_masks()  # those of an earlier dense run
+    if session.experiment.transfer is None:
+        session.run.discard_masks()  # those of an earlier dense run
     hardware = devices.hardware(session.placement.cores)
     session.run.write_provenance(msgspec.structs.replace(session.trainer.provenance(), hardware=hardware))
     dense.state = session.trainer.first_state(session.experiment.seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice
@@ -108,7 +109,7 @@ class Measurement:
             index,
             statistics,
             tuple(1 - scores.top1 for scores in found),
-            tuple(scores.loss for scores in found),
+            tuple(scores.loss if math.isfinite(scores.loss) else None for scores in found),
             self._evaluation.count,
         )
 

@@ -32,26 +32,36 @@ class _Brought:
 def bring(session: Session) -> None:
     """Writes the mask of the experiment's ticket, and before it the state that it starts from.
 
-    Both are copied, so that this run directory stays whole by itself. Raises InputError as `check_transfer` does.
+    Both are copied, so that this run directory stays whole by itself; from then on their source is not read again.
+    Raises InputError as `check_transfer` does.
     """
+    if session.run.has_transferred():
+        return
     brought = _brought(session.trainer, session.experiment)
     check_density(session.experiment, brought.mask)
     session.run.write_transferred_state(Checkpoint(0, brought.weights))
     session.run.write_mask(0, brought.mask)
 
 
-def check_ticket(trainer: Trainer, experiment: Experiment) -> None:
+def check_ticket(session: Session) -> None:
     """Raises InputError if `bring` would: before days are spent on the dense run."""
-    if experiment.transfer is not None:
-        check_density(experiment, _brought(trainer, experiment).mask)
+    if session.experiment.transfer is not None and not session.run.has_transferred():
+        check_density(session.experiment, _brought(session.trainer, session.experiment).mask)
 
 
-def check_transfer(trainer: Trainer, experiment: Experiment) -> int | None:
+def check_transfer(trainer: Trainer, experiment: Experiment, run: RunDirectory | None = None) -> int | None:
     """How many weights the mask of a transferred ticket keeps here; None if there is none to transfer.
+
+    Args:
+        run: the experiment's run directory. If the ticket was copied there, its source is not read: it may be gone.
 
     Raises InputError if the ticket is not there, is another one, or does not fit the model.
     """
-    return None if experiment.transfer is None else masks.kept(_brought(trainer, experiment).mask)
+    if experiment.transfer is None:
+        return None
+    if run is not None and run.has_transferred():
+        return masks.kept(run.mask(0))
+    return masks.kept(_brought(trainer, experiment).mask)
 
 
 def reset_state(session: Session, step: int) -> Mapping[str, Any]:

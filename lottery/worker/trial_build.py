@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lottery.protocol import ModelFacts, Question
+from lottery.run.run_directory import RunDirectory
 from lottery.tickets import masks
 from lottery.training.trainer import Trainer
 from lottery.worker import devices
@@ -10,6 +11,7 @@ from lottery.worker.mask_making import check_method
 from lottery.worker.narrow_model import check_controls
 from lottery.worker.position import WorkerPosition
 from lottery.worker.transfer import check_transfer
+from preprocessing.common.storage import open_store
 
 
 def build(question: Question) -> ModelFacts:
@@ -30,6 +32,7 @@ def build(question: Question) -> ModelFacts:
     )
     check_method(question.experiment)
     check_controls(question.experiment)
-    kept = check_transfer(trainer, question.experiment)
+    run = None if question.run is None else RunDirectory(open_store(question.run), read_only=True)
+    kept = check_transfer(trainer, question.experiment, run)
     masks.check_levels(question.experiment.masks, trainer.prunable)
-    return ModelFacts(trainer.parameters, trainer.prunable, kept)
+    return ModelFacts(trainer.parameters, trainer.prunable, kept, tuple(trainer.kernels))

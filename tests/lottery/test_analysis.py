@@ -1,9 +1,11 @@
 """The pure part of `analyze`: overlap, layers, distance, barriers, agreement."""
 
+import io
 import math
 from fractions import Fraction
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,10 @@ from lottery.analysis.connectivity import Barrier, LinePoint, barrier, positions
 from lottery.analysis.distance import Distance, distances, whole_distance
 from lottery.analysis.layers import Layer, layers
 from lottery.analysis.overlap import Overlap, layer_overlaps, whole_overlap, whole_overlap_by_layer
+from lottery.analysis.parquet import parquet
+from lottery.analysis.pictures import barrier_picture
+from lottery.analysis.rows import BarrierRow
+from lottery.analysis.text import barrier_table
 
 BITS = st.tuples(*[arrays(bool, shape) for shape in ((3, 4), (2, 2, 3, 2))])
 
@@ -152,6 +158,23 @@ def test_a_barrier_is_the_highest_point_less_the_mean_of_the_ends():
     assert barrier(line(0.1, 0.5, 0.3, loss=2)) == Barrier(pytest.approx(0.3), pytest.approx(0.6))
     assert barrier(line(0.1, 0.15, 0.3)).error == pytest.approx(0.1)  # half the difference of the ends
     assert barrier(line(0.2, 0.1, 0.2)).error == 0
+
+
+def test_a_loss_that_is_not_finite_leaves_the_errors_barrier_and_is_counted():
+    points = [LinePoint(0, 0.1, 0.2), LinePoint(0.5, 0.5, None), LinePoint(1, 0.3, 0.2)]
+    assert barrier(points) == Barrier(pytest.approx(0.3), None)
+
+    def row(order, error, loss):
+        ends = (0, "ticket", 1, 0.5, 0, "0", 0, order)
+        return BarrierRow(*ends, "interpolated", 0.1, 0.1, 0.5, error, loss, 3, 160)
+
+    both = "\n".join(barrier_table([row(1, 0.3, None), row(2, 0.1, 2.0)]))
+    assert "20.00 (2.000)" in both
+    assert "On 1 of 2 lines a loss is not finite" in both
+    assert "30.00 (-)" in "\n".join(barrier_table([row(1, 0.3, None)]))
+    table = pq.read_table(io.BytesIO(parquet(BarrierRow, [row(1, 0.3, None)]))).to_pylist()
+    assert (table[0]["barrier"], table[0]["loss_barrier"]) == (0.3, None)
+    assert barrier_picture("a sweep", [row(1, 0.3, None)]).startswith(b"\x89PNG")
 
 
 @given(st.integers(0, 10_000), st.floats(0, 100), st.integers(2, 30))

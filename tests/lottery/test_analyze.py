@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import io
+import math
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from msgspec.structs import replace
 
 from lottery.__main__ import main
 from lottery.analysis import analyze as module
 from lottery.analysis.forward import one_gpu
-from lottery.protocol import LinePoints, Passes, Predictions
+from lottery.executor.supervisor import Ended
+from lottery.protocol import Line, LinePoints, Passes, Predictions, TrainedNetwork, decode_event, encode_event
 from lottery.tickets.tickets import Ticket
 from preprocessing.common.errors import InputError
 from preprocessing.common.storage import open_store
@@ -289,6 +294,49 @@ def test_a_model_that_was_changed_since_is_refused(finished, digits, monkeypatch
     finished.run.write_provenance(msgspec.structs.replace(recorded, model="0" * 16))
     with pytest.raises(InputError, match="its structure or code has changed since the dense run"):
         call(monkeypatch, finished.run.uri, "--data", digits, "--parts", "barrier")
+
+
+def test_a_loss_that_is_not_finite_is_an_answer(tensorflow):
+    from lottery.worker.forward_passes import Measurement
+
+    measurement = object.__new__(Measurement)
+    measurement._network, measurement._evaluation = SimpleNamespace(sums=None), SimpleNamespace(count=4)
+    measurement._in_turns = lambda *_: ([], [[np.array([2, 4, loss, 4])] for loss in (8, math.nan, math.inf)])
+    found = measurement._scores(0, "none", [{}] * 3)
+    assert found == LinePoints(0, "none", (0.5,) * 3, (2.0, None, None), 4)
+    assert decode_event(encode_event(found)) == found
+
+
+LINE, LABELS = LinePoints(0, "interpolated", (0.5,), (None,), 4), Predictions(None, b"")
+
+
+@pytest.mark.parametrize(
+    ("events", "words"),
+    [
+        ([LINE, LABELS, Predictions(0, b"")], "answer of the line between a and b of run; run the same command again"),
+        ([LINE, replace(LINE, statistics="recomputed"), LABELS], "answer with predictions; run the same command again"),
+        ([LINE, replace(LINE, statistics="recomputed"), LABELS, Predictions(0, b"")], None),
+        ([replace(LINE, statistics="none"), LABELS, Predictions(0, b"")], None),
+    ],
+)
+def test_an_answer_that_is_missing_is_an_error(small, monkeypatch, events, words):
+    from lottery.analysis.forward import pass_forward
+
+    def supervise(module, told, environment, hang_after, on_line, other_ended):
+        for event in events:
+            on_line(encode_event(event))
+        return Ended(0, "", "")
+
+    monkeypatch.setattr("lottery.executor.child.supervise", supervise)
+    asked = Passes(
+        small().experiment, "data", "hash", 1, (0.0,), (Line("run", "a", "b"),), 64, (TrainedNetwork("run", "a"),)
+    )
+    if words is None:
+        assert pass_forward(asked) == (events[:-2], events[-2:])
+        return
+    with pytest.raises(InputError, match=words) as caught:
+        pass_forward(asked)
+    assert type(caught.value) is InputError
 
 
 @pytest.mark.cluster

@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 
 from lottery.__main__ import main
 from lottery.executor.supervisor import Ended
+from lottery.experiment import config
 from lottery.experiment.sections import Verdict
 from lottery.export import destination
 from lottery.export import export as exporting
@@ -105,6 +106,8 @@ def test_a_ticket_comes_with_its_mask_classes_and_card(monkeypatch, capsys, tmp_
         f"content hash `{opened(run).origin().dataset_hash}`",
     ):
         assert words in card
+    experiment = card.partition("```yaml\n")[2].partition("```")[0]
+    assert config.parse(experiment, "of the card") == opened(run).origin().experiment
     assert "52 of 258 prunable weights" in capsys.readouterr().out
 
 
@@ -258,6 +261,20 @@ def test_a_remote_folder_has_its_card_last_and_nothing_if_that_fails(tmp_path, m
     with pytest.raises(StorageError, match="no space"):
         export_three(store.uri)
     assert store.list() == []
+    with pytest.raises(InputError, match="something is there already") as caught:
+        export_three(store.uri, lambda: write(store, "theirs", b""))
+    assert type(caught.value) is InputError
+    assert store.list() == ["theirs"]
+
+    def joined(self, name, blob):
+        write(store, "more of theirs", b"")
+        full(self, name, blob)
+
+    store.delete_tree()
+    monkeypatch.setattr(type(store), "write", joined)
+    with pytest.raises(StorageError, match="no space"):
+        export_three(store.uri)
+    assert store.list() == ["more of theirs"]
 
 
 def test_a_folder_that_someone_else_makes_meanwhile_is_not_replaced(tmp_path):

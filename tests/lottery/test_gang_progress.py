@@ -87,6 +87,21 @@ def test_a_process_that_dies_is_one_warning_with_what_was_lost(sweep, caplog):
     assert warnings == ["task 1 on host:1: its process died: killed by SIGKILL: none; 1 min 40 s of training lost"]
 
 
+def die_and_fail(sweep):
+    with gang_progress(sweep, STAGE):
+        sweep.run.heartbeats.write(beat(0, "00-000000-s0", unsaved=160))
+        sweep.run.heartbeats.write(beat(1, deaths=1, last_death="killed", unsaved=800))
+        wait_for(lambda: seen(sweep, "process died"))
+        raise GangError("executor lost")
+
+
+def test_what_a_death_has_lost_is_not_lost_again_by_the_stage(sweep):
+    with pytest.raises(GangError):
+        die_and_fail(sweep)
+    assert [row.lost_images for row in seen(sweep, "process died")] == [800]
+    assert [row.lost_images for row in seen(sweep, "stage failed")] == [160]
+
+
 def test_a_death_just_before_the_stage_ends_is_kept(sweep, monkeypatch):
     monkeypatch.setattr(module, "_POLL", 3600.0)
     with gang_progress(sweep, STAGE):

@@ -86,7 +86,7 @@ def test_one_bundle_if_memory_allows(gang):
     assert bundles == [[0, 5, 10]]
     assert {result.status for result in results.values()} == {"done"}
     (beat,) = gang.sweep.run.heartbeats.read()
-    assert (beat.task, beat.done, beat.trainings, beat.images) == (3, 3, 3, 48)
+    assert (beat.task, beat.done, beat.trainings, beat.images, beat.ended) == (3, 3, 3, 48, True)
 
 
 def test_a_killed_child_is_followed_by_one_for_what_is_left(gang):
@@ -153,6 +153,15 @@ def test_heartbeats_say_what_is_trained_what_waits_and_what_has_died(gang, monke
     assert died.last_death == "killed by SIGKILL (out of memory?): first line | last line"
     assert max(beat.unsaved for beat in others) == 32
     assert (others[-1].deaths, others[-1].done, others[-1].activity) == (1, 3, None)
+    assert [beat.ended for beat in beats] == [False] * len(others) + [True]
+
+
+def test_what_a_child_that_ended_well_has_trained_is_in_results(gang, monkeypatch):
+    beats = []
+    monkeypatch.setattr("lottery.run.heartbeats.Heartbeats.write", lambda self, beat: beats.append(beat))
+    monkeypatch.setattr("lottery.executor.task.BEAT_EVERY", 0.0)
+    gang(lambda ticket, child: True)
+    assert [beat.unsaved for beat in beats] == [0, 16, 32, 48, 0, 0]
 
 
 def test_the_activity_of_a_child_is_in_the_heartbeats_until_it_ends(gang, monkeypatch):
@@ -178,6 +187,22 @@ def test_the_activity_of_a_child_is_in_the_heartbeats_until_it_ends(gang, monkey
     assert [beat.activity for beat in at_work] == [doing] * 4
     assert beats[3].activity is None  # the first child has ended
     assert {beat.deaths for beat in beats} == {0}  # it was told to
+
+
+def test_of_tasks_that_train_together_the_chief_counts_what_is_not_saved(small, monkeypatch):
+    """Only its child says that a checkpoint is written."""
+    sweep, told = small(), {0: [Progress(16), Saved(), Progress(16)], 1: [Progress(16), Progress(16)]}
+
+    def supervise(module, message, environment, hang_after, on_line, other_ended):
+        for event in told[decode_instructions(message).placement.task]:
+            on_line(encode_event(event))
+        return says(Kind.BAD_INPUT, "data: gone; put it back", status=2)(on_line)
+
+    monkeypatch.setattr(SUPERVISE, supervise)
+    for task in told:
+        with pytest.raises(InputError):
+            run_dense([sweep.assignment(())], replace(PLACEMENT, task=task, endpoints=("one:1", "two:1")))
+    assert [(beat.images, beat.unsaved) for beat in sweep.run.heartbeats.read()] == [(32, 32), (32, 0)]
 
 
 def test_a_heartbeat_that_cannot_be_written_does_not_stop_a_task(gang, monkeypatch):

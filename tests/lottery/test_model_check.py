@@ -17,6 +17,13 @@ from tests.lottery.small_sweep import SMALL
 OWN = "model.name=tests.lottery.own_models"
 
 
+FACTS = ModelFacts(
+    parameters=1470,
+    prunable=1436,
+    kernels=tuple(f"conv_small/{layer}/kernel" for layer in ("conv1", "conv2", "hidden", "classifier")),
+)
+
+
 def asked(digits, tmp_path, *overrides):
     return prepare(DIGITS, str(digits), str(tmp_path), (*SMALL, *overrides)).question()
 
@@ -24,7 +31,7 @@ def asked(digits, tmp_path, *overrides):
 @pytest.mark.cluster
 def test_what_a_model_has_is_told_by_a_child(digits, tmp_path):
     question = asked(digits, tmp_path)
-    assert model_check.ask(question, child_environment((), 1)) == ModelFacts(parameters=1470, prunable=1436)
+    assert model_check.ask(question, child_environment((), 1)) == FACTS
 
 
 @pytest.mark.cluster
@@ -35,7 +42,7 @@ def test_a_users_keras_json_does_not_change_how_a_model_is_built(digits, tmp_pat
     monkeypatch.setenv("KERAS_BACKEND", "torch")
     monkeypatch.delenv("KERAS_HOME", raising=False)
     question = asked(digits, tmp_path)
-    assert model_check.ask(question, child_environment((), 1)) == ModelFacts(parameters=1470, prunable=1436)
+    assert model_check.ask(question, child_environment((), 1)) == FACTS
 
 
 @pytest.mark.cluster

@@ -108,6 +108,15 @@ def test_noise_that_a_model_draws_is_that_of_the_trainer(tensorflow):
     assert not network.has_statistics
 
 
+@pytest.mark.parametrize("synchronized", [False, True])
+def test_its_model_is_the_trainers(tensorflow, synchronized):
+    from lottery.training.network import Network
+
+    chosen = config(model=BATCH_NORM, synchronized_batch_norm=synchronized)
+    there = trainer(tensorflow, chosen).provenance()
+    assert Network(chosen, SHAPE, CLASSES, MOMENTS).provenance.model == there.model
+
+
 def test_a_state_of_another_model_is_named_by_its_file(trained, network):
     state = {path: value for path, value in trained[2].items() if not path.endswith("bias")}
     with pytest.raises(InputError, match=r"has .*bias of shape .*, the file has not; .* delete it") as raised:

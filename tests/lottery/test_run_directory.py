@@ -156,6 +156,7 @@ def test_a_heartbeat_of_an_earlier_version_opens(tmp_path):
     run = RunDirectory(open_store(tmp_path))
     (heartbeat,) = run.heartbeats.read()
     assert (heartbeat.task, heartbeat.executor, heartbeat.trainings, heartbeat.done) == (2, "e", 3, 1)
+    assert not heartbeat.ended
     assert (heartbeat.images, heartbeat.saved, heartbeat.time) == (16, 0, 1.5)
     run.heartbeats.write(heartbeat)
     assert list(run.heartbeats.read()) == [heartbeat]

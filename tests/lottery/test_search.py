@@ -287,6 +287,18 @@ def test_status_shows_the_search_and_knows_when_it_is_over(searching, monkeypatc
     assert json.loads(status("--json"))["state"] == "done"
 
 
+def test_status_reads_each_result_once(searching, monkeypatch, capsys):
+    """A sweep that begins may delete a failure at any time, to try it again."""
+    sweep, read = searching(), []
+    run_sweep(sweep, lambda: Gang(monkeypatch, accuracy))
+    whole = RunDirectory.result
+    monkeypatch.setattr(RunDirectory, "result", lambda run, ticket: read.append(ticket) or whole(run, ticket))
+    monkeypatch.setattr("sys.argv", ["lottery", "status", sweep.run.uri])
+    assert main() == 0
+    assert "search: the sparsest level" in capsys.readouterr().out
+    assert sorted(read) == sorted(sweep.run.done())
+
+
 def test_rounds_of_iterative_pruning_are_refused_in_one_line():
     with pytest.raises(
         InputError, match="search: frontier bisects levels.*give search: grid, or masks.densities$"

@@ -42,6 +42,8 @@ def test_a_task_that_beats_or_has_done_its_work_does_not_stand_still():
     assert not any(watch(stalls, *(at(now, FAST) for now in range(0, 1000, 10))))
     ended = [beat(0, done=4, trainings=4, time=5.0)]
     assert not any(watch(stalls, (2000, ended), (3000, ended)))
+    with_the_chief = [beat(1, done=0, trainings=0, time=5.0, ended=True)]
+    assert not any(watch(stalls, (2000, with_the_chief), (3000, with_the_chief)))
 
 
 def test_heartbeats_come_every_few_seconds_however_small_hang_after_is():

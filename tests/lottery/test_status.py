@@ -165,6 +165,17 @@ def test_before_the_dense_run_is_done_the_tickets_are_estimated_at_its_pace():
     assert found.dense[0].status == "training"
 
 
+@pytest.mark.parametrize(("per_ticket", "at_work"), [(1, 1), (2, 2), (4, 3)])
+def test_executors_that_train_a_ticket_together_share_its_steps(per_ticket, at_work):
+    """25 steps of the one ticket that is left, at 0.5 a second of one executor, on three at most."""
+    began = Happening(time=NOW - 1.9 * 3600, kind="stage began", stage="masks", tasks=1, slots=3, trainings=1)
+    overrides = (f"gang.executors_per_ticket={per_ticket}",)
+    ended = all_done(look())
+    del ended[Ticket(0, 5)]
+    made = look(overrides=overrides, history=(BEGUN[0], began), replicates=[ReplicateLook(None, dense(), ended)])
+    assert snapshot(made).seconds_left == pytest.approx(25 / (at_work * 0.5))
+
+
 def test_nothing_is_promised_while_a_tasks_pace_is_not_known():
     found = snapshot(look(heartbeats=[beat(0, "00-000010-s0"), beat(1)]))
     assert (found.seconds_left, found.expected_end) == (None, None)

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from lottery.__main__ import main
+from lottery.analysis.distance_rows import distance_rows
+from lottery.analysis.study import open_study
 from lottery.driver.prepare import prepare
 from lottery.executor import model_check
 from lottery.experiment import config
 from lottery.experiment.smoke import shrink
 from lottery.export.choice import Chosen
-from lottery.export.transfer import transferred
+from lottery.export.transfer import Transferred, transferred, write
 from lottery.protocol import ModelFacts
 from lottery.run.run_directory import RunDirectory
 from lottery.run.ticket_files import folder_of_runs
@@ -28,6 +30,7 @@ from preprocessing.common.storage import open_store
 from preprocessing.dataset.opening import Dataset
 from tests.cluster.submit import PYTHON, ROOT
 from tests.lottery.datasets import local_dataset
+from tests.lottery.small_training import strategy
 from tests.lottery.worker_runs import equal, final
 
 TICKET = Ticket(1, 5)
@@ -67,7 +70,7 @@ def chosen(source, ticket=TICKET):
 def moved(source, asked, other, tmp_path):
     """Makes the sweep that trains the ticket on another dataset, by default with other classes."""
 
-    def make(*overrides, data=None, classifier=None, later=()):
+    def make(*overrides, data=None, classifier=None, later=(), source=source):
         found = transferred(chosen(source), Dataset.open(data or other), source.experiment, classifier, overrides)
         (tmp_path / "transfer.yaml").write_text(found.text)
         sweep = prepare(str(tmp_path / "transfer.yaml"), data or other, str(tmp_path / "transferred"), later)
@@ -114,6 +117,17 @@ def test_a_ticket_starts_from_its_own_weights_and_a_new_classifier(source, moved
     assert (result.status, result.kept, result.steps) == ("done", masks.kept(mask), sweep.timeline.total)
 
 
+def test_distances_are_from_the_weights_that_were_brought(moved, worker):
+    sweep = moved()
+    worker(sweep).train_dense()
+    worker(sweep, Ticket(0, 0)).train_tickets()
+    kernel, run = "conv_small/conv1/kernel", sweep.run
+    starts = {row.network: row.start for row in distance_rows(open_study(run)) if row.kernel == kernel}
+    brought = run.transferred_state().variables[kernel] * run.mask(0)[kernel]
+    assert starts["ticket"] == pytest.approx(np.linalg.norm(brought))
+    assert starts["dense"] == pytest.approx(np.linalg.norm(run.trellis_state(0).variables[kernel]))
+
+
 def test_a_re_initialised_control_has_the_mask_and_new_weights(moved, worker, monkeypatch):
     sweep = moved()
     worker(sweep).train_dense()
@@ -139,12 +153,47 @@ def test_the_classifier_is_kept_if_the_classes_are_the_same(source, moved, digit
     assert np.array_equal(state[path], before[path] * sweep.run.mask(0)[path])
 
 
+def test_patterns_of_the_old_classifier_alone_are_left_out(after_dense, moved, worker, monkeypatch):
+    source = after_dense("runs", f"masks.exclude=[{CLASSIFIER}*, '*/conv1/*']")
+
+    from lottery.training.trainer import Trainer
+    from lottery.worker.transfer import check_transfer
+
+    def ask(question, environment):  # as the child does
+        moments = (0.0,) * 3, (1.0,) * 3
+        built = Trainer(question.experiment, question.shape, question.classes, *moments, strategy(1))
+        return ModelFacts(0, built.prunable, check_transfer(built, question.experiment), tuple(built.kernels))
+
+    monkeypatch.setattr(model_check, "ask", ask)
+    sweep = moved(source=source)
+    assert sweep.experiment.masks.exclude == ("*/conv1/*",)
+    worker(sweep).train_dense()
+    assert equal(sweep.run.mask(0), source.run.mask(TICKET.level))
+
+
 def test_tickets_go_on_when_the_source_is_gone(source, moved, worker):
     sweep = moved()
     worker(sweep).train_dense()
     shutil.rmtree(source.run.uri)
     worker(sweep, Ticket(0, 0)).train_tickets()
     assert sweep.run.result(Ticket(0, 0)).status == "done"
+
+
+def test_a_dense_run_and_a_plan_need_no_source_once_it_was_copied(source, moved, worker):
+    from lottery.worker.transfer import check_transfer
+
+    sweep = moved()
+    worker(sweep).train_dense()
+    mask, state = sweep.run.mask(0), sweep.run.transferred_state().variables
+    shutil.rmtree(source.run.uri)
+    shutil.rmtree(Path(sweep.run.uri) / "dense")
+    session = worker(sweep).session
+    assert sweep.question().run == sweep.run.uri
+    assert check_transfer(session.trainer, sweep.experiment, sweep.run) == masks.kept(mask)
+    worker(sweep).train_dense()
+    assert sweep.run.dense_result().status == "done"
+    assert equal(sweep.run.mask(0), mask)
+    assert equal(sweep.run.transferred_state().variables, state)
 
 
 def test_a_damaged_state_is_brought_again(moved, worker):
@@ -279,6 +328,8 @@ def test_the_command_that_runs_it_is_printed(monkeypatch, capsys, tmp_path, done
     [
         ((), "--data: is missing"),
         (("--data", "DATA", "--submit", ""), "--submit: is empty"),
+        (("--data", "DATA", "--submit", "spark-submit --conf 'x"), r"--submit: .* is no command \(No closing quot"),
+        (("--data", "DATA", "--submit", "spark-submit \\"), r"--submit: .* is no command \(No escaped character"),
         (("--data", "DATA", "--submit", "no-such-program"), "there is no no-such-program on the PATH"),
         (("--data", "DATA", "--ticket", "dense"), "ticket dense: is what tickets are compared with"),
         (("--data", "DATA", "--experiment", "conf/fashion-resnet20.yaml"), "--experiment: its model is resnet20"),
@@ -289,6 +340,22 @@ def test_a_command_that_cannot_be_carried_out_is_one_line(monkeypatch, tmp_path,
     with pytest.raises(InputError, match=words) as caught:
         call(monkeypatch, done.run.uri, "--output", tmp_path / "moved.yaml", *chosen)
     assert type(caught.value) is InputError
+
+
+def test_an_output_that_is_no_yaml_of_ours_is_one_line(moved, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "latin").write_bytes(b"\xe9")
+    found = Transferred(moved().experiment, "name: x\n")
+    for name, words in (
+        ("folder", "Is a directory; choose"),
+        ("latin", "something else"),
+        ("latin/x", "; choose another place"),
+    ):
+        with pytest.raises(InputError, match=words) as caught:
+            write(found, str(tmp_path / name))
+        assert type(caught.value) is InputError
+    write(found, str(tmp_path / "new" / "x.yaml"))
+    assert (tmp_path / "new" / "x.yaml").read_text() == found.text
 
 
 @pytest.mark.cluster
