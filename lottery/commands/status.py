@@ -24,17 +24,18 @@ def run(arguments: Namespace) -> int:
     """Prints how far the sweep in a run directory is, once or until it ends."""
     if arguments.watch and arguments.json:
         raise InputError("--json does not go with --watch; call it as often as you need it")
-    sweep = open_run(arguments.run)
-    reader, price = Reader(sweep), arguments.price_per_hour
+    reader, price = Reader(open_run(arguments.run)), arguments.price_per_hour
     if arguments.watch:
         return _watch(reader, price)
-    found = snapshot(reader.look(), price)
+    look = reader.look()
+    found = snapshot(look, price)
     if arguments.json:
         print(as_json(found), flush=True)
         return 0
     from lottery.report.search_lines import search_lines  # loads scipy.stats
 
-    print("\n".join([*lines(found), *search_lines(sweep)]), flush=True)
+    searched = search_lines(look.origin, [(each.dense, each.results.values()) for each in look.replicates])
+    print("\n".join([*lines(found), *searched]), flush=True)
     return 0
 
 

@@ -50,7 +50,8 @@ def publish(
         answers = answers_of({each.seed: each.run for each in record.replicates}, record.dense)
         select = experiment.data.select is not None
         rows = levels(record.dense, record.results, experiment.verdict, select, answers)
-        lines = [table(experiment, record.dense, record.pooled, rows, points), *search_lines(run)]
+        searched = search_lines(origin, [(each.dense, each.results) for each in record.replicates])
+        lines = [table(experiment, record.dense, record.pooled, rows, points), *searched]
         _write_results(run, record)
         print("\n".join(lines), flush=True)
     else:

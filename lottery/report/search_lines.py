@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from lottery.run.origin import Origin
-from lottery.run.run_directory import RunDirectory
-from lottery.run.search_state import SearchState, read_search
+from lottery.run.results import DenseResult, TicketResult
+from lottery.run.search_state import SearchState, search_state
 from lottery.statistics.seeds import estimate
 from lottery.tickets.frontier import Answer
 from lottery.tickets.tickets import NO_CONTROL, Ticket, all_tickets
@@ -14,17 +14,19 @@ from lottery.tickets.tickets import NO_CONTROL, Ticket, all_tickets
 _HEADS = ("reset", "sparsest level", "density", "less dense", "seeds", "told apart", "trained at levels")
 
 
-def search_lines(run: RunDirectory) -> list[str]:
+def search_lines(
+    origin: Origin, replicates: Sequence[tuple[DenseResult | None, Collection[TicketResult]]]
+) -> list[str]:
     """A table of the answers of a sweep's search, and what it has left out of the grid; empty if it does not search.
 
-    Raises InputError if a result is damaged.
+    Args:
+        replicates: the results so far, for each of the experiment's seeds.
     """
-    origin, replicates = run.origin(), run.replicates()
     if origin.experiment.search == "grid":
         return []
-    state = read_search(origin.experiment, origin.timeline.trellis, replicates)
+    state = search_state(origin.experiment, origin.timeline.trellis, replicates)
     tickets = all_tickets(origin.experiment, origin.timeline)
-    done = [ticket for replicate in replicates for ticket in replicate.done()]
+    done = [result.ticket for _, results in replicates for result in results]
     return ["", *_answers(state, origin), *_left_out(state.rules.seeds, tickets, done)]
 
 
