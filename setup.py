@@ -30,7 +30,7 @@ setup(
         "rich>=13.7",
         "ruamel.yaml>=0.18",
         "safetensors>=0.5",
-        "scipy>=1.11.4",
+        "scipy>=1.12",  # before, hypergeom overflows at the size of ImageNet networks
         "simplejpeg>=1.8",
         "statsmodels>=0.14.2",
         "tensorboard>=2.21,<2.22",  # as TensorFlow, which comes without it
