@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lottery.run import blobs, checkpoint
+from lottery.run import answers, blobs, checkpoint
 from preprocessing.common.storage import open_store
 from tests.cluster.cluster_sweep import begin, options
 from tests.cluster.processes import children, wait_until
@@ -114,7 +114,8 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing_half_written(
     for path in run.rglob("*.jsonl"):
         [json.loads(line) for line in path.read_text().splitlines()]
     for path in run.rglob("*.safetensors"):
-        (blobs.unpack_mask if path.parent.name == "masks" else checkpoint.unpack)(path.read_bytes())
+        unpack = {"masks": blobs.unpack_mask, "answers": answers.unpack}
+        unpack.get(path.stem, unpack.get(path.parent.name, checkpoint.unpack))(path.read_bytes())
 
     assert disk.resize("2g")
     again = submit("lottery_sweep.py", *arguments(data, runs, "gang.check_gpus=false"), options=options(cluster, runs))

@@ -108,7 +108,7 @@ def test_two_workers_train_what_one_does_and_the_chief_writes(tmp_path, model):
     for sweep in (one, two):
         assert open_store(sweep.run.uri).list("masks") == ["masks/00.safetensors", "masks/01.safetensors"]
     names = sorted(name for name in open_store(two.run.uri).list() if name.endswith((".tmp", ".json")))
-    assert names == ["dense/provenance.json", "dense/result.json"]
+    assert names == ["dataset.json", "dense/provenance.json", "dense/result.json"]
     if model == "conv_small":
         check_bundle(one, two, tmp_path)
 

@@ -246,7 +246,7 @@ else:
         command = [sys.executable, "-c", code, kind, step, str(tmp_path / "image")]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-    assert 50 << 10 < int(done.stdout) < 600 << 10  # KiB
+    assert 45 << 10 < int(done.stdout) < 600 << 10  # KiB
 
 
 def test_storage_and_sources_reach_tasks(context: Any, raw: Path) -> None:
