@@ -62,6 +62,20 @@ class Daemon:
             self.process.send_signal(number)
         self.process.wait(30)
 
+    def freeze(self) -> None:
+        """Stops the process in its tracks; returns once none of its threads can answer any more."""
+        self.process.send_signal(signal.SIGSTOP)
+        threads = Path(f"/proc/{self.process.pid}/task")
+
+        def stopped() -> bool:
+            return {stat.read_text().rpartition(")")[2].split()[0] for stat in threads.glob("*/stat")} == {"T"}
+
+        self.wait_until(stopped, "stop of all threads")
+
+    def thaw(self) -> None:
+        """Lets it go on."""
+        self.process.send_signal(signal.SIGCONT)
+
     def start_again(self) -> None:
         """Starts it with what it was started with before; the log goes on."""
         assert self.ended()

@@ -68,9 +68,8 @@ def test_a_name_node_that_is_killed_and_comes_back_is_outlasted(hdfs: Hdfs, stor
 
 
 def test_a_name_node_that_freezes_for_20_s_is_waited_for(hdfs: Hdfs, store: Store) -> None:
-    process = hdfs.name_node.process
-    process.send_signal(signal.SIGSTOP)
-    thaw = threading.Timer(AWAY, process.send_signal, (signal.SIGCONT,))
+    hdfs.name_node.freeze()
+    thaw = threading.Timer(AWAY, hdfs.name_node.thaw)
     thaw.start()
     try:
         store.write("x", b"new")
@@ -84,14 +83,14 @@ def test_a_name_node_that_freezes_for_good_is_given_up(
     hdfs: Hdfs, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hdfs_connection, "ANSWER_SECONDS", 2.0)
-    hdfs.name_node.process.send_signal(signal.SIGSTOP)
+    hdfs.name_node.freeze()
     try:
         for action in (lambda: store.read("x"), lambda: store.write("x", b"new"), store.list):
             started = time.monotonic()
             assert ": no answer in 2 s; check the address" in failure(action)
             assert time.monotonic() - started < 10
     finally:
-        hdfs.name_node.process.send_signal(signal.SIGCONT)
+        hdfs.name_node.thaw()
     store.write("x", b"new")
     assert store.read("x") == b"new"
 

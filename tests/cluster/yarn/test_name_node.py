@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from pathlib import Path
 
@@ -40,9 +39,9 @@ def test_a_name_node_that_is_away_for_20_s_is_outlasted(
         wait_until(lambda: done() > A_LEVEL or sweep.poll() is not None, PATIENCE)
         assert sweep.poll() is None, log.read_text()
         if how == "stopped":
-            hdfs.name_node.process.send_signal(signal.SIGSTOP)
+            hdfs.name_node.freeze()
             time.sleep(AWAY)
-            hdfs.name_node.process.send_signal(signal.SIGCONT)
+            hdfs.name_node.thaw()
         elif how == "killed":
             hdfs.name_node.stop()
             time.sleep(AWAY)
