@@ -126,6 +126,7 @@ class _Beats:
         self._last_death = ""
         self._seed: int | None = None
         self._activity: Activity | None = None
+        self._training = False  # whether the child at work has trained anything yet
         self.saved = 0  # checkpoints that children have written
         self.write()
 
@@ -137,7 +138,9 @@ class _Beats:
         )
 
     def hear(self, event: Event) -> None:
-        """Takes note of what a child reports."""
+        """Takes note of what a child reports, and writes it now and then, and as soon as the child trains."""
+        begins = isinstance(event, Progress) and event.images > 0 and not self._training
+        self._training |= begins
         if isinstance(event, Saved):
             self.saved += 1
             self._unsaved = 0
@@ -147,7 +150,7 @@ class _Beats:
             self._activity = event.activity or self._activity
             if self._total and event.done is not None:
                 self._running = event.done
-        if time.monotonic() - self._written >= BEAT_EVERY:
+        if begins or time.monotonic() - self._written >= BEAT_EVERY:
             self.write()
 
     def ended(self, ended: Ended) -> None:
@@ -157,7 +160,7 @@ class _Beats:
             self._last_death = f"{ended.reason}: {ended.message}"
         if not ended.status:
             self._unsaved = 0  # in a result
-        self._activity = None
+        self._activity, self._training = None, False
         self.write()
         self._unsaved = 0  # the driver reports it as lost by the death
 

@@ -205,6 +205,22 @@ def test_of_tasks_that_train_together_the_chief_counts_what_is_not_saved(small, 
     assert [(beat.images, beat.unsaved) for beat in sweep.run.heartbeats.read()] == [(32, 32), (32, 0)]
 
 
+def test_a_heartbeat_says_at_once_that_a_child_trains(small, monkeypatch):
+    """A short training would end before the next heartbeat is due."""
+    sweep, images = small(), []
+
+    def supervise(module, message, environment, hang_after, on_line, other_ended):
+        for event in (Progress(0), Progress(16), Progress(16)):
+            on_line(encode_event(event))
+            images.append(next(iter(sweep.run.heartbeats.read())).images)
+        return says(Kind.BAD_INPUT, "data: gone; put it back", status=2)(on_line)
+
+    monkeypatch.setattr(SUPERVISE, supervise)
+    with pytest.raises(InputError):
+        run_dense([sweep.assignment(())], PLACEMENT)
+    assert images == [0, 16, 16]
+
+
 def test_a_heartbeat_that_cannot_be_written_does_not_stop_a_task(gang, monkeypatch):
     def refuse(self, heartbeat):
         raise StorageError("away")
