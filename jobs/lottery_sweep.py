@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import sys
@@ -12,7 +11,6 @@ try:
 
     start_up.check(__file__)
 
-    from py4j.protocol import Py4JError
     from pyspark import SparkConf, SparkContext
 
     from lottery.driver import preflight
@@ -24,7 +22,7 @@ try:
     from preprocessing.common.command_line import CommandLine, positive
     from preprocessing.common.program import run_or_explain
     from preprocessing.common.signals import install, run_until_signal
-    from preprocessing.common.spark_session import start
+    from preprocessing.common.spark_session import start, stop
     from preprocessing.dataset.verify import verify
 except ImportError as error:  # of a Python in which lottery-trellis is not installed
     sys.stderr.write(
@@ -117,8 +115,7 @@ def main() -> int:
 def _stop_spark() -> None:
     """Stops Spark, if it runs: otherwise the JVM outlives the driver."""
     if SparkContext._active_spark_context is not None:
-        with contextlib.suppress(Py4JError):  # the JVM may be gone, having been told to end as well
-            SparkContext._active_spark_context.stop()
+        stop(SparkContext._active_spark_context)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from preprocessing.common.clean_up import afterwards
@@ -24,7 +24,7 @@ def spark_context(name: str) -> Iterator[Any]:
     from pyspark import SparkConf  # once every input is checked: this starts the JVM
 
     context = start(lambda: SparkConf().setAppName(name))
-    with afterwards(context.stop):
+    with afterwards(lambda: stop(context)):
         yield context
 
 
@@ -54,6 +54,18 @@ def start(configuration: Callable[[], Any]) -> Any:
         context.stop()
         raise InputError(fault)
     return context
+
+
+def stop(context: Any) -> None:
+    """Stops Spark, unless its JVM is gone, without what it would log of tasks that are still at work.
+
+    The job has reported by then what matters, in the last line that a user sees.
+    """
+    from py4j.protocol import Py4JError
+
+    with suppress(AttributeError, OSError, Py4JError):
+        context.setLogLevel("OFF")
+        context.stop()
 
 
 @contextmanager
