@@ -59,7 +59,9 @@ def _show_live(reader: Reader, price: float | None) -> Snapshot:
     console = Console()
     found = snapshot(reader.look(), price)
     # What does not fit is cut off only while the table is live: its last state is shown whole.
-    with Live(table(found, console.width), console=console, auto_refresh=False) as live:
+    live = Live(table(found, console.width), console=console, auto_refresh=False)
+    try:  # `with` would not stop it after a Ctrl-C while it starts: the cursor stays hidden, and the table comes last
+        live.start(refresh=True)
         while found.state == "running":
             time.sleep(REFRESH)
             try:
@@ -67,6 +69,8 @@ def _show_live(reader: Reader, price: float | None) -> Snapshot:
                 live.update(table(found, console.width), refresh=True)
             except StorageError as error:  # it may be back at the next look
                 live.console.print(f"warning: {error}", markup=False, highlight=False)
+    finally:
+        live.stop()
     return found
 
 

@@ -234,6 +234,23 @@ def test_ctrl_c_ends_watching_on_a_terminal_without_a_traceback(at_work, termina
     assert "\x1b[?25h" in shown.shown  # the cursor is shown again
 
 
+def test_ctrl_c_while_the_table_is_shown_for_the_first_time_ends_it_as_well(at_work, monkeypatch, capfd):
+    refreshes = []
+
+    def interrupted(self):
+        refreshes.append(self)
+        if len(refreshes) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setenv("FORCE_COLOR", "1")  # makes a terminal of any output
+    monkeypatch.setattr("rich.live.Live.refresh", interrupted)
+    before = sys.stderr
+    with pytest.raises(KeyboardInterrupt):
+        status._show_live(Reader(at_work.run), None)
+    assert sys.stderr is before  # what is said next comes below the table
+    assert capfd.readouterr().out.endswith("\x1b[?25h")  # the cursor is shown again
+
+
 def test_the_table_on_a_terminal_is_redrawn_and_ends_with_the_sweep(sweep, terminal):
     with claim.claimed(open_store(sweep.run.uri), "sweep"):
         shown = terminal(sweep.run.uri)
