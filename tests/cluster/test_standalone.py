@@ -76,8 +76,9 @@ def test_what_is_lost_is_planned_anew_down_to_one_executor(cluster, data, undist
     dense = wait_until(lambda: children(runs) if "\ndense run: " in log.read_text() else [])[0]
     lose([executor for executor in cluster.executors() if dense in descendants(executor.pid)])
     lose([wait_until(more_than(0))[0].parent()])
-    wait_until(more_than(len(results(runs))))
-    lose(cluster.machine(0))
+    child = wait_until(more_than(len(results(runs))))[0]
+    child.send_signal(signal.SIGSTOP)  # so that its machine is not done before it is lost
+    lose(next(machine for machine in map(cluster.machine, (0, 1)) if child in machine))
     assert sweep.wait(240) == 0, log.read_text()
     assert not children(runs, guards=True)
     assert "planning the remaining work again, on the executors that are left" in log.read_text()
