@@ -136,7 +136,7 @@ dist: .venv/.complete
 demo: setup
 	demo/run
 
-# Known answers about lottery tickets, found again on Fashion-MNIST, in science-out/: about half an hour on two cores. FASHION
+# Known answers about lottery tickets, found again on Fashion-MNIST, in science-out/: about 20 minutes on two cores. FASHION
 # is the folder of its four files, if Debian's package is not installed. `make science SCIENCE_ARGS=--smoke` tries all of
 # it in minutes; then name another folder, too: --output smoke-out.
 science: setup

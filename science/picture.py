@@ -55,13 +55,25 @@ def _accuracies(axes: Axes, finding: Finding) -> None:
             axes.axhspan(*(dense.interval or (dense.mean, dense.mean)), color="black", alpha=0.12, linewidth=0)
     densities = sorted({density for line in finding.lines for density, _ in line.points}, reverse=True)
     axes.set_xscale("log")
-    axes.set_xticks(densities, [f"{100 * density:.3g}" for density in densities])
+    axes.set_xticks(named := apart(densities), [f"{100 * density:.3g}" for density in named])
     axes.minorticks_off()
     axes.invert_xaxis()
     axes.set_xlabel("weights kept (%)")
     axes.set_ylabel("top-1 (%), mean and 95% interval")
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, 0), min(high, 100.5))  # an interval over few replicates may go beyond
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
+
+
+def apart(densities: list[float]) -> list[float]:
+    """Of falling densities, those that have room for their names on a logarithmic axis."""
+    room = np.log(densities[0] / densities[-1]) / 12
+    named: list[float] = []
+    for density in densities:
+        if not named or np.log(named[-1] / density) >= room:
+            named.append(density)
+    return named
 
 
 def _differences(axes: Axes, comparisons: list[Comparison]) -> None:
@@ -80,5 +92,6 @@ def _differences(axes: Axes, comparisons: list[Comparison]) -> None:
     names = [each.what + ("" if each.density is None else f" at {100 * each.density:.3g}%") for each, _ in rows]
     axes.set_yticks(range(len(rows)), names, fontsize="small")
     axes.invert_yaxis()
-    axes.set_xlabel(f"difference ({', '.join(dict.fromkeys(each.unit for each, _ in rows))}); filled: shown; bars: 95%")
+    units = ", ".join(dict.fromkeys(each.unit for each, _ in rows))
+    axes.set_xlabel(f"difference ({units}); filled: shown; bars: 95%", fontsize="small")
     axes.grid(alpha=0.3, axis="x")

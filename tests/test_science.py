@@ -26,7 +26,7 @@ from lottery.tickets.tickets import Ticket, all_tickets
 from preprocessing.common.errors import InputError
 from science import __main__ as program
 from science.findings import LEVEL, Finding, findings, grid_answer, lowest_density
-from science.picture import picture
+from science.picture import apart, picture
 from science.study import STUDIES, Outcome
 from science.table import table
 from tests.cluster.processes import wait_until
@@ -244,6 +244,12 @@ def test_the_table_has_a_line_for_each_comparison_and_fits_a_terminal() -> None:
     assert sum(line.endswith("  shown") for line in lines) == sum(len(finding.comparisons) for finding in found)
     assert max(map(len, lines)) <= 120
     assert lines[3] == "late resetting: shown (fashion-resnet20)"
+
+
+def test_densities_are_named_that_have_room() -> None:
+    assert apart([0.5, 0.25, 0.125]) == [0.5, 0.25, 0.125]
+    assert apart([0.4, 0.14, 0.13, 0.12, 0.11, 0.1, 0.01]) == [0.4, 0.14, 0.1, 0.01]
+    assert apart([0.2]) == [0.2]
 
 
 def test_a_finding_has_a_picture() -> None:
