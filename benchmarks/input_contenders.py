@@ -53,17 +53,18 @@ def limit(request: dict[str, Any], dataset: Dataset) -> Stream:
 
 
 def ours(request: dict[str, Any], dataset: Dataset, mapped: bool = True, **data: Any) -> Stream:
-    """Our stream; with a crop, normalised as the compiled step does it."""
+    """Our stream, a run ahead as in training; with a crop, normalised as the compiled step does it."""
     import tensorflow as tf
 
     from lottery.experiment.sections import Data, Input
     from lottery.input.training_batches import TrainingInput
+    from lottery.worker.one_ahead import one_ahead
 
     settings = Input(shuffle_window="all" if mapped else 4)
     options = Data(batch=request["batch"], train=request["split"], **data)
     source = TrainingInput(dataset, options, 0, settings, mapped=mapped)
     normalise = _normaliser(tf, dataset) if data else None
-    for images, _ in source.stream([(step, step + 1) for step in range(100_000)]):
+    for images, _ in one_ahead(source.stream([(step, step + 1) for step in range(100_000)])):
         if normalise is not None:
             normalise(images)
         yield request["batch"]

@@ -21,7 +21,7 @@ from preprocessing.common.errors import InputError, failure_of
 from preprocessing.dataset.opening import Dataset
 
 ORDER = struct.Struct("<qqq")  # slot, first step, last step
-_ALIGNMENT = 64  # TensorFlow uses an array in place if its address is a multiple of this
+ALIGNMENT = 64  # TensorFlow uses an array in place if its address is a multiple of this
 MAPPED_BYTES = 2 * 2**30  # of the dataset's files that all processes together have mapped, at most, before they let go
 
 
@@ -123,7 +123,7 @@ def main() -> None:
 
 
 def _rounded_up(size: int) -> int:
-    return -(-size // _ALIGNMENT) * _ALIGNMENT
+    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 if __name__ == "__main__":

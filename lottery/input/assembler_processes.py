@@ -26,7 +26,7 @@ from preprocessing.common.errors import Failure, InputError, Kind, StorageError
 
 # Pixels of a stream from which on processes assemble it. They take a second to start, and then a core each.
 LONG_BYTES = 4 * 2**30
-_HELD = 4  # runs that TensorFlow may hold: those that it has read ahead, and the one that it trains on
+_HELD = 4  # runs in use at a time: the one that is trained on, the next one, and what TensorFlow lets go of late
 _AHEAD = 2, 4  # fewest and most runs that are being assembled: with more, processes wait less for each other
 _AHEAD_BYTES = 32 * 2**20
 

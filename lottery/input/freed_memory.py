@@ -14,9 +14,8 @@ def keep() -> None:
 
     By default glibc maps every block of more than 32 MiB and unmaps it when it is freed: each batch of floats (38 MB
     for 64 images of 224 px) is then new pages, and zeroing them takes five times as long as normalising the images.
-    TensorFlow 2.21's generator dataset also lowers the trim threshold to 128 KiB for the whole process when its first
-    element is made, and every step of a small model pays for page faults. No more is kept than the process has needed
-    at one time.
+    With a trim threshold of 128 KiB, which is glibc's, every step of a small model pays for page faults. No more is
+    kept than the process has needed at one time.
     """
     if sys.platform.startswith("linux"):
         libc = ctypes.CDLL(None)

@@ -1,10 +1,10 @@
-"""The training split as tf.data: batches in the canonical order, from any step on."""
+"""The training split as tensors: batches in the canonical order, from any step on."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Generator, Iterable
+from contextlib import ExitStack, closing
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,11 @@ import tensorflow as tf
 
 from lottery.experiment.sections import Data, Input
 from lottery.input import augment, freed_memory
-from lottery.input.assembler_process import Request, Slots
-from lottery.input.assembler_processes import LONG_BYTES, AssemblerDiedError, AssemblerProcesses, slot_count
+from lottery.input.assembler_process import ALIGNMENT, Request, Slots
+from lottery.input.assembler_processes import LONG_BYTES, AssemblerProcesses, slot_count
 from lottery.input.batch_assembler import Images, Labels, threads
 from lottery.input.device_augment import augment_run
 from lottery.input.training_steps import TrainingSteps
-from preprocessing.common.errors import InputError
 from preprocessing.dataset.opening import Dataset
 
 logger = logging.getLogger(__name__)
@@ -76,46 +75,23 @@ class TrainingInput:
         side = augment.side(self._request.data, images.shape[2])
         return augment_run(images, crops.boxes, crops.flipped, crops.colour_factors, side)
 
-    def stream(self, runs: Iterable[tuple[int, int]]) -> Iterator[tuple[Any, Any]]:
-        """`dataset(runs)`, element by element.
+    def stream(self, runs: Iterable[tuple[int, int]]) -> Generator[tuple[Any, Any], None, None]:
+        """For each [first, last) of `runs` its batches: uint8 [steps, batch, side, side, 3], int32 [steps, batch].
+
+        They are tensors on the CPU. Images are in the memory in which they were assembled, not copied. `runs` is
+        iterated more than once, so it must not be an iterator.
 
         Raises InputError if the data cannot be read, AssemblerDiedError if a process that assembles batches has died.
         """
-        failures: list[Exception] = []
-        try:
-            for element in self._dataset(runs, failures):
-                freed_memory.keep()
-                yield element
-        except tf.errors.OpError:
-            if failures:  # TensorFlow has made a traceback of many lines of it
-                raise failures[0] from None
-            raise
+        freed_memory.keep()
+        with closing(self._runs(runs)) as assembled:
+            for images, labels in assembled:
+                tensors = _as_tensor(images), _as_tensor(labels)
+                del images, labels  # it is the caller's to say how long their memory is in use
+                yield tensors
+                del tensors
 
-    def dataset(self, runs: Iterable[tuple[int, int]]) -> tf.data.Dataset:
-        """For each [first, last) of `runs` its batches: uint8 [steps, batch, side, side, 3], int32 [steps, batch].
-
-        Runs are read ahead in a thread of tf.data. `runs` is iterated more than once, so it must not be an iterator.
-        """
-        return self._dataset(runs, [])
-
-    def _dataset(self, runs: Iterable[tuple[int, int]], failures: list[Exception]) -> tf.data.Dataset:
-        def generate() -> Iterator[tuple[Images, Labels]]:
-            try:
-                yield from self._runs(runs)
-            except (InputError, AssemblerDiedError) as error:
-                failures.append(error)
-                raise
-
-        batch = self._steps.worker_batch
-        images = tf.TensorSpec([None, batch, *self._steps.image_shape], tf.uint8)
-        signature = images, tf.TensorSpec([None, batch], tf.int32)
-        options = tf.data.Options()
-        # There is nothing to tune, and the tuner's thread delays the end of an iterator, by up to 35 s.
-        options.autotune.enabled = False
-        options.threading.private_threadpool_size = 1
-        return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(1).with_options(options)
-
-    def _runs(self, runs: Iterable[tuple[int, int]]) -> Iterator[tuple[Images, Labels]]:
+    def _runs(self, runs: Iterable[tuple[int, int]]) -> Generator[tuple[Images, Labels], None, None]:
         with ExitStack() as stack:
             assembler: TrainingSteps | AssemblerProcesses = self._steps
             if self._is_for_processes(runs):
@@ -143,3 +119,11 @@ class TrainingInput:
             if bytes_so_far >= LONG_BYTES:
                 return True
         return False
+
+
+def _as_tensor(array: Images | Labels) -> Any:
+    """A tensor on the CPU: of the array's own memory if it lies as TensorFlow's kernels need it, else a copy."""
+    if array.ctypes.data % ALIGNMENT:
+        with tf.device("CPU:0"):  # without this, on the first GPU
+            return tf.convert_to_tensor(array)
+    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
