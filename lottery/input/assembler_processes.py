@@ -38,8 +38,8 @@ def slot_count(run_bytes: int) -> int:
     return _HELD + max(_AHEAD[0], min(_AHEAD[1], _AHEAD_BYTES // max(1, run_bytes)))
 
 
-class AssemblerDiedError(Exception):
-    """A process that assembles batches has ended before its time."""
+class AssemblerError(Exception):
+    """Batches cannot be assembled, by no known fault of the data: a process has died, or by an unforeseen error."""
 
 
 class AssemblerProcesses:
@@ -85,7 +85,7 @@ class AssemblerProcesses:
         Memory is used again only when no array, view or tensor uses it. If what is left is needed for runs that are
         being assembled, a run is copied.
 
-        Raises InputError or StorageError if the data cannot be read, AssemblerDiedError if a process has died.
+        Raises InputError or StorageError if the data cannot be read, AssemblerError if a process has died.
         """
         self._wait_for_all()  # until they are ready
         under_way: deque[tuple[int, int]] = deque()
@@ -141,7 +141,7 @@ class AssemblerProcesses:
                 raise _death(process)
             if answer != b"\n":
                 failure = msgspec.json.decode(answer, type=Failure)
-                raise _ERRORS.get(failure.kind, AssemblerDiedError)(failure.message)
+                raise _ERRORS.get(failure.kind, AssemblerError)(failure.message)
 
     def _take(self, slot: int, steps: int) -> tuple[Images, Labels]:
         # Made from a memoryview: numpy would let views of an array refer past it to the array that it was made from.
@@ -175,10 +175,10 @@ def _start(request: Request) -> subprocess.Popen[bytes]:
     return process
 
 
-def _death(process: subprocess.Popen[bytes]) -> AssemblerDiedError:
+def _death(process: subprocess.Popen[bytes]) -> AssemblerError:
     status = process.wait()
     how = signal.Signals(-status).name if status < 0 else f"status {status}"
     why = "when memory runs out; give executors more memory, or --set input.threads=1"
     if status == -signal.SIGBUS:  # what mapped memory raises beyond the end of its file
         why = "when a file of the dataset is cut short while it is read; copy the dataset again"
-    return AssemblerDiedError(f"a process that assembles batches has died ({how}), as {why}")
+    return AssemblerError(f"a process that assembles batches has died ({how}), as {why}")

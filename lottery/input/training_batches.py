@@ -13,10 +13,11 @@ import tensorflow as tf
 from lottery.experiment.sections import Data, Input
 from lottery.input import augment, freed_memory
 from lottery.input.assembler_process import ALIGNMENT, Request, Slots
-from lottery.input.assembler_processes import LONG_BYTES, AssemblerProcesses, slot_count
+from lottery.input.assembler_processes import LONG_BYTES, AssemblerError, AssemblerProcesses, slot_count
 from lottery.input.batch_assembler import Images, Labels, threads
 from lottery.input.device_augment import augment_run
 from lottery.input.training_steps import TrainingSteps
+from preprocessing.common.errors import InputError, failure_of
 from preprocessing.dataset.opening import Dataset
 
 logger = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class TrainingInput:
         They are tensors on the CPU. Images are in the memory in which they were assembled, not copied. `runs` is
         iterated more than once, so it must not be an iterator.
 
-        Raises InputError if the data cannot be read, AssemblerDiedError if a process that assembles batches has died.
+        Raises InputError if the data cannot be read, MemoryError if memory is full, else AssemblerError.
         """
         freed_memory.keep()
         with closing(self._runs(runs)) as assembled:
@@ -92,6 +93,14 @@ class TrainingInput:
                 del tensors
 
     def _runs(self, runs: Iterable[tuple[int, int]]) -> Generator[tuple[Images, Labels], None, None]:
+        try:
+            yield from self._assembled(runs)
+        except (InputError, AssemblerError, MemoryError):
+            raise
+        except Exception as error:  # as a process reports it
+            raise AssemblerError(failure_of(error).message) from error
+
+    def _assembled(self, runs: Iterable[tuple[int, int]]) -> Generator[tuple[Images, Labels], None, None]:
         with ExitStack() as stack:
             assembler: TrainingSteps | AssemblerProcesses = self._steps
             if self._is_for_processes(runs):

@@ -61,7 +61,7 @@ def main() -> int:
             report(export_training(instructions, report))
             return 0
         return _train(instructions, report, shutdown)
-    except tf.errors.ResourceExhaustedError as error:
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
         report(Failed(Failure(Kind.OUT_OF_MEMORY, _allocation(str(error)))))
         raise
     except Exception as error:
@@ -106,4 +106,4 @@ if __name__ == "__main__":
         _exit(int(ended.code or 0))
     except BaseException as error:
         traceback.print_exception(error)
-        _exit(EXIT_OUT_OF_MEMORY if isinstance(error, tf.errors.ResourceExhaustedError) else 1)
+        _exit(EXIT_OUT_OF_MEMORY if isinstance(error, (tf.errors.ResourceExhaustedError, MemoryError)) else 1)

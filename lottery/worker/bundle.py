@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from lottery.input.assembler_processes import AssemblerDiedError
+from lottery.input.assembler_processes import AssemblerError
 from lottery.input.training_batches import TrainingInput
 from lottery.protocol import Progress, Saved
 from lottery.run.heartbeats import BEAT_EVERY, Activity
@@ -91,8 +91,8 @@ def _train(
             progress.add,
             progress.telemetry,
         )
-    except (ShutdownRequested, tf.errors.OpError, AssemblerDiedError):
-        # An OpError if another worker is lost. In all three cases the training so far is good.
+    except (ShutdownRequested, tf.errors.OpError, AssemblerError, MemoryError):
+        # An OpError if another worker is lost. In all these cases the training so far is good.
         if session.position.chief:
             progress.save()
         raise

@@ -84,9 +84,10 @@ def _on_devices(
 ) -> Generator[tuple[tuple[Any, ...], Any], None, None]:
     """Each run's images, augmented, as a part on each device that trains; and its labels.
 
-    Copying a batch to a GPU can take half as long as a step: the GPU must not wait for it.
+    Copying a batch to a GPU can take half as long as a step: the GPU must not wait for it. Meanwhile the next run is
+    assembled.
     """
-    for (begin, end), (images, labels) in zip(runs, source.stream(runs), strict=True):
+    for (begin, end), (images, labels) in zip(runs, one_ahead(source.stream(runs)), strict=True):
         yield trainer.split(source.augment(trainer.to_device(images), begin, end)), labels
 
 

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from lottery.experiment.sections import Data, Input
 from lottery.input import assembler_processes, augment
 from lottery.input.assembler_process import Request, Slots, fill_part, open_steps
-from lottery.input.assembler_processes import AssemblerDiedError, AssemblerProcesses, slot_count
+from lottery.input.assembler_processes import AssemblerError, AssemblerProcesses, slot_count
 from lottery.input.training_steps import TrainingSteps
 from preprocessing.common.errors import InputError
 from preprocessing.dataset.opening import Dataset
@@ -138,7 +138,7 @@ def test_a_killed_process_is_one_clear_error(tensors, signal_sent, said):
         stream = processes.runs([(step, step + 1) for step in range(1000)])
         next(stream)
         os.kill(processes.pids[1], signal_sent)
-        with pytest.raises(AssemblerDiedError, match=said) as caught:
+        with pytest.raises(AssemblerError, match=said) as caught:
             list(stream)
         assert "\n" not in str(caught.value)
         pids = processes.pids
@@ -192,11 +192,11 @@ def test_a_file_that_is_cut_short_while_it_is_read_is_one_clear_error(tmp_path):
         stream = processes.runs([(step, step + 1) for step in range(10**6)])
         list(itertools.islice(stream, 20))  # all files are mapped
         os.truncate(tmp_path / "dataset" / "train" / "part-00001.parquet", 0)
-        with pytest.raises((InputError, AssemblerDiedError)) as caught:
+        with pytest.raises((InputError, AssemblerError)) as caught:
             list(stream)
     said = {
         InputError: "part-00001.parquet is damaged: it has 0 bytes",
-        AssemblerDiedError: "(SIGBUS), as when a file of the dataset is cut short",
+        AssemblerError: "(SIGBUS), as when a file of the dataset is cut short",
     }
     assert said[type(caught.value)] in str(caught.value)
 

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from lottery.experiment.sections import Data, Input
 from lottery.input import assembler_processes
-from lottery.input.assembler_processes import AssemblerDiedError
+from lottery.input.assembler_processes import AssemblerError
 from lottery.input.order import sample_order
+from lottery.input.training_steps import TrainingSteps
 from preprocessing.common.buffers import Buffers
 from preprocessing.common.errors import InputError
 from preprocessing.dataset.opening import Dataset, Split
@@ -161,8 +162,17 @@ def test_a_killed_process_ends_the_stream(training_input, tensors, processes):
     )
     next(stream)
     processes[0].kill()
-    with pytest.raises(AssemblerDiedError, match=r"has died \(SIGKILL\)"):
+    with pytest.raises(AssemblerError, match=r"has died \(SIGKILL\)"):
         list(stream)
+
+
+def test_an_unforeseen_error_of_a_thread_is_reported_as_a_process_reports_it(training_input, tensors, monkeypatch):
+    def breaks(self, runs):
+        raise OverflowError("too large")
+
+    monkeypatch.setattr(TrainingSteps, "runs", breaks)
+    with pytest.raises(AssemblerError, match="^OverflowError: too large$"):
+        list(training_input(tensors[0], AUGMENTED, 1).stream([(0, 1)]))
 
 
 def test_without_shared_memory_threads_assemble(training_input, tensors, processes, monkeypatch, caplog):
