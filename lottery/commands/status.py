@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from argparse import ArgumentParser, Namespace
+from contextlib import suppress
 
 import msgspec
 
@@ -70,7 +71,9 @@ def _show_live(reader: Reader, price: float | None) -> Snapshot:
             except StorageError as error:  # it may be back at the next look
                 live.console.print(f"warning: {error}", markup=False, highlight=False)
     finally:
-        live.stop()
+        with suppress(IndexError):  # of rich, if it had come as far as to say that it is live, and no further
+            live.stop()
+        console.show_cursor()
     return found
 
 

@@ -243,6 +243,7 @@ def test_ctrl_c_while_the_table_is_shown_for_the_first_time_ends_it_as_well(at_w
             raise KeyboardInterrupt
 
     monkeypatch.setenv("FORCE_COLOR", "1")  # makes a terminal of any output
+    monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setattr("rich.live.Live.refresh", interrupted)
     before = sys.stderr
     with pytest.raises(KeyboardInterrupt):
