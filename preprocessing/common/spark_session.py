@@ -64,7 +64,8 @@ def stop(context: Any) -> None:
     from py4j.protocol import Py4JError
 
     with suppress(AttributeError, OSError, Py4JError):
-        context.setLogLevel("OFF")
+        context.setLogLevel("OFF")  # of the whole JVM, which ends with the job
+    with suppress(AttributeError, OSError, Py4JError):
         context.stop()
 
 
