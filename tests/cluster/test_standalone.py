@@ -7,7 +7,6 @@ import json
 import re
 import signal
 import time
-from collections.abc import Callable
 
 import psutil
 import pytest
@@ -70,14 +69,24 @@ def test_what_is_lost_is_planned_anew_down_to_one_executor(cluster, data, undist
         wait_until(lambda: log.read_text().count("planning the remaining") == gangs + 1)
         assert unchanged(done)
 
-    def more_than(done: int) -> Callable[[], list[psutil.Process]]:
-        return lambda: children(runs) if done < len(results(runs)) < TRAININGS else []
+    def held(done: int) -> psutil.Process:
+        """A child at work when there are more results than that: stopped, so that its work cannot end unnoticed."""
+
+        def stopped() -> psutil.Process | None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for child in children(runs) if len(results(runs)) > done else []:
+                    child.send_signal(signal.SIGSTOP)
+                    return child
+            return None
+
+        child = wait_until(stopped)
+        assert len(results(runs)) < TRAININGS
+        return child
 
     dense = wait_until(lambda: children(runs) if "\ndense run: " in log.read_text() else [])[0]
     lose([executor for executor in cluster.executors() if dense in descendants(executor.pid)])
-    lose([wait_until(more_than(0))[0].parent()])
-    child = wait_until(more_than(len(results(runs))))[0]
-    child.send_signal(signal.SIGSTOP)  # so that its machine is not done before it is lost
+    lose([held(0).parent()])
+    child = held(len(results(runs)))
     lose(next(machine for machine in map(cluster.machine, (0, 1)) if child in machine))
     assert sweep.wait(240) == 0, log.read_text()
     assert not children(runs, guards=True)
