@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import shutil
 import signal
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 import preprocessing.job.staging as staging
@@ -22,6 +22,7 @@ from preprocessing.dataset.opening import Dataset
 from preprocessing.job.plan import plan
 from preprocessing.job.prepare import Request
 from preprocessing.job.settings import Settings
+from tests.cluster.processes import descendants, send
 from tests.lottery.s3_proxy import Proxy
 from tests.preprocessing.hub_files import write_hub
 from tests.preprocessing.pixel_files import CIFAR_10, NAMES_10, archive, cifar10_files, grays, write_files, write_idx
@@ -221,11 +222,14 @@ def test_killed_in_the_middle_of_a_file_and_run_again(kind: str, tmp_path: Path,
     command = submit(*JOB, "--source", str(source), "--output", str(output))
     with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL, start_new_session=True) as job:
         deadline = time.monotonic() + 90
-        while not (indexes := list(output.glob("_work/*/staged/*.json"))) or not begun(output):
+        while True:
+            stopped = stop_all(job.pid)  # else a file may be finished between this look and the kill
+            if list(output.glob("_work/*/staged/*.json")) and begun(output):
+                break
+            send(signal.SIGCONT, stopped)
             assert time.monotonic() < deadline
-            time.sleep(0.005)
-        os.killpg(job.pid, signal.SIGKILL)
-    time.sleep(1)  # the Python workers see that the JVM is gone
+            time.sleep(0.02)
+        send(signal.SIGKILL, stopped)
     indexes = list(output.glob("_work/*/staged/*.json"))
     assert begun(output)
     assert len(indexes) < KINDS[kind]
@@ -238,6 +242,15 @@ def test_killed_in_the_middle_of_a_file_and_run_again(kind: str, tmp_path: Path,
     whole = preprocess(source, tmp_path / "whole")
     assert Dataset.open(str(output)).content_hash == whole.hash
     assert files_of(output) == files_of(tmp_path / "whole")
+
+
+def stop_all(pid: int) -> list[psutil.Process]:
+    """Stops a process and all below it."""
+    found: list[psutil.Process] = []
+    for _ in range(2):  # what one of them started before it was stopped itself
+        found = [psutil.Process(pid), *descendants(pid)]
+        send(signal.SIGSTOP, found)
+    return found
 
 
 def begun(output: Path) -> bool:
