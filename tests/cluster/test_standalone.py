@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import time
+from collections.abc import Callable
 
 import psutil
 import pytest
@@ -69,12 +70,12 @@ def test_what_is_lost_is_planned_anew_down_to_one_executor(cluster, data, undist
         wait_until(lambda: log.read_text().count("planning the remaining") == gangs + 1)
         assert unchanged(done)
 
-    def held(done: int) -> psutil.Process:
-        """A child at work when there are more results than that: stopped, so that its work cannot end unnoticed."""
+    def held(due: Callable[[], bool]) -> psutil.Process:
+        """A child at work once it is due: stopped, so that its work cannot end unnoticed."""
 
         def stopped() -> psutil.Process | None:
             with contextlib.suppress(psutil.NoSuchProcess):
-                for child in children(runs) if len(results(runs)) > done else []:
+                for child in children(runs) if due() else []:
                     child.send_signal(signal.SIGSTOP)
                     return child
             return None
@@ -83,10 +84,11 @@ def test_what_is_lost_is_planned_anew_down_to_one_executor(cluster, data, undist
         assert len(results(runs)) < TRAININGS
         return child
 
-    dense = wait_until(lambda: children(runs) if "\ndense run: " in log.read_text() else [])[0]
+    dense = held(lambda: "\ndense run: " in log.read_text())
     lose([executor for executor in cluster.executors() if dense in descendants(executor.pid)])
-    lose([held(0).parent()])
-    child = held(len(results(runs)))
+    lose([held(lambda: bool(results(runs))).parent()])
+    done = len(results(runs))
+    child = held(lambda: len(results(runs)) > done)
     lose(next(machine for machine in map(cluster.machine, (0, 1)) if child in machine))
     assert sweep.wait(240) == 0, log.read_text()
     assert not children(runs, guards=True)
