@@ -66,6 +66,7 @@ def test_what_is_lost_is_planned_anew_down_to_one_executor(cluster, data, undist
         """Kills them, and checks that results stay, that no child is left, and that another gang begins."""
         before, done, gangs = children(runs, guards=True), kept(runs), log.read_text().count("planning the remaining")
         send(signal.SIGKILL, victims)
+        send(signal.SIGCONT, before)  # those that were held
         wait_until(lambda: all(map(gone, before)), NOTICE + ROUND_UP)
         wait_until(lambda: log.read_text().count("planning the remaining") == gangs + 1)
         assert unchanged(done)
@@ -76,8 +77,9 @@ def test_what_is_lost_is_planned_anew_down_to_one_executor(cluster, data, undist
         def stopped() -> psutil.Process | None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 for child in children(runs) if due() else []:
-                    child.send_signal(signal.SIGSTOP)
-                    return child
+                    if child.children():  # its guard, which ends it when its executor is lost
+                        child.send_signal(signal.SIGSTOP)
+                        return child
             return None
 
         child = wait_until(stopped)
